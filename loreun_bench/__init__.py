@@ -1,0 +1,24 @@
+"""loreun_bench: which unlearning method, with which loss reweighting, comes closest to retraining, and at what cost."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loreun_bench.api import evaluate, sweep
+    from loreun_bench.harness.records import Record, load_records
+    from loreun_bench.registry import dataset, method, metric, model, weighting
+
+_WHERE = {
+    "sweep": "api", "evaluate": "api", "load_records": "harness.records", "Record": "harness.records",
+    "method": "registry", "weighting": "registry", "metric": "registry", "dataset": "registry", "model": "registry",
+}  # fmt: skip
+__all__ = ["Record", "dataset", "evaluate", "load_records", "method", "metric", "model", "sweep", "weighting"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that importing the package is instant."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'loreun_bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"loreun_bench.{_WHERE[name]}"), name)

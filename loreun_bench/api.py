@@ -1,0 +1,141 @@
+"""Sweeps from Python: what `python -m loreun_bench sweep` does, without the printing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench import config as configuration
+from loreun_bench.config import SweepConfig
+from loreun_bench.errors import UserError
+from loreun_bench.harness import plan as planning
+from loreun_bench.harness import scheduler
+from loreun_bench.harness.engines import Engine
+from loreun_bench.harness.environment import cores
+from loreun_bench.harness.files import write_atomic
+from loreun_bench.harness.plan import Plan
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.store import Store, default_root
+from loreun_bench.registry import load_plugin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def sweep(
+    config: SweepConfig | str | Path | dict[str, Any] = "digits",
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    plugins: Sequence[str | Path] = (),
+    listen: Callable[[scheduler.Event], None] = lambda event: None,
+) -> list[Record]:
+    """Run a sweep and return its records, in the plan's order; running it again continues it.
+
+    config: a preset's name, a YAML file, a dict or a checked configuration. out: the run folder, by default
+    `runs/<name>`. workers: processes, by default one a core on the CPU and one on a GPU; 0 runs in this process.
+    Raises UserError for input that a user can mend. Failures of single cells are records with a status and a reason.
+    """
+    files = tuple(load_plugin(path) for path in plugins)
+    config = resolve(config)
+    plan = planning.build(config)
+    return execute(config, plan, run_folder(config, out), workers=workers, plugins=files, listen=listen)
+
+
+def execute(
+    config: SweepConfig,
+    plan: Plan,
+    out: Path,
+    *,
+    workers: int | None = None,
+    plugins: tuple[Path, ...] = (),
+    listen: Callable[[scheduler.Event], None] = lambda event: None,
+) -> list[Record]:
+    """Run a plan made from a resolved configuration in the run folder `out`."""
+    claim(out, config)
+    engine = make_engine(config.device, workers, plugins)
+    try:
+        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen)
+    finally:
+        engine.close()
+
+
+def resolve(config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
+    """The checked configuration with `device: auto` settled. UserError if CUDA is asked for and not there."""
+    if not isinstance(config, SweepConfig):
+        config = configuration.load(config, overrides)
+    if config.device == "cpu":
+        return config
+    import torch
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: torch finds no GPU; use --device cpu, or see `env`")
+    return config.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
+
+
+def run_folder(config: SweepConfig, out: str | Path | None) -> Path:
+    """`out`, or runs/<name>."""
+    return Path(out) if out is not None else Path("runs") / config.name
+
+
+def claim(out: Path, config: SweepConfig) -> None:
+    """Write `config.yaml` into the run folder. UserError if it holds another sweep's."""
+    path, text = out / "config.yaml", configuration.dump(config)
+    if not path.is_file():
+        if (out / "records.jsonl").exists():
+            raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
+        write_atomic(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
+
+
+def make_engine(device: str, workers: int | None, plugins: tuple[Path, ...]) -> Engine:
+    """The local engine, or with 0 workers this process. UserError for a negative number."""
+    if workers is None:
+        workers = 1 if device == "cuda" else cores()
+    if workers < 0:
+        raise UserError(f"--workers {workers}: give 0 (in this process) or more")
+    if workers == 0:
+        from loreun_bench.harness.engines.inline import InlineEngine
+
+        return InlineEngine()
+    from loreun_bench.harness.engines.local import LocalEngine
+
+    return LocalEngine(workers, plugins)
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: str = "digits",
+    scenario: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    validation: float = 0.1,
+    metrics: Sequence[str] = ("accuracy", "mia", "loss"),
+    protocol: str = "corrected",
+) -> dict[str, float]:
+    """The stored metrics of a model that you bring, on a data set's split (images arrive normalised, channels last).
+
+    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. Runs where the model is.
+    """
+    from loreun_bench.classification import splits
+    from loreun_bench.classification.config import Scenario
+    from loreun_bench.classification.data import resolve as find
+    from loreun_bench.classification.evaluation import evaluate as outputs_of
+    from loreun_bench.classification.images import load_dataset
+    from loreun_bench.classification.protocols import PROTOCOLS
+    from loreun_bench.registry import registry
+
+    chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
+    info = find(dataset)
+    splits.check(info, chosen, validation, None)
+    device = str(next(model.parameters()).device)
+    data = load_dataset(info.path, info.sha256, info.mean, info.std, device)
+    labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
+    split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
+    outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
+    values: dict[str, float] = {}
+    for name in metrics:
+        values |= registry("metrics").get(name).item(outputs)
+    return values

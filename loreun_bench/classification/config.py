@@ -1,0 +1,90 @@
+"""The sections that the classification track adds to a sweep's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from loreun_bench.config import Strict, SweepConfig
+
+if TYPE_CHECKING:
+    from loreun_bench.harness.plan import Cell
+
+Settings = dict[str, dict[str, Any]]
+
+
+class Recipe(Strict):
+    """How the original and the retrained model are trained."""
+
+    epochs: int = Field(default=30, ge=1)
+    lr: float = Field(default=0.1, gt=0)
+    batch_size: int = Field(default=256, ge=2)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["constant", "multistep", "one-cycle"] = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    crop: int = Field(default=0, ge=0, description="random crop after padding by this many pixels; 0: none")
+    flip: bool = Field(default=False, description="random horizontal flip")
+
+    @model_validator(mode="after")
+    def _milestones_belong(self) -> Recipe:
+        if bool(self.milestones) != (self.schedule == "multistep"):
+            raise ValueError("milestones go with schedule multistep, and only with it")
+        return self
+
+
+class Scenario(Strict):
+    """What is forgotten. A scenario may change the recipe, and the methods' and weightings' settings, for itself."""
+
+    kind: Literal["random", "class", "mislabelled"]
+    fraction: float | None = Field(default=None, gt=0, lt=1, description="share of the training part (without validation)")
+    forget_class: int | None = Field(default=None, ge=0)
+    train: dict[str, Any] = {}
+    methods: Settings = {}
+    weightings: Settings = {}
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Scenario:
+        if self.kind == "class" and (self.forget_class is None or self.fraction is not None):
+            raise ValueError("kind class takes forget_class, and no fraction")
+        if self.kind != "class" and (self.fraction is None or self.forget_class is not None):
+            raise ValueError(f"kind {self.kind} takes fraction, between 0 and 1, and no forget_class")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The scenario's name in records and tables, such as "class-3" or "random-10%"."""
+        return f"class-{self.forget_class}" if self.kind == "class" else f"{self.kind}-{100 * (self.fraction or 0):g}%"
+
+
+class ClassificationConfig(SweepConfig):
+    """A classification sweep."""
+
+    dataset: str = "digits"
+    image_size: int | None = Field(default=None, ge=1, description="for an image folder: its pictures are resized to this")
+    model: str = "small-cnn"
+    model_settings: dict[str, Any] = {}
+    scenarios: tuple[Scenario, ...] = Field(min_length=1)
+    train: Recipe = Recipe()
+    checkpoint: str | None = Field(default=None, description="weights of an original model trained elsewhere")
+    validation: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
+    noise_floor: bool = Field(default=True, description="retrain once more with another seed: the best a method can reach")
+    limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
+    limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
+    metrics: tuple[str, ...] = ("accuracy", "mia", "loss", "batchnorm-shift")
+
+    def cells(self) -> tuple[list[Cell], list[str]]:
+        """As SweepConfig says."""
+        from loreun_bench.classification.planning import cells
+
+        return cells(self)
+
+    @field_validator("scenarios")
+    @classmethod
+    def _distinct(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        if len({s.label for s in value}) < len(value):
+            raise ValueError("two scenarios have the same kind and size")
+        return value

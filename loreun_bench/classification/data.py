@@ -1,0 +1,170 @@
+"""Data sets as files: read from wherever they come, checked, kept as one safetensors file of uint8 images each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.harness.files import locked, sha256_file, write_atomic
+from loreun_bench.harness.store import data_root
+from loreun_bench.registry import load_attribute, registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set in memory: images uint8 [N, H, W, C] (or [N, H, W]), labels integers [N] from 0."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a prepared data set without opening it. mean, std: per channel, of the training images in [0, 1]."""
+
+    name: str
+    file: str
+    sha256: str
+    shape: tuple[int, int, int]
+    classes: int
+    train: tuple[int, ...]  # training images in each class
+    test: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def path(self) -> Path:
+        """The data file."""
+        return data_root() / self.file
+
+    def identity(self) -> dict[str, Any]:
+        """What a stage needs to find the data, and its key to depend on them."""
+        return {"name": self.name, "file": self.file, "sha256": self.sha256}
+
+
+def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
+    """The prepared data set of a name, a `FILE.py:function`, or an image folder with train/ and test/.
+
+    Embedded and user data are prepared on the spot. UserError if data are missing, truncated or not what they should be.
+    """
+    if ".py:" in dataset:
+        function = load_attribute(dataset, "data set")
+        arrays = function()
+        if not isinstance(arrays, Arrays):
+            arrays = Arrays(*arrays) if isinstance(arrays, (tuple, list)) else Arrays(**arrays)
+        return _write(dataset.rpartition(":")[2], arrays, custom=True)
+    if Path(dataset).is_dir():
+        from loreun_bench.classification.sources import image_folder
+
+        return _write(Path(dataset).resolve().name, image_folder(Path(dataset), image_size), custom=True)
+    entry = registry("datasets").get(dataset)
+    if not (data_root() / f"{dataset}.json").is_file():
+        if not entry.info["embedded"]:
+            raise UserError(
+                f"data set '{dataset}' is not prepared: run `loreun-bench data prepare {dataset}` (downloads it), "
+                f"or with --from PATH for a copy you have"
+            )
+        return prepare(dataset)
+    return verify(dataset)
+
+
+@cache
+def verify_file(file: str) -> DataInfo:
+    """`verify` by file name, once a process."""
+    return verify(file.removesuffix(".safetensors"))
+
+
+def prepare(name: str, source: Path | None = None) -> DataInfo:
+    """Bring data set `name` into the data folder: from `source` (.npz, idx folder, torchvision folder), or by download."""
+    entry = registry("datasets").get(name)
+    if source is not None:
+        from loreun_bench.classification.sources import read_any
+
+        arrays = read_any(name, source)
+    else:
+        try:
+            arrays = entry.item(data_root() / "download", True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"data set '{name}' could not be downloaded ({error}); with a local copy: "
+                f"`loreun-bench data prepare {name} --from PATH`"
+            ) from error
+    arrays = _checked(name, arrays)
+    shape, classes = entry.info["shape"], entry.info["classes"]
+    found = (tuple(arrays.train_images.shape[1:]), int(arrays.train_labels.max()) + 1)
+    if shape and found != (tuple(shape), classes):
+        raise UserError(f"{source or name}: images {found[0]} in {found[1]} classes are not {name} ({shape}, {classes})")
+    return _write(name, arrays)
+
+
+def verify(name: str) -> DataInfo:
+    """The prepared data set, its bytes checked against the hash taken when it was prepared."""
+    remedy = f"prepare it again: `loreun-bench data prepare {name}`"
+    try:
+        values = json.loads((data_root() / f"{name}.json").read_text())
+        info = DataInfo(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"the description of data set '{name}' is unreadable; {remedy}") from error
+    if not info.path.is_file():
+        raise UserError(f"data file {info.path} is missing; {remedy}")
+    if sha256_file(info.path) != info.sha256:
+        raise UserError(f"data file {info.path} is truncated or changed; {remedy}")
+    return info
+
+
+def _checked(name: str, arrays: Arrays) -> Arrays:
+    """`arrays` with four-dimensional uint8 images and int64 labels; UserError naming what is wrong."""
+    import numpy as np
+
+    images = [a[..., None] if a.ndim == 3 else a for a in map(np.asarray, (arrays.train_images, arrays.test_images))]
+    labels = [np.asarray(a) for a in (arrays.train_labels, arrays.test_labels)]
+    for part, x, y in zip(("train", "test"), images, labels, strict=True):
+        if x.dtype != np.uint8 or x.ndim != 4:
+            raise UserError(f"data set '{name}': {part} images must be uint8 [N, H, W, C], got {x.dtype} {x.shape}")
+        if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
+            raise UserError(f"data set '{name}': {part} labels must be integers [{len(x)}], got {y.dtype} {y.shape}")
+        if len(y) == 0 or y.min() < 0 or y.max() > labels[0].max():
+            raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, and there must be some")
+    if images[0].shape[1:] != images[1].shape[1:]:
+        raise UserError(f"data set '{name}': train images {images[0].shape[1:]} differ from test {images[1].shape[1:]}")
+    x, y = images, [a.astype(np.int64) for a in labels]
+    return Arrays(x[0], y[0], x[1], y[1])
+
+
+def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
+    import numpy as np
+    from safetensors.numpy import save
+
+    arrays = _checked(name, arrays)
+    content = save({k: np.ascontiguousarray(v) for k, v in vars(arrays).items()})
+    classes = int(arrays.train_labels.max()) + 1
+    sha256 = hashlib.sha256(content).hexdigest()
+    stem = f"{name}-{sha256[:12]}" if custom else name
+    pixels = arrays.train_images.reshape(-1, arrays.train_images.shape[-1])
+    info = DataInfo(
+        name=name,
+        file=f"{stem}.safetensors",
+        sha256=sha256,
+        shape=arrays.train_images.shape[1:],  # type: ignore[arg-type]
+        classes=classes,
+        train=tuple(np.bincount(arrays.train_labels, minlength=classes).tolist()),
+        test=tuple(np.bincount(arrays.test_labels, minlength=classes).tolist()),
+        mean=tuple(round(float(v) / 255, 6) for v in pixels.mean(0)),
+        std=tuple(round(max(float(v) / 255, 1e-3), 6) for v in pixels.std(0)),
+    )
+    data_root().mkdir(parents=True, exist_ok=True)
+    with locked(data_root() / ".lock"):
+        write_atomic(info.path, content)
+        write_atomic(data_root() / f"{stem}.json", json.dumps(asdict(info), indent=1))
+    return info
+

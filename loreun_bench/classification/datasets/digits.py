@@ -1,0 +1,20 @@
+"""scikit-learn's digits: the embedded default, inside a package that is installed anyway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loreun_bench.classification.data import Arrays
+from loreun_bench.registry import dataset
+
+
+@dataset("digits", shape=(8, 8, 1), classes=10, embedded=True, paper="Alpaydin and Kaynak, UCI 1998")
+def digits(root: Path, download: bool) -> Arrays:
+    """1797 handwritten digits, 8×8 grey; every fifth is a test image. Needs no download."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = np.round(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    test = np.arange(len(labels)) % 5 == 4
+    return Arrays(images[~test], labels[~test], images[test], labels[test])

@@ -1,0 +1,83 @@
+"""What metrics are computed from: each set's logits, predicted once, and everything that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from loreun_bench.classification.images import Dataset, Images
+from loreun_bench.classification.protocols import Protocol
+from loreun_bench.classification.splits import ForgetSplit
+
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's logits [n, C] (fp32, CPU) on one set, and the set's labels [n]."""
+
+    logits: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """log softmax [n, C], in fp64 so that confident predictions stay apart."""
+        return self.logits.double().log_softmax(1)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """Cross entropy of each sample [n]."""
+        return -self.log_probabilities.gather(1, self.labels.unsqueeze(1)).squeeze(1)
+
+    @property
+    def accuracy(self) -> float:
+        """Percent classified as labelled; NaN for an empty set."""
+        return 100 * float((self.logits.argmax(1) == self.labels).double().mean())
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All that a metric may look at.
+
+    sets: "forget", "retain", "validation", "test" (without a forgotten class), "test_forget" (that class, else empty).
+    true_labels: the forget samples' real labels, where the trained ones were wrong on purpose. buffers, and those of the
+    original model, where there is one: batch-norm statistics by name. seed: the evaluation's.
+    """
+
+    sets: Mapping[str, Predictions]
+    true_labels: Tensor
+    protocol: Protocol
+    seed: int
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    original_buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def predict(model: nn.Module, images: Images, index: Tensor) -> Tensor:
+    """Logits [n, C] in fp32 on the CPU: evaluation mode, no augmentation, no autocast."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(images.batch(part)).float() for part in index.split(BATCH)] if len(index) else []
+    return torch.cat(parts).cpu().clone() if parts else torch.empty(0, 1)
+
+
+def evaluate(
+    model: nn.Module, dataset: Dataset, split: ForgetSplit, protocol: Protocol, seed: int, original: Mapping[str, Tensor]
+) -> Outputs:
+    """Every set through the model, once."""
+    sets = {}
+    for name in ("forget", "retain", "validation"):
+        index = getattr(split, name)
+        sets[name] = Predictions(predict(model, dataset.train, index), split.labels[index].cpu())
+    for name in ("test", "test_forget"):
+        index = getattr(split, name)
+        sets[name] = Predictions(predict(model, dataset.test, index), dataset.test_labels[index].cpu())
+    buffers = {name: value.cpu() for name, value in model.named_buffers()}
+    true = dataset.train_labels[split.forget].cpu()
+    return Outputs(sets, true, protocol, seed, buffers, {k: v for k, v in original.items() if k in buffers})

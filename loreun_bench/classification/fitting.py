@@ -1,0 +1,87 @@
+"""Training a classifier from scratch: the original model and every retrained one, by the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from loreun_bench.classification.images import Augment
+from loreun_bench.classification.method import Context, ImageSet
+from loreun_bench.ops import loreun_cross_entropy
+from loreun_bench.training.loop import autocast, epoch, run_steps
+from loreun_bench.training.optimiser import make_optimiser, make_schedule
+
+
+def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context: Context) -> nn.Module:
+    """Train `model` on `samples` by `context.recipe` and return it as after the last epoch.
+
+    select_on: if given, return it as after the epoch with the best accuracy there (protocol `paper`, original model).
+    """
+    recipe = context.recipe
+    steps_per_epoch = -(-len(samples) // recipe.batch_size)
+    steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
+    optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
+    schedule = make_schedule(
+        optimiser, recipe.schedule, recipe.lr, steps, steps_per_epoch, recipe.milestones, recipe.gamma
+    )
+    augment = Augment(recipe.crop, recipe.flip)
+    if context.compile:
+        model.compile()
+
+    def objective(positions: Tensor) -> Tensor:
+        x = samples.images.batch(samples.index[positions], augment, context.stream("augment"))
+        with autocast(context.device, context.precision):
+            logits = model(x)
+        context.meter.forward_samples += len(positions)
+        context.meter.backward_samples += len(positions)
+        loss: Tensor = loreun_cross_entropy(logits, samples.labels[positions], eta=0.0, direction="retain")
+        return loss
+
+    best = _Best(model, select_on, context) if select_on is not None else None
+
+    def batches() -> Iterator[Tensor]:
+        for _ in range(recipe.epochs):
+            yield from epoch(len(samples), recipe.batch_size, context.stream("order"))
+            if best is not None:
+                best.look()
+
+    model.train()
+    run_steps(model, islice(batches(), steps), objective, optimiser, schedule)
+    if best is not None:
+        best.restore()
+    return model
+
+
+class _Best:
+    """Keeps the weights of the epoch with the highest accuracy; its evaluations are outside the clock."""
+
+    def __init__(self, model: nn.Module, samples: ImageSet, context: Context) -> None:
+        self._model, self._samples, self._context = model, samples, context
+        self._accuracy, self._weights = -1.0, {k: v.clone() for k, v in model.state_dict().items()}
+
+    def look(self) -> None:
+        """Evaluate the model as it is."""
+        forward = self._context.meter.forward_samples
+        with self._context.meter.paused():
+            accuracy = accuracy_of(self._model, self._samples)
+        self._context.meter.forward_samples = forward
+        if accuracy > self._accuracy:
+            self._accuracy = accuracy
+            self._weights = {k: v.clone() for k, v in self._model.state_dict().items()}
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        self._model.load_state_dict(self._weights)
+
+
+def accuracy_of(model: nn.Module, samples: ImageSet) -> float:
+    """Share of `samples` classified as labelled, in evaluation mode."""
+    from loreun_bench.classification.evaluation import predict
+
+    training = model.training
+    hits = predict(model, samples.images, samples.index).argmax(1) == samples.labels.cpu()
+    model.train(training)
+    return float(hits.float().mean())

@@ -1,0 +1,94 @@
+"""Images on the device: the whole data set moved once, batches cut, cropped, flipped and normalised there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crop after zero padding by `crop` pixels, and random horizontal flip."""
+
+    crop: int = 0
+    flip: bool = False
+
+
+class Images:
+    """One part of a data set: uint8 [N, H, W, C] on the device, handed out as float [B, C, H, W], channels last."""
+
+    def __init__(self, pixels: Tensor, mean: Tensor, std: Tensor) -> None:
+        self._pixels = pixels
+        self._scale = 1 / (255 * std)
+        self._shift = -mean / std
+        self._padded: tuple[int, Tensor] = (0, pixels)
+
+    def __len__(self) -> int:
+        return self._pixels.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels are."""
+        return self._pixels.device
+
+    def batch(self, index: Tensor, augment: Augment | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """The images at `index` [B], normalised per channel; augmented with draws of `generator` if asked."""
+        if augment is None or (augment.crop == 0 and not augment.flip):
+            pixels = self._pixels[index]
+        else:
+            pixels = self._augmented(index, augment, generator)
+        return pixels.to(self._scale.dtype).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
+
+    def _augmented(self, index: Tensor, augment: Augment, generator: torch.Generator | None) -> Tensor:
+        """One gather that indexes, crops and flips: each image has its own rows and columns."""
+        count, (height, width) = len(index), self._pixels.shape[1:3]
+        draw = {"generator": generator, "device": self.device}
+        offset = torch.randint(2 * augment.crop + 1, (2, count, 1), **draw)  # type: ignore[arg-type, call-overload]
+        rows = torch.arange(height, device=self.device) + offset[0]
+        columns = torch.arange(width, device=self.device).expand(count, width)
+        if augment.flip:
+            flipped = torch.rand(count, 1, **draw) < 0.5  # type: ignore[arg-type]
+            columns = torch.where(flipped, width - 1 - columns, columns)
+        columns = columns + offset[1]
+        return self._pad(augment.crop)[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def _pad(self, by: int) -> Tensor:
+        if self._padded[0] != by:
+            self._padded = (by, torch.nn.functional.pad(self._pixels, (0, 0, by, by, by, by)))
+        return self._padded[1]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images on the device, with their true labels [N] int64."""
+
+    train: Images
+    train_labels: Tensor
+    test: Images
+    test_labels: Tensor
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return tuple(self.train._pixels.shape[1:])  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=2)
+def load_dataset(path: Path, sha256: str, mean: tuple[float, ...], std: tuple[float, ...], device: str) -> Dataset:
+    """The data file on `device`, kept by the process; on the CPU it stays memory-mapped until it is read."""
+    from safetensors.torch import load_file
+
+    tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}
+    statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    return Dataset(
+        Images(tensors["train_images"], *statistics),
+        tensors["train_labels"],
+        Images(tensors["test_images"], *statistics),
+        tensors["test_labels"],
+        int(tensors["train_labels"].max()) + 1,
+    )

@@ -1,0 +1,57 @@
+"""SalUn: random labelling of the weights that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loreun_bench.classification.method import Context, Data, Share
+from loreun_bench.classification.methods.rl import RandomLabel
+from loreun_bench.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from loreun_bench.training.loop import Constraint
+
+
+@method("SalUn", uses={"forget", "retain"}, paper="Fan et al., ICLR 2024")
+@dataclass(frozen=True)
+class SalUn(RandomLabel):
+    """RL that moves only the `density` share of weights with the largest gradient of the forget loss."""
+
+    density: Share = 0.5
+
+    def constraint(self, model: nn.Module, data: Data, context: Context) -> Constraint:
+        """The saliency mask of `model` as it is now, over all parameters."""
+        from loreun_bench.training.saliency import GradientMask, HardMask, top_fraction
+
+        parameters = list(model.parameters())
+        masks = top_fraction(forget_gradient(model, data, context), self.density)
+        return (HardMask if context.protocol.hard_mask else GradientMask)(parameters, masks)
+
+
+def forget_gradient(model: nn.Module, data: Data, context: Context) -> list[Tensor]:
+    """The gradient of the forget set's mean loss, one tensor a parameter, in evaluation mode; the model stays as it is.
+
+    Signed gradients are summed over all samples before anyone takes their magnitude (SalUn, eq. 3).
+    """
+    import torch
+
+    from loreun_bench.classification.images import Augment
+    from loreun_bench.classification.unlearning import EVALUATION_BATCH
+    from loreun_bench.training.loop import autocast
+
+    forget, parameters = data.forget, list(model.parameters())
+    augment = None if context.protocol.clean_mask else Augment(context.recipe.crop, context.recipe.flip)
+    model.eval()
+    total = [torch.zeros_like(p) for p in parameters]
+    for positions in torch.arange(len(forget), device=context.device).split(EVALUATION_BATCH):
+        x = forget.images.batch(forget.index[positions], augment, context.stream("augment", "mask"))
+        with autocast(context.device, context.precision):
+            logits = model(x)
+        loss = torch.nn.functional.cross_entropy(logits.float(), forget.labels[positions], reduction="sum")
+        torch._foreach_add_(total, list(torch.autograd.grad(loss / len(forget), parameters)))
+    context.meter.forward_samples += len(forget)
+    context.meter.backward_samples += len(forget)
+    return total

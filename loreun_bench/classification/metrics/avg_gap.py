@@ -1,0 +1,15 @@
+"""The average gap to Retrain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loreun_bench.registry import metric
+
+KEYS = ("forget_acc", "retain_acc", "test_acc", "mia_confidence")
+
+
+@metric("avg-gap", columns={"avg_gap": "Avg. Gap"}, best="low", paper="SalUn (ICLR 2024)")
+def avg_gap(cell: Mapping[str, float], retrain: Mapping[str, float]) -> float:
+    """Avg. Gap: mean |difference to Retrain| over UA, RA, TA and MIA, in percentage points."""
+    return sum(abs(cell[key] - retrain[key]) for key in KEYS) / len(KEYS)

@@ -1,0 +1,21 @@
+"""Mean loss on each set: the paper's Figure 2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loreun_bench.registry import metric
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.evaluation import Outputs
+
+
+@metric(
+    "loss",
+    columns={"forget_loss": "L forget", "retain_loss": "L retain", "test_loss": "L test"},
+    unit="nats",
+    paper="LoReUn Figure 2",
+)
+def loss(outputs: Outputs) -> dict[str, float]:
+    """L: mean cross entropy in nats on the forget, retain and test set."""
+    return {f"{name}_loss": float(outputs.sets[name].losses.mean()) for name in ("forget", "retain", "test")}

@@ -1,0 +1,168 @@
+"""The stages of the classification track: split, train, unlearn, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from loreun_bench import config as configuration
+from loreun_bench.classification.config import Recipe, Scenario
+from loreun_bench.classification.data import verify_file
+from loreun_bench.classification.evaluation import evaluate as evaluate_model
+from loreun_bench.classification.fitting import fit
+from loreun_bench.classification.images import Dataset, load_dataset
+from loreun_bench.classification.method import Context, Data, ImageSet
+from loreun_bench.classification.protocols import PROTOCOLS
+from loreun_bench.classification.splits import ForgetSplit, draw
+from loreun_bench.errors import UserError
+from loreun_bench.harness.stage import Output
+from loreun_bench.harness.store import Artifact
+from loreun_bench.registry import load_attribute, registry
+from loreun_bench.training.clock import Meter
+
+Config = Mapping[str, Any]
+Inputs = Mapping[str, Artifact]
+
+
+def split(config: Config, inputs: Inputs, device: str) -> Output:
+    """Draw the forget split."""
+    data = _dataset(config, "cpu")
+    scenario = Scenario(**config["scenario"]) if config["scenario"] else None
+    drawn = draw(
+        data.train_labels.numpy(), data.test_labels.numpy(), scenario,
+        validation=config["validation"], seed=config["seed"],
+        one_split=PROTOCOLS[config["protocol"]].one_split, images=config["limit_images"],
+    )  # fmt: skip
+    sizes = {name: len(tensor) for name, tensor in drawn.tensors().items() if name != "labels"}
+    return Output(drawn.tensors(), {"sizes": sizes})
+
+
+def train(config: Config, inputs: Inputs, device: str) -> Output:
+    """Train the original model on the whole training set."""
+    data, parts = _dataset(config, device), _split(inputs, device)
+    context = _context(config, {}, device)
+    samples = _image_set(data, parts, "trained")
+    select_on = None if context.protocol.last_epoch else _image_set(data, parts, "validation")
+    model = context.build()
+    _warm_up(model, data, config["train"]["batch_size"], device)
+    with context.meter:
+        model = fit(model, samples, select_on, context)
+    return Output(_weights(model), cost=context.meter.cost())
+
+
+def adopt(config: Config, inputs: Inputs, device: str) -> Output:
+    """Take the original model from the user's checkpoint."""
+    from loreun_bench.classification.checkpoints import read
+
+    data = _dataset(config, device)
+    model = _build(config, data, device, 0)
+    read(config["checkpoint"]["path"], model)
+    return Output(_weights(model), cost={"rte_s": 0.0, "forward_samples": 0, "backward_samples": 0})
+
+
+def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
+    """Unlearn the forget set from the original model, or train anew, with one method and one weighting."""
+    data, parts = _dataset(config, device), _split(inputs, device)
+    entry = registry("methods").get(config["method"])
+    method = configuration.settings(entry, config["method_settings"], f"methods.{config['method']}")
+    rule = registry("weightings").get(config["weighting"])
+    weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
+    context = _context(config, dict(weighting.phases()), device)
+    model = _build(config, data, device, 0) if method.from_scratch else _load(config, inputs["original"], data, device)
+    sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
+    _warm_up(model, data, config["train"]["batch_size"], device)
+    with context.meter:
+        model = method.unlearn(model, Data(sets, method.uses, data.classes), context)
+    return Output(_weights(model), cost=context.meter.cost())
+
+
+def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
+    """Compute the stored metrics of a model on all sets of its split."""
+    data, parts = _dataset(config, device), _split(inputs, device)
+    model = _load(config, inputs["model"], data, device)
+    original = inputs["original"].tensors() if "original" in inputs else {}
+    outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
+    metrics: dict[str, float] = {}
+    for name in config["metrics"]:
+        entry = registry("metrics").get(name)
+        values = entry.item(outputs)
+        if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
+            raise UserError(f"metric '{name}' returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
+        metrics |= {key: round(float(value), 6) for key, value in values.items()}
+    return Output(values={"metrics": metrics})
+
+
+def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
+    """A fresh model by registered name or `FILE.py:function`. UserError if its settings do not fit the builder."""
+    builder = load_attribute(name, "model") if ".py:" in name else registry("models").get(name).item
+    try:
+        model = builder(channels, classes, size, **settings)
+    except TypeError as error:
+        raise UserError(f"model '{name}': {error}; builders take (channels, classes, size, **model_settings)") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model '{name}' returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
+    context = Context(
+        device=device,
+        precision=config["precision"],
+        compile=config["compile"],
+        protocol=PROTOCOLS[config["protocol"]],
+        recipe=Recipe(**config["train"]),
+        phases=phases,
+        seed=config["seed"],
+        meter=Meter(device),
+        limit_steps=config["limit_steps"],
+    )
+    context.build = lambda: _build(config, _dataset(config, device), device, config["init_seed"])
+    return context
+
+
+def _dataset(config: Config, device: str) -> Dataset:
+    data = config["data"]
+    info = verify_file(data["file"])
+    return load_dataset(info.path, data["sha256"], info.mean, info.std, device)
+
+
+def _split(inputs: Inputs, device: str) -> ForgetSplit:
+    return ForgetSplit(**inputs["split"].tensors()).to(device)
+
+
+def _image_set(data: Dataset, parts: ForgetSplit, name: str) -> ImageSet:
+    index = getattr(parts, name)
+    return ImageSet(data.train, index, parts.labels[index])
+
+
+def _build(config: Config, data: Dataset, device: str, seed: int) -> nn.Module:
+    height, width, channels = data.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _load(config: Config, artifact: Artifact, data: Dataset, device: str) -> nn.Module:
+    model = _build(config, data, device, 0)
+    model.load_state_dict(artifact.tensors())
+    return model
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _warm_up(model: nn.Module, data: Dataset, batch_size: int, device: str) -> None:
+    """One forward and backward pass outside the clock, so that no row pays for the device's first call; no trace stays."""
+    height, width, channels = data.shape
+    before = _weights(model)
+    blank = torch.zeros(batch_size, channels, height, width, device=device).to(memory_format=torch.channels_last)
+    model.train()
+    model(blank).float().sum().backward()
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(before)
+

@@ -1,0 +1,100 @@
+"""The run folder's truth: one JSON line a finished or failed cell, appended and synced, never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.harness.files import locked, sync
+
+SCHEMA = 1
+MAX_BYTES = 4096
+STATUSES = ("ok", "diverged", "oom", "timeout", "disk_full", "failed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell: what ran, how it ended, what was measured (plain quantities) and what it cost."""
+
+    track: str
+    dataset: str
+    model: str
+    scenario: str
+    method: str
+    weighting: str
+    seeds: dict[str, int]
+    status: str = "ok"
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    protocol: str = "corrected"
+    backend: str = ""
+    artifact: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What identifies the cell: a later record of the same cell replaces an earlier one."""
+        seeds = tuple(sorted(self.seeds.items()))
+        return (self.track, self.dataset, self.model, self.scenario, self.protocol, self.method, self.weighting, seeds)
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Append to the journal; a line that a crash cut short is dropped first."""
+    lines = [json.dumps(asdict(record), sort_keys=True) + "\n" for record in records]
+    for line in lines:
+        if len(line.encode()) > MAX_BYTES:
+            raise ValueError(f"a record of {len(line.encode())} bytes is over the limit of {MAX_BYTES}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(".records.lock")), open(path, "a+b") as file:
+        _drop_torn_tail(file)
+        file.write("".join(lines).encode())
+        file.flush()
+        sync(file.fileno())
+
+
+def load_records(path: str | Path) -> list[Record]:
+    """The records of a run folder (or of a .jsonl file), the newest of each cell, in the order of first appearance.
+
+    UserError if there are none, a line other than a torn last one is not a record, or the schema is newer than ours.
+    """
+    path = Path(path)
+    path = path / "records.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"no records in {path}: is it the folder of a sweep?")
+    newest: dict[tuple[Any, ...], Record] = {}
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
+        if line.strip():
+            record = _parse(line, f"{path}:{number}")
+            newest[record.cell] = record
+    return list(newest.values())
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        values = json.loads(line)
+        if values["schema"] > SCHEMA:
+            raise UserError(f"{where}: schema {values['schema']} is newer than this version understands ({SCHEMA})")
+        return Record(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{where}: not a record ({error})") from error
+
+
+def _drop_torn_tail(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    start = max(0, end - 2 * MAX_BYTES)
+    file.seek(start)
+    tail = file.read()
+    if not tail.endswith(b"\n"):
+        file.truncate(start + tail.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)

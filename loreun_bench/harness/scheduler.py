@@ -1,0 +1,125 @@
+"""Runs a plan: hands ready stages to the engine, skips what the store has, records each cell as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loreun_bench.harness import records
+from loreun_bench.harness.engines import Engine
+from loreun_bench.harness.plan import Cell, Plan
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.store import Artifact, Store
+from loreun_bench.harness.work import Outcome, Task
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a listener hears: a stage "started", "cached" or "finished", or a "record" that was written."""
+
+    kind: str
+    stage: Stage | None = None
+    outcome: Outcome | None = None
+    record: Record | None = None
+
+
+class DiskFull(Exception):
+    """The disk filled up; what was finished is kept, and the same command goes on from there."""
+
+
+def run(plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None]) -> list[Record]:
+    """Run all of `plan` and return its records, old and new, in the plan's order. The caller closes the engine."""
+    return _Run(plan, engine, store, out, device, listen).run()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None]
+    ) -> None:
+        self.plan, self.engine, self.store, self.device, self.listen = plan, engine, store, device, listen
+        self.journal = out / "records.jsonl"
+        self.old = {r.cell: r for r in records.load_records(out)} if self.journal.is_file() else {}
+        self.artifacts: dict[str, Artifact] = {}  # by recipe
+        self.failures: dict[str, Outcome] = {}
+        self.keys: dict[str, str] = {}
+        self.running: dict[Future[Outcome], Stage] = {}
+        self.results: dict[tuple[Any, ...], Record] = {}
+
+    def run(self) -> list[Record]:
+        waiting = list(self.plan.stages)
+        open_cells = list(self.plan.cells)
+        while waiting or self.running:
+            waiting = [stage for stage in waiting if not self._advance(stage)]
+            open_cells = [cell for cell in open_cells if not self._close(cell)]
+            if self.running:
+                finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    self._finish(self.running.pop(future), future.result())
+        for cell in open_cells:
+            self._close(cell)
+        return [self.results[cell.record.cell] for cell in self.plan.cells]
+
+    def _advance(self, stage: Stage) -> bool:
+        """Settle or start `stage` if its inputs are settled; False if it must wait."""
+        for upstream in stage.inputs.values():
+            if upstream.recipe in self.failures:
+                self.failures[stage.recipe] = self.failures[upstream.recipe]
+                return True
+            if upstream.recipe not in self.artifacts:
+                return False
+        key = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
+        self.keys[stage.recipe] = key
+        artifact = self.store.verified(key)
+        if artifact is not None:
+            self.artifacts[stage.recipe] = artifact
+            self.listen(Event("cached", stage))
+            return True
+        if len(self.running) >= self.engine.capacity():
+            return False
+        inputs = {name: self.keys[s.recipe] for name, s in stage.inputs.items()}
+        self.running[self.engine.submit(Task(stage, key, inputs, self.store.root, self.device))] = stage
+        self.listen(Event("started", stage))
+        return True
+
+    def _finish(self, stage: Stage, outcome: Outcome) -> None:
+        artifact = self.store.find(self.keys[stage.recipe])
+        if outcome.status == "ok" and artifact is not None:
+            self.artifacts[stage.recipe] = artifact
+        else:
+            self.failures[stage.recipe] = outcome
+        self.listen(Event("finished", stage, outcome))
+        if outcome.status == "disk_full":
+            raise DiskFull(f"no space left under {self.store.root}: free some and run the same command again")
+
+    def _close(self, cell: Cell) -> bool:
+        """Write the cell's record if its outcome is known; False if it is not."""
+        record = self._record(cell)
+        if record is None:
+            return False
+        self.results[record.cell] = record
+        if self.old.get(record.cell) != record:
+            records.append(self.journal, [record])
+            self.old[record.cell] = record
+        self.listen(Event("record", record=record))
+        return True
+
+    def _record(self, cell: Cell) -> Record | None:
+        failure = self.failures.get(cell.evaluation.recipe)
+        if failure is not None:
+            return replace(cell.record, status=failure.status, reason=failure.reason)
+        evaluation = self.artifacts.get(cell.evaluation.recipe)
+        if evaluation is None:
+            return None
+        manifest: Mapping[str, Any] = self.artifacts[cell.model.recipe].manifest
+        return replace(
+            cell.record,
+            metrics=evaluation.values()["metrics"],
+            cost=manifest["cost"],
+            backend=manifest["backend"],
+            environment=manifest["environment"],
+            artifact=self.keys[cell.model.recipe],
+        )

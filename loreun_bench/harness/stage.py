@@ -1,0 +1,76 @@
+"""One step of a sweep: a pure function of its configuration and its upstream artifacts, and how its key is made."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to run and on what.
+
+    run: "module:function", called as `run(config, inputs, device) -> Output`; inputs: name → the stage that makes it;
+    sources: the files whose code the result depends on; work: samples to process, for the estimate of time left.
+    """
+
+    run: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
+    label: str = ""
+    work: int = 0
+    timeout_s: float | None = None
+
+    @cached_property
+    def recipe(self) -> str:
+        """What tells this stage from every other in a plan, before anything has run."""
+        return digest(self._identity({name: stage.recipe for name, stage in self.inputs.items()}))
+
+    def key(self, upstream: Mapping[str, str]) -> str:
+        """The content key: config, the digests of the upstream artifacts, the code, the schema version."""
+        return digest(self._identity(upstream))
+
+    def function(self) -> Callable[..., Output]:
+        """The function to run."""
+        module, _, name = self.run.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+    def _identity(self, upstream: Mapping[str, str]) -> dict[str, Any]:
+        code = [code_digest(path) for path in sorted(set(self.sources))]
+        return {"schema": SCHEMA, "run": self.run, "config": self.config, "inputs": dict(upstream), "code": code}
+
+
+@dataclass
+class Output:
+    """What a stage returns: tensors (safetensors), values (JSON), and what it cost (outside the content digest)."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_digest(path: Path) -> str:
+    """A hash of the code in `path` (a file, or a folder's .py files); comments and layout do not count."""
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    trees = [ast.dump(ast.parse(file.read_bytes())) for file in files]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()

@@ -1,0 +1,155 @@
+"""The content-addressed store of stage artifacts: atomic, verified by hash on every load, safe to share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.harness.files import sha256_file, sync, sync_folder
+from loreun_bench.harness.stage import SCHEMA, Output, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+
+
+class Corrupt(Exception):
+    """An artifact's bytes do not match its manifest; it has been set aside and must be built again."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's result. `digest` covers the payload, not the cost, so that a rebuild keeps downstream keys."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the payload's file hashes."""
+        return str(self.manifest["digest"])
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """What the stage cost when it was computed."""
+        return dict(self.manifest["cost"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, memory-mapped, after their hash was checked."""
+        from safetensors.torch import load_file
+
+        return load_file(self._checked(TENSORS))
+
+    def values(self) -> dict[str, Any]:
+        """The JSON values, after their hash was checked."""
+        return json.loads(self._checked(VALUES).read_text())  # type: ignore[no-any-return]
+
+    def _checked(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file() or sha256_file(path) != self.manifest["files"].get(name):
+            raise Corrupt(f"{path} does not match its manifest")
+        return path
+
+
+class Store:
+    """Artifacts by key under one folder (`$LOREUN_STORE`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact with this key, or None if it is not there or its manifest is unreadable."""
+        folder = self._folder(key)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+        except (OSError, ValueError):
+            return None
+        return Artifact(folder, manifest) if manifest.get("schema") == SCHEMA and manifest.get("key") == key else None
+
+    def verified(self, key: str) -> Artifact | None:
+        """Like `find`, but an artifact whose bytes are wrong is set aside and counts as missing."""
+        artifact = self.find(key)
+        if artifact is None:
+            return None
+        try:
+            for name in artifact.manifest["files"]:
+                artifact._checked(name)
+        except Corrupt:
+            self.set_aside(artifact)
+            return None
+        return artifact
+
+    def put(self, key: str, output: Output, about: dict[str, Any]) -> Artifact:
+        """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays."""
+        from safetensors.torch import save_file
+
+        temporary = self.root / "tmp" / uuid.uuid4().hex
+        temporary.mkdir(parents=True)
+        try:
+            files: dict[str, str] = {}
+            if output.tensors:
+                save_file({k: v.detach().cpu().contiguous() for k, v in output.tensors.items()}, temporary / TENSORS)
+                files[TENSORS] = sha256_file(temporary / TENSORS)
+            (temporary / VALUES).write_text(json.dumps(output.values, sort_keys=True, allow_nan=True))
+            files[VALUES] = sha256_file(temporary / VALUES)
+            manifest = {
+                "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
+                "created": time.time(), **about,
+            }  # fmt: skip
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            for path in temporary.iterdir():
+                with open(path, "rb") as file:
+                    sync(file.fileno())
+            self._publish(temporary, key)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        artifact = self.find(key)
+        assert artifact is not None
+        return artifact
+
+    def set_aside(self, artifact: Artifact) -> None:
+        """Move a corrupt artifact to `corrupt/`, for a look, out of the way of a rebuild."""
+        grave = self.root / "corrupt" / f"{artifact.folder.name}-{uuid.uuid4().hex[:8]}"
+        grave.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            os.replace(artifact.folder, grave)
+
+    def _publish(self, temporary: Path, key: str) -> None:
+        folder = self._folder(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(temporary, folder)
+        except OSError:  # the place is taken
+            if self.verified(key) is not None:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+        sync_folder(folder.parent)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "artifacts" / key[:2] / key
+
+
+def default_root() -> Path:
+    """`$LOREUN_STORE`, or a folder in the user's cache."""
+    return _cache("LOREUN_STORE", "store")
+
+
+def data_root() -> Path:
+    """`$LOREUN_DATA`, or a folder in the user's cache."""
+    return _cache("LOREUN_DATA", "data")
+
+
+def _cache(variable: str, name: str) -> Path:
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "loreun_bench" / name

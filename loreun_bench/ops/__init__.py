@@ -1,0 +1,5 @@
+"""The LoReUn operator: per-sample loss, excess-loss weights, renormalisation and weighted sum in one call."""
+
+from loreun_bench.ops.functional import loreun_cross_entropy, loreun_weights
+
+__all__ = ["loreun_cross_entropy", "loreun_weights"]

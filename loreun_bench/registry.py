@@ -1,0 +1,246 @@
+"""Where methods, weightings, metrics, data sets and models are found by name.
+
+One registry a kind (and track). An item enters by its decorator, which runs when its file is imported: the files of the
+project's own folders, the entry points of installed packages (groups `loreun_bench.methods`, …) and the plug-in
+files that the user names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loreun_bench.errors import UserError, did_you_mean
+
+KINDS = ("methods", "weightings", "metrics", "datasets", "models")
+SETS = frozenset({"forget", "retain", "validation"})
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One registered item: its name, the class or function, and what its decorator said of it."""
+
+    name: str
+    item: Any
+    info: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the item's docstring."""
+        return (inspect.getdoc(self.item) or "").split("\n")[0]
+
+    @property
+    def file(self) -> Path:
+        """The file that defines the item."""
+        return Path(inspect.getfile(self.item))
+
+
+class Registry:
+    """The items of one kind by name; its own folder and the entry points are read on the first look-up."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, Entry] = {}
+        self._read = False
+
+    def add(self, name: str, item: T, **info: Any) -> T:
+        """Register `item`; a second item of the same name is an error unless it is the same definition again."""
+        old = self._entries.get(name)
+        if old is not None and old.item.__qualname__ != getattr(item, "__qualname__", None):
+            raise UserError(f"{self.kind[:-1]} '{name}' is defined twice: in {old.file} and again in a plug-in")
+        if not (inspect.getdoc(item) or "").strip():
+            raise UserError(f"{self.kind[:-1]} '{name}' lacks a docstring; its first line is shown by `ls`")
+        self._entries[name] = Entry(name, item, info)
+        return item
+
+    def get(self, name: str) -> Entry:
+        """The entry called `name`; UserError with a suggestion if there is none."""
+        self._discover()
+        if name not in self._entries:
+            raise UserError(f"unknown {self.kind[:-1]} '{name}'; {did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def entries(self) -> list[Entry]:
+        """All entries, sorted by name."""
+        self._discover()
+        return [self._entries[n] for n in sorted(self._entries, key=str.lower)]
+
+    def _discover(self) -> None:
+        if self._read:
+            return
+        self._read = True
+        folder = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(folder.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for point in importlib.metadata.entry_points(group=f"loreun_bench.{self.kind}"):
+            try:
+                point.load()
+            except Exception as error:  # somebody else's package: say so, go on without it
+                print(f"warning: entry point {point.value} of {self.kind} failed: {error}", file=sys.stderr)
+
+
+def registry(kind: str, track: str = "classification") -> Registry:
+    """The registry of `kind` (one of KINDS) in `track`; weightings belong to no track."""
+    if kind not in KINDS:
+        raise UserError(f"unknown kind '{kind}'; {did_you_mean(kind, KINDS)}")
+    return _registry(kind, "loreun_bench" if kind == "weightings" else f"loreun_bench.{track}")
+
+
+@cache
+def _registry(kind: str, parent: str) -> Registry:
+    return Registry(kind, f"{parent}.{kind}")
+
+
+def method(
+    name: str, *, uses: set[str], paper: str = "", track: str = "classification"
+) -> Callable[[type[T]], type[T]]:
+    """Class decorator: an unlearning method, a frozen dataclass whose fields are its settings.
+
+    `uses` names the sets its `unlearn` may read, of {"forget", "retain", "validation"}; any other raises when read.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        _require_dataclass("method", name, cls)
+        if not callable(getattr(cls, "unlearn", None)):
+            raise UserError(f"method '{name}' lacks `unlearn`: derive it from GradientMethod or define it")
+        if not uses or not uses <= SETS:
+            raise UserError(f"method '{name}': uses={sorted(uses)} must name some of {sorted(SETS)}")
+        cls.name, cls.uses = name, frozenset(uses)  # type: ignore[attr-defined]
+        return registry("methods", track).add(name, cls, paper=paper, uses=frozenset(uses))
+
+    return register
+
+
+def weighting(name: str, *, paper: str = "") -> Callable[[type[T]], type[T]]:
+    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`."""
+
+    def register(cls: type[T]) -> type[T]:
+        _require_dataclass("weighting", name, cls)
+        if not callable(getattr(cls, "phases", None)):
+            raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
+        cls.name = name  # type: ignore[attr-defined]
+        return registry("weightings").add(name, cls, paper=paper)
+
+    return register
+
+
+def metric(
+    name: str,
+    *,
+    columns: Mapping[str, str],
+    unit: str = "%",
+    best: str = "retrain",
+    paper: str = "",
+    track: str = "classification",
+) -> Callable[[T], T]:
+    """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
+
+    columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low".
+    A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
+    a table is made, never stored.
+    """
+
+    def register(function: T) -> T:
+        if best not in ("retrain", "high", "low"):
+            raise UserError(f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low'")
+        if not columns:
+            raise UserError(f"metric '{name}': columns must name what it returns, such as {{'forget_acc': 'UA'}}")
+        derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
+        return registry("metrics", track).add(
+            name, function, columns=dict(columns), unit=unit, best=best, paper=paper, derived=derived
+        )
+
+    return register
+
+
+def dataset(
+    name: str,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    embedded: bool = False,
+    paper: str = "",
+) -> Callable[[T], T]:
+    """Function decorator: a data set `(root: Path, download: bool) -> Arrays`.
+
+    shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for.
+    """
+
+    def register(function: T) -> T:
+        return registry("datasets").add(
+            name, function, shape=shape, classes=classes, embedded=embedded, paper=paper
+        )
+
+    return register
+
+
+def model(name: str, *, paper: str = "") -> Callable[[T], T]:
+    """Function decorator: a model builder `(channels, classes, size, **settings) -> torch.nn.Module`."""
+    return lambda function: registry("models").add(name, function, paper=paper)
+
+
+def load_plugin(path: str | Path) -> Path:
+    """Import the plug-in file at `path`, whose decorators register its items. UserError names file and line."""
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise UserError(f"plug-in {path} not found")
+    try:
+        load_module(path)
+    except UserError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        frame = error.__traceback__
+        line = 0
+        while frame is not None:
+            if frame.tb_frame.f_code.co_filename == str(path):
+                line = frame.tb_lineno
+            frame = frame.tb_next
+        line = line or getattr(error, "lineno", 0) or 0
+        raise UserError(f"plug-in {path}:{line} raised {type(error).__name__}: {error}") from error
+    return path
+
+
+@cache
+def load_module(path: Path) -> Any:
+    """The module in the file `path`, imported once a process."""
+    name = f"loreun_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load_attribute(reference: str, what: str) -> Callable[..., Any]:
+    """The function that `FILE.py:NAME` names. UserError if the file or the name is missing."""
+    file, _, name = reference.rpartition(":")
+    function = getattr(load_module(load_plugin(file)), name, None)
+    if not callable(function):
+        raise UserError(f"{what} '{reference}': {file} has no function '{name}'")
+    return function  # type: ignore[no-any-return]
+
+
+def _require_dataclass(kind: str, name: str, cls: type) -> None:
+    if not dataclasses.is_dataclass(cls) or "__dataclass_fields__" not in vars(cls):
+        raise UserError(f"{kind} '{name}': {cls.__name__} must be decorated with @dataclass(frozen=True)")
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UserError(f"{kind} '{name}': {cls.__name__} must be frozen, @dataclass(frozen=True)")

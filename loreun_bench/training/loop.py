@@ -1,0 +1,62 @@
+"""The one training step loop, for training and for unlearning, in both tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from loreun_bench.training.guards import FiniteGuard, check_parameters
+
+Batch = TypeVar("Batch")
+
+
+class Constraint(Protocol):
+    """Something that keeps parameters where they must be, such as a saliency mask."""
+
+    def before_step(self) -> None:
+        """Called when gradients are ready."""
+        ...
+
+    def after_step(self) -> None:
+        """Called when parameters have moved."""
+        ...
+
+
+def run_steps(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    objective: Callable[[Batch], Tensor],
+    optimiser: torch.optim.Optimizer,
+    schedule: Any = None,
+    constraint: Constraint | None = None,
+) -> None:
+    """One optimiser step for each batch. `objective(batch)` is the scalar loss. Raises Diverged when it is not finite."""
+    guard = FiniteGuard()
+    for batch in batches:
+        loss = objective(batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        guard.watch(loss)
+        if constraint is not None:
+            constraint.before_step()
+        optimiser.step()
+        if constraint is not None:
+            constraint.after_step()
+        if schedule is not None:
+            schedule.step()
+    guard.verdict()
+    check_parameters(model.parameters())
+
+
+def epoch(size: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Positions 0 … size-1 in a random order, cut into batches; the last may be smaller, none is left out."""
+    return torch.randperm(size, generator=generator, device=generator.device).split(batch_size)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """bf16 autocast on CUDA (or where asked for); fp32 elsewhere."""
+    enabled = precision == "bf16" or (precision == "auto" and device == "cuda")
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
