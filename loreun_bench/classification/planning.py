@@ -150,7 +150,7 @@ class _Block:
             scenario=self.scenario.label, method=method, weighting=weighting,
             seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
-        evaluation = self._stage("evaluate", config, inputs, sources, f"measure {model.label}", work)
+        evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
 
     def _weightings(self, name: str, method: Any) -> Iterator[tuple[Entry, Any]]:

@@ -22,6 +22,7 @@ from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
 from loreun_bench.registry import load_attribute, registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.optimiser import make_optimiser
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -157,12 +158,14 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _warm_up(model: nn.Module, data: Dataset, batch_size: int, device: str) -> None:
-    """One forward and backward pass outside the clock, so that no row pays for the device's first call; no trace stays."""
+    """One training step outside the clock, so that no row pays for the device's first call; no trace stays."""
     height, width, channels = data.shape
     before = _weights(model)
     blank = torch.zeros(batch_size, channels, height, width, device=device).to(memory_format=torch.channels_last)
     model.train()
+    optimiser = make_optimiser(model.parameters(), "sgd", 1e-3, 0.9, 0.0)
     model(blank).float().sum().backward()
-    model.zero_grad(set_to_none=True)
+    optimiser.step()  # the first step of a process imports half of torch
+    optimiser.zero_grad(set_to_none=True)
     model.load_state_dict(before)
 

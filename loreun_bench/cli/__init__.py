@@ -1,0 +1,38 @@
+"""The command line: one file a family of verbs. Only this package prints; heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from loreun_bench.errors import UserError
+
+app = typer.Typer(
+    name="loreun-bench",
+    help="Which unlearning method, with which loss reweighting, comes closest to retraining, and at what cost?",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 some cells failed, 2 wrong input, 130 interrupted."""
+    from loreun_bench.cli import browse, data, info, plugins, sweep, tables
+
+    for family in (sweep, browse, tables, data, info, plugins):
+        family.register(app)
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,50 @@
+"""data prepare and data ls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family."""
+    family = typer.Typer(help="Prepare data sets, list them.", no_args_is_help=True, rich_markup_mode=None)
+    family.command()(prepare)
+    family.command("ls")(list_data)
+    app.add_typer(family, name="data")
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(help="a data set's name; `ls datasets` lists them")],
+    source: Annotated[
+        Optional[Path], typer.Option("--from", metavar="PATH", help="a local copy: .npz, idx folder, torchvision's folder")
+    ] = None,
+) -> None:
+    """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy."""
+    from loreun_bench.classification.data import prepare as bring
+
+    info = bring(name, source)
+    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {info.classes} classes → {info.path}")
+
+
+def list_data() -> None:
+    """List what the data folder holds."""
+    from loreun_bench.errors import UserError
+    from loreun_bench.classification.data import verify
+    from loreun_bench.harness.store import data_root
+
+    found = sorted(data_root().glob("*.json"))
+    print(f"{data_root()}: {len(found)} data sets")
+    for path in found:
+        try:
+            info = verify(path.stem)
+        except UserError as error:
+            print(f"{path.stem}: {error}")
+            continue
+        height, width, channels = info.shape
+        print(
+            f"{path.stem}: {sum(info.train)} training and {sum(info.test)} test images, {height}×{width}×{channels}, "
+            f"{info.classes} classes, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
+        )

@@ -1,0 +1,112 @@
+"""sweep and plan."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from loreun_bench.config import SweepConfig
+    from loreun_bench.harness.plan import Plan
+
+Source = Annotated[str, typer.Argument(metavar="[PRESET or FILE.yaml]", help="what to run; `ls presets` lists them")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="change a setting, as train.epochs=5")]
+Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME]")]
+Workers = Annotated[Optional[int], typer.Option("--workers", help="processes [default: one a core; a GPU: 1]; 0: in this one")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
+Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
+EngineName = Annotated[str, typer.Option("--engine", help="local")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(sweep)
+    app.command()(plan)
+
+
+def sweep(
+    source: Source = "digits", set_: Set = None, out: Out = None, engine: EngineName = "local",
+    workers: Workers = None, device: Device = "auto", plugin: Plugins = None,
+) -> None:  # fmt: skip
+    """Plan, run, print the leaderboard. Running it again continues it."""
+    from loreun_bench import api
+    from loreun_bench.cli.progress import Progress
+    from loreun_bench.harness.files import write_atomic
+    from loreun_bench.harness.scheduler import DiskFull
+    from loreun_bench.report import leaderboard, table
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    config, planned, files = _prepare(source, set_, engine, device, plugin)
+    folder = api.run_folder(config, out)
+    with Progress(planned, folder) as progress:
+        try:
+            records = api.execute(config, planned, folder, workers=workers, plugins=files, listen=progress)
+        except KeyboardInterrupt:
+            progress.stop("interrupted; what is finished is kept: run the same command again to continue")
+            raise typer.Exit(130) from None
+        except DiskFull as error:
+            progress.stop(f"error: {error}")
+            raise typer.Exit(1) from None
+    groups = table.build([(folder.name, records)])
+    write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
+    print(leaderboard.render(groups))
+    progress.close(records)
+    if any(record.status != "ok" for record in records):
+        raise typer.Exit(1)
+
+
+def plan(
+    source: Source = "digits", set_: Set = None, engine: EngineName = "local", device: Device = "auto",
+    plugin: Plugins = None, workers: Workers = None, out: Out = None,
+) -> None:  # fmt: skip
+    """Print the stages, which are cached, and what the others will cost. Runs nothing."""
+    from tabulate import tabulate
+
+    from loreun_bench.harness.plan import forecast
+    from loreun_bench.harness.store import Store, default_root
+
+    _, planned, _ = _prepare(source, set_, engine, device, plugin)
+    stages = forecast(planned, Store(default_root()))
+    rows = [
+        ["cached" if f.cached else "to run", f.stage.label, f"{f.stage.work:,}" if f.stage.work else "-", _seconds(f.seconds)]
+        for f in stages
+    ]
+    print(tabulate(rows, ["", "stage", "samples", "seconds"], colalign=("left", "left", "right", "right"), disable_numparse=True))
+    for note in planned.notes:
+        print(f"note: {note}")
+    todo = [f for f in stages if not f.cached]
+    unknown = sum(f.seconds is None and bool(f.stage.work) for f in todo)
+    print(
+        f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run, "
+        f"{sum(f.stage.work for f in todo):,} samples, about {sum(f.seconds or 0 for f in todo):.0f} s of one worker"
+        + (f" and {unknown} stages of unknown speed (none of their kind has run yet)" if unknown else "")
+    )
+
+
+def _prepare(
+    source: str, set_: list[str] | None, engine: str, device: str, plugin: list[Path] | None
+) -> tuple[SweepConfig, Plan, tuple[Path, ...]]:
+    from loreun_bench import api
+    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.harness import plan as planning
+    from loreun_bench.registry import load_plugin
+
+    if engine != "local":
+        raise UserError(f"unknown engine '{engine}'; {did_you_mean(engine, ['local'])}")
+    files = tuple(load_plugin(path) for path in plugin or ())
+    overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
+    config = api.resolve(source, overrides)
+    return config, planning.build(config), files
+
+
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else f"{value:.1f}"
+
+
+def _interrupt(*_: Any) -> None:
+    print("terminated", file=sys.stderr)
+    raise KeyboardInterrupt

@@ -1,0 +1,190 @@
+"""The leaderboard as data: groups of comparable rows, each cell an estimate with its gap to the matched Retrain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from loreun_bench.harness.records import Record
+from loreun_bench.registry import Entry, registry
+from loreun_bench.report.stats import Estimate, estimate
+
+REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
+OVER = 5.0  # points below Retrain at which a row is flagged as over-unlearned
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's key, heading, unit, which way is best, its definition, and the function if it is derived."""
+
+    key: str
+    heading: str
+    unit: str
+    best: str
+    entry: Entry
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is computed from a cell and its Retrain."""
+        return bool(self.entry.info["derived"])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value over seeds, and the mean difference to the matched Retrain (None where that is not the aim)."""
+
+    value: Estimate
+    gap: float | None = None
+
+
+@dataclass
+class Row:
+    """One method with one weighting. `seconds` is the RTE, `ratio` its ratio to the unweighted method, seed by seed."""
+
+    method: str
+    weighting: str
+    run: str
+    records: list[Record]
+    cells: dict[str, Cell] = field(default_factory=dict)
+    seconds: Estimate = field(default_factory=lambda: estimate([]))
+    ratio: float = math.nan
+    best: set[str] = field(default_factory=set)
+    over: bool = False
+
+    @property
+    def finished(self) -> list[Record]:
+        """The records whose status is ok."""
+        return [record for record in self.records if record.status == "ok"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed finished."""
+        return len(self.finished) == len(self.records)
+
+
+@dataclass
+class Group:
+    """Rows that may be compared: same track, data, model, scenario and protocol."""
+
+    track: str
+    dataset: str
+    model: str
+    scenario: str
+    protocol: str
+    rows: list[Row]
+    limits: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        """One line that says what was compared."""
+        seeds = max((len(row.records) for row in self.rows), default=0)
+        limits = "".join(f", LIMITED to {v} {k}: a smoke run, not a result" for k, v in self.limits.items())
+        return f"{self.dataset}, {self.model}, {self.scenario}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
+
+
+def columns(track: str, keys: Sequence[str] | None = None) -> list[Column]:
+    """The columns named by `keys`, or all, in the registry's order. KeyError-free: unknown keys raise UserError."""
+    from loreun_bench.errors import UserError, did_you_mean
+
+    every = {
+        key: Column(key, heading, entry.info["unit"], entry.info["best"], entry)
+        for entry in registry("metrics", track).entries()
+        for key, heading in entry.info["columns"].items()
+    }
+    for key in keys or ():
+        if key not in every:
+            raise UserError(f"unknown column '{key}'; {did_you_mean(key, every)}")
+    return [every[key] for key in keys] if keys is not None else list(every.values())
+
+
+def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str = "tow") -> list[Group]:
+    """Groups of rows from (name of run, records); the rows that come closest to Retrain first.
+
+    sort: a column's key. Rows with failed seeds come after complete ones, references first.
+    """
+    groups: dict[tuple[str, ...], dict[tuple[str, str, str], list[Record]]] = {}
+    for run, records in runs:
+        for r in records:
+            group = groups.setdefault((r.track, r.dataset, r.model, r.scenario, r.protocol), {})
+            group.setdefault((run, r.method, r.weighting), []).append(r)
+    return [_group(key, rows, sort) for key, rows in groups.items()]
+
+
+def _group(key: tuple[str, ...], found: dict[tuple[str, str, str], list[Record]], sort: str) -> Group:
+    shown = columns(key[0])
+    (order,) = columns(key[0], [sort])
+    rows = [Row(method, weighting, run, records) for (run, method, weighting), records in found.items()]
+    for row in rows:
+        _fill(row, rows, shown)
+    for column in shown:
+        _mark_best(column, rows)
+    rows.sort(key=lambda row: _rank(row, order))
+    limits = {k: v for row in rows for record in row.records for k, v in record.limits.items()}
+    return Group(*key, rows, limits)
+
+
+def _fill(row: Row, rows: Sequence[Row], shown: Sequence[Column]) -> None:
+    pairs = [(r, _partner(r, rows, row.run, "Retrain", "none")) for r in row.finished]
+    for column in shown:
+        row.cells[column.key] = _cell(column, pairs)
+    row.seconds = estimate([r.cost["rte_s"] for r in row.finished])
+    bases = [(r, _partner(r, rows, row.run, row.method, "none")) for r in row.finished]
+    times = [(r.cost["rte_s"], base.cost["rte_s"]) for r, base in bases if base is not None]
+    if times and sum(base for _, base in times) > 0:
+        row.ratio = sum(own for own, _ in times) / sum(base for _, base in times)
+    gaps = [row.cells[key].gap for key in ("forget_acc", "test_acc") if key in row.cells]
+    row.over = row.method not in REFERENCES and any(gap is not None and gap < -OVER for gap in gaps)
+
+
+def _partner(record: Record, rows: Sequence[Row], run: str, method: str, weighting: str) -> Record | None:
+    """The finished record of `method` × `weighting` in the same run with the same seeds."""
+    for row in rows:
+        if (row.run, row.method, row.weighting) == (run, method, weighting):
+            return next((r for r in row.finished if r.seeds == record.seeds), None)
+    return None
+
+
+def _cell(column: Column, pairs: Sequence[tuple[Record, Record | None]]) -> Cell:
+    if column.derived:
+        values = [
+            float(column.entry.item(r.metrics, base.metrics))
+            for r, base in pairs
+            if base is not None and set(column_inputs(column)) <= r.metrics.keys() & base.metrics.keys()
+        ]
+        return Cell(estimate(values))
+    values = [r.metrics[column.key] for r, _ in pairs if column.key in r.metrics]
+    gaps = [
+        r.metrics[column.key] - base.metrics[column.key]
+        for r, base in pairs
+        if base is not None and column.key in r.metrics and column.key in base.metrics
+    ]
+    gap = math.fsum(gaps) / len(gaps) if gaps and column.best == "retrain" else None
+    return Cell(estimate(values), gap)
+
+
+def column_inputs(column: Column) -> Sequence[str]:
+    """The metric keys that a derived column reads, if its module names them in KEYS."""
+    return getattr(__import__(column.entry.item.__module__, fromlist=["KEYS"]), "KEYS", ())
+
+
+def _distance(column: Column, cell: Cell) -> float:
+    """How far a cell is from the best: the gap to Retrain, or the value in the direction that is better."""
+    if column.best == "retrain":
+        return abs(cell.gap) if cell.gap is not None else math.inf
+    value = -cell.value.mean if column.best == "high" else cell.value.mean
+    return value if math.isfinite(value) else math.inf
+
+
+def _mark_best(column: Column, rows: Sequence[Row]) -> None:
+    ranked = [row for row in rows if row.method not in REFERENCES and row.complete]
+    distances = [_distance(column, row.cells[column.key]) for row in ranked]
+    least = min(distances, default=math.inf)
+    for row, distance in zip(ranked, distances, strict=True):
+        if math.isfinite(distance) and distance <= least + 1e-9:
+            row.best.add(column.key)
+
+
+def _rank(row: Row, order: Column) -> tuple[int, bool, float, str]:
+    reference = REFERENCES.index(row.method) if row.method in REFERENCES else len(REFERENCES)
+    return (reference, not row.complete, _distance(order, row.cells[order.key]), f"{row.method} {row.weighting}")
