@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The pinned torch needs Python 3.11; on 3.10 pip chooses the newest versions that run there.
+PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
 .PHONY: sweep test lint typecheck setup clean
 
@@ -10,8 +13,8 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev,plots]'
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation --editable '.[dev,plots]'
 	touch $@
 
 sweep: setup

@@ -64,7 +64,7 @@ class SweepConfig(Strict):
         if isinstance(value, int) and not isinstance(value, bool):
             value = list(range(value))
         if isinstance(value, list):
-            value = [dict(split=s, train=s, unlearn=s, eval=s) if type(s) is int else s for s in value]
+            value = [{"split": s, "train": s, "unlearn": s, "eval": s} if type(s) is int else s for s in value]
         return value
 
     @field_validator("methods", "weightings", mode="before")
@@ -89,7 +89,8 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
     values = dict(source) if isinstance(source, dict) else read_yaml(find(source))
     for override in overrides:
         values = _set(values, override)
-    return check(track_config(values.get("track", "classification")), values, "config")
+    config: SweepConfig = check(track_config(values.get("track", "classification")), values, "config")
+    return config
 
 
 def track_config(track: str) -> type[SweepConfig]:
@@ -232,7 +233,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.YAMLError(f"key '{key}' appears twice (line {key_node.start_mark.line + 1})")
             seen.add(key)

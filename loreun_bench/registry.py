@@ -103,9 +103,7 @@ def _registry(kind: str, parent: str) -> Registry:
     return Registry(kind, f"{parent}.{kind}")
 
 
-def method(
-    name: str, *, uses: set[str], paper: str = "", track: str = "classification"
-) -> Callable[[type[T]], type[T]]:
+def method(name: str, *, uses: set[str], paper: str = "", track: str = "classification") -> Callable[[type[T]], type[T]]:
     """Class decorator: an unlearning method, a frozen dataclass whose fields are its settings.
 
     `uses` names the sets its `unlearn` may read, of {"forget", "retain", "validation"}; any other raises when read.
@@ -179,9 +177,7 @@ def dataset(
     """
 
     def register(function: T) -> T:
-        return registry("datasets").add(
-            name, function, shape=shape, classes=classes, embedded=embedded, paper=paper
-        )
+        return registry("datasets").add(name, function, shape=shape, classes=classes, embedded=embedded, paper=paper)
 
     return register
 
@@ -219,7 +215,8 @@ def load_module(path: Path) -> Any:
     """The module in the file `path`, imported once a process."""
     name = f"loreun_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -112,8 +112,9 @@ def verify(name: str) -> DataInfo:
     remedy = f"prepare it again: `loreun-bench data prepare {name}`"
     try:
         values = json.loads((data_root() / f"{name}.json").read_text())
-        info = DataInfo(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except (OSError, ValueError, TypeError) as error:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        info = DataInfo(**fields)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"the description of data set '{name}' is unreadable; {remedy}") from error
     if not info.path.is_file():
         raise UserError(f"data file {info.path} is missing; {remedy}")
@@ -137,8 +138,8 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
             raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, and there must be some")
     if images[0].shape[1:] != images[1].shape[1:]:
         raise UserError(f"data set '{name}': train images {images[0].shape[1:]} differ from test {images[1].shape[1:]}")
-    x, y = images, [a.astype(np.int64) for a in labels]
-    return Arrays(x[0], y[0], x[1], y[1])
+    train_labels, test_labels = (a.astype(np.int64) for a in labels)
+    return Arrays(images[0], train_labels, images[1], test_labels)
 
 
 def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
@@ -155,7 +156,7 @@ def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
         name=name,
         file=f"{stem}.safetensors",
         sha256=sha256,
-        shape=arrays.train_images.shape[1:],  # type: ignore[arg-type]
+        shape=arrays.train_images.shape[1:],
         classes=classes,
         train=tuple(np.bincount(arrays.train_labels, minlength=classes).tolist()),
         test=tuple(np.bincount(arrays.test_labels, minlength=classes).tolist()),
@@ -167,4 +168,3 @@ def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
         write_atomic(info.path, content)
         write_atomic(data_root() / f"{stem}.json", json.dumps(asdict(info), indent=1))
     return info
-

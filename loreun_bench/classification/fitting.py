@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-import torch
 from torch import Tensor, nn
 
 from loreun_bench.classification.images import Augment
@@ -24,9 +23,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     steps_per_epoch = -(-len(samples) // recipe.batch_size)
     steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
     optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
-    schedule = make_schedule(
-        optimiser, recipe.schedule, recipe.lr, steps, steps_per_epoch, recipe.milestones, recipe.gamma
-    )
+    schedule = make_schedule(optimiser, recipe.schedule, recipe.lr, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
     augment = Augment(recipe.crop, recipe.flip)
     if context.compile:
         model.compile()

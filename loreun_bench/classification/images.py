@@ -47,7 +47,7 @@ class Images:
         """One gather that indexes, crops and flips: each image has its own rows and columns."""
         count, (height, width) = len(index), self._pixels.shape[1:3]
         draw = {"generator": generator, "device": self.device}
-        offset = torch.randint(2 * augment.crop + 1, (2, count, 1), **draw)  # type: ignore[arg-type, call-overload]
+        offset = torch.randint(2 * augment.crop + 1, (2, count, 1), **draw)  # type: ignore[arg-type]
         rows = torch.arange(height, device=self.device) + offset[0]
         columns = torch.arange(width, device=self.device).expand(count, width)
         if augment.flip:

@@ -25,7 +25,12 @@ from loreun_bench.registry import Entry, registry
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
-CORE = (PACKAGE / "training", PACKAGE / "ops", *(PACKAGE / "classification").glob("*.py"))
+HERE = PACKAGE / "classification"
+BOTH_CODE = (HERE / "images.py", HERE / "protocols.py", HERE / "stages.py")
+TRAINING_CODE = (
+    PACKAGE / "training", PACKAGE / "ops", HERE / "fitting.py", HERE / "method.py", HERE / "unlearning.py", *BOTH_CODE
+)  # fmt: skip
+EVALUATION_CODE = (HERE / "evaluation.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 
@@ -98,7 +103,7 @@ class _Block:
             "validation": self.config.validation, "protocol": self.config.protocol,
             "limit_images": self.config.limit_images,
         }  # fmt: skip
-        sources = (PACKAGE / "classification" / "splits.py", PACKAGE / "classification" / "stages.py")
+        sources = (HERE / "splits.py", HERE / "stages.py")
         return self._stage("split", config, {}, sources, label)
 
     @cached_property
@@ -110,9 +115,11 @@ class _Block:
             if not path.is_file():
                 raise UserError(f"checkpoint {path} not found")
             config |= {"checkpoint": {"path": str(path.resolve()), "sha256": sha256_file(path)}}
-            return self._stage("adopt", config, {}, self._core(), "original (checkpoint)")
+            own = (HERE / "checkpoints.py", HERE / "stages.py", self._model_file())
+            return self._stage("adopt", config, {}, own, "original (checkpoint)")
         work = self._samples(self.recipe.epochs)
-        return self._stage("train", config, {"split": self.training_set}, self._core(), "original", work)
+        sources = (*TRAINING_CODE, self._model_file())
+        return self._stage("train", config, {"split": self.training_set}, sources, "original", work)
 
     def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
         train = self.seeds.train
@@ -130,7 +137,7 @@ class _Block:
             work = self.recipe.epochs * self.sizes["retain"]
         else:
             inputs["original"] = self.original
-        sources = (*self._core(), *_class_files(entry.item), *_class_files(rule.item))
+        sources = (*TRAINING_CODE, self._model_file(), *_class_files(entry.item), *_class_files(rule.item))
         label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, work)
 
@@ -142,7 +149,7 @@ class _Block:
         config = self._common() | {"metrics": list(self.config.metrics), "seed": self.seeds.eval}
         for name in ("train", "compile", "limit_steps", "precision"):  # evaluation does not depend on them
             del config[name]
-        sources = (*self._core(), *(entry.file for entry in entries))
+        sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
         inputs = {"split": self.split, "model": model} | ({"original": original} if original is not None else {})
         work = int(EVALUATION_COST * (sum(self.sizes.values()) + sum(self.info.test)))
         record = Record(
@@ -163,7 +170,8 @@ class _Block:
             if set(weighting.phases()) <= active:
                 yield entry, weighting
             elif active:
-                self.notes.append(f"{name} × {rule} left out: {name} has no {' and '.join({'forget', 'retain'} - active)} phase")
+                lacking = " or ".join(sorted(set(weighting.phases()) - active))
+                self.notes.append(f"{name} × {rule} left out: {name} has no {lacking} phase")
 
     def _uniform(self) -> tuple[Entry, Any]:
         entry = registry("weightings").get("none")
@@ -177,10 +185,9 @@ class _Block:
             "device": self.config.device,
         }  # fmt: skip
 
-    def _core(self) -> tuple[Path, ...]:
+    def _model_file(self) -> Path:
         model = self.config.model
-        file = Path(model.rpartition(":")[0]) if ".py:" in model else registry("models").get(model).file
-        return (*CORE, file)
+        return Path(model.rpartition(":")[0]) if ".py:" in model else registry("models").get(model).file
 
     def _samples(self, epochs: int) -> int:
         return epochs * (self.sizes["forget"] + self.sizes["retain"])

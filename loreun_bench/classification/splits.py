@@ -101,15 +101,14 @@ def draw(
     return ForgetSplit(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 
-def _forgotten(
-    train: np.ndarray, labels: np.ndarray, scenario: Scenario | None, rng: np.random.Generator
-) -> np.ndarray:
+def _forgotten(train: np.ndarray, labels: np.ndarray, scenario: Scenario | None, rng: np.random.Generator) -> np.ndarray:
     import numpy as np
 
     if scenario is None:
         return train[:0]
     if scenario.kind == "class":
-        return train[labels[train] == scenario.forget_class]
+        members: np.ndarray = train[labels[train] == scenario.forget_class]
+        return members
     return np.sort(rng.permutation(train)[: round((scenario.fraction or 0) * len(train))])
 
 

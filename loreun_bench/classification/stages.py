@@ -168,4 +168,3 @@ def _warm_up(model: nn.Module, data: Dataset, batch_size: int, device: str) -> N
     optimiser.step()  # the first step of a process imports half of torch
     optimiser.zero_grad(set_to_none=True)
     model.load_state_dict(before)
-

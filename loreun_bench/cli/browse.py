@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
 Track = Annotated[str, typer.Option("--track", help="classification")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def prepare(
     name: Annotated[str, typer.Argument(help="a data set's name; `ls datasets` lists them")],
     source: Annotated[
-        Optional[Path], typer.Option("--from", metavar="PATH", help="a local copy: .npz, idx folder, torchvision's folder")
+        Path | None, typer.Option("--from", metavar="PATH", help="a local copy: .npz, idx folder, torchvision's folder")
     ] = None,
 ) -> None:
     """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy."""
@@ -31,8 +31,8 @@ def prepare(
 
 def list_data() -> None:
     """List what the data folder holds."""
-    from loreun_bench.errors import UserError
     from loreun_bench.classification.data import verify
+    from loreun_bench.errors import UserError
     from loreun_bench.harness.store import data_root
 
     found = sorted(data_root().glob("*.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from loreun_bench.harness.plan import Plan
 
 Source = Annotated[str, typer.Argument(metavar="[PRESET or FILE.yaml]", help="what to run; `ls presets` lists them")]
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="change a setting, as train.epochs=5")]
-Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME]")]
-Workers = Annotated[Optional[int], typer.Option("--workers", help="processes [default: one a core; a GPU: 1]; 0: in this one")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting, as train.epochs=5")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME]")]
+Workers = Annotated[int | None, typer.Option("--workers", help="processes [default: one a core; a GPU: 1]; 0: in this one")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
-Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
 EngineName = Annotated[str, typer.Option("--engine", help="local")]
 
 
@@ -72,10 +72,19 @@ def plan(
     _, planned, _ = _prepare(source, set_, engine, device, plugin)
     stages = forecast(planned, Store(default_root()))
     rows = [
-        ["cached" if f.cached else "to run", f.stage.label, f"{f.stage.work:,}" if f.stage.work else "-", _seconds(f.seconds)]
+        [
+            "cached" if f.cached else "to run",
+            f.stage.label,
+            f"{f.stage.work:,}" if f.stage.work else "-",
+            _seconds(f.seconds),
+        ]
         for f in stages
     ]
-    print(tabulate(rows, ["", "stage", "samples", "seconds"], colalign=("left", "left", "right", "right"), disable_numparse=True))
+    print(
+        tabulate(
+            rows, ["", "stage", "samples", "seconds"], colalign=("left", "left", "right", "right"), disable_numparse=True
+        )
+    )
     for note in planned.notes:
         print(f"note: {note}")
     todo = [f for f in stages if not f.cached]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -18,8 +18,8 @@ def leaderboard(
     style: Annotated[str, typer.Option("--format", help="text, md, latex, csv or json")] = "text",
     sort: Annotated[str, typer.Option("--sort", help="the column to sort by, such as tow or forget_acc")] = "tow",
     ua: Annotated[str, typer.Option("--ua", help="loreun: forget accuracy; salun: 100 - forget accuracy")] = "loreun",
-    columns: Annotated[Optional[str], typer.Option("--columns", help="comma-separated keys instead of the usual ones")] = None,
-    plugin: Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
+    columns: Annotated[str | None, typer.Option("--columns", help="comma-separated keys instead of the usual ones")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
     """Render a run's records, or several runs side by side."""
     from loreun_bench.harness.records import load_records

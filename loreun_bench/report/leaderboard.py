@@ -79,7 +79,10 @@ def _text(column: Column, row: Row, ua: str, style: str) -> str:
 
 
 def _unescape(table: str) -> str:
-    return table.replace("BOLDOPEN", r"\textbf{").replace("BOLDCLOSE", "}").replace("±", r"$\pm$").replace("†", r"$\dagger$").replace("×", r"$\times$")
+    marks = {"BOLDOPEN": r"\textbf{", "BOLDCLOSE": "}", "±": r"$\pm$", "†": r"$\dagger$", "×": r"$\times$"}
+    for mark, command in marks.items():
+        table = table.replace(mark, command)
+    return table
 
 
 def _time(row: Row) -> str:
@@ -122,7 +125,9 @@ def _definitions(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> s
         "can be expected to reach.",
     ]
     if any(record.cost.get("cpu_s", 0) < 0.9 * record.cost.get("rte_s", 0) for record in _cpu_records(groups)):
-        lines.append("- Some runs on a CPU got less than 90 % of it (cpu_s < 0.9 rte_s): the machine was busy, RTE is unsure.")
+        lines.append(
+            "- Some runs on a CPU got less than 90 % of it (cpu_s < 0.9 rte_s): the machine was busy, RTE is unsure."
+        )
     return "\n".join(lines)
 
 

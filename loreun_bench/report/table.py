@@ -80,7 +80,8 @@ class Group:
         """One line that says what was compared."""
         seeds = max((len(row.records) for row in self.rows), default=0)
         limits = "".join(f", LIMITED to {v} {k}: a smoke run, not a result" for k, v in self.limits.items())
-        return f"{self.dataset}, {self.model}, {self.scenario}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
+        what = f"{self.dataset}, {self.model}, {self.scenario}"
+        return f"{what}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
 
 
 def columns(track: str, keys: Sequence[str] | None = None) -> list[Column]:
@@ -121,7 +122,8 @@ def _group(key: tuple[str, ...], found: dict[tuple[str, str, str], list[Record]]
         _mark_best(column, rows)
     rows.sort(key=lambda row: _rank(row, order))
     limits = {k: v for row in rows for record in row.records for k, v in record.limits.items()}
-    return Group(*key, rows, limits)
+    track, dataset, model, scenario, protocol = key
+    return Group(track, dataset, model, scenario, protocol, rows, limits)
 
 
 def _fill(row: Row, rows: Sequence[Row], shown: Sequence[Column]) -> None:

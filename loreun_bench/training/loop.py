@@ -53,7 +53,8 @@ def run_steps(
 
 def epoch(size: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Positions 0 … size-1 in a random order, cut into batches; the last may be smaller, none is left out."""
-    return torch.randperm(size, generator=generator, device=generator.device).split(batch_size)
+    order = torch.randperm(size, generator=generator, device=generator.device)
+    return tuple(order.split(batch_size))
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

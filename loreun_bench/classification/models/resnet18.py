@@ -16,7 +16,7 @@ def resnet18(channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
     from torch import nn
     from torchvision.models import resnet18
 
-    network = resnet18(num_classes=classes)
+    network: nn.Module = resnet18(num_classes=classes)
     if min(size) < 64:
         network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()

@@ -1,0 +1,150 @@
+"""Runs a plug-in's items on toy data, to say in seconds what a sweep would stumble over in an hour."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loreun_bench import config as configuration
+from loreun_bench.classification.config import Recipe, Scenario
+from loreun_bench.classification.data import Arrays, _checked
+from loreun_bench.classification.evaluation import evaluate
+from loreun_bench.classification.images import Dataset, Images
+from loreun_bench.classification.method import Context, Data, ImageSet
+from loreun_bench.classification.protocols import PROTOCOLS
+from loreun_bench.classification.splits import ForgetSplit, draw
+from loreun_bench.classification.stages import build_model
+from loreun_bench.errors import UserError
+from loreun_bench.ops import loreun_weights
+from loreun_bench.registry import KINDS, Entry, load_plugin, registry
+from loreun_bench.training.clock import Meter
+
+
+def check_plugin(path: Path) -> list[str]:
+    """One line an item: "ok …", or what is wrong with it. UserError if the file registers nothing."""
+    path = load_plugin(path)
+    checks: dict[str, Callable[[Entry], str]] = {
+        "methods": _method, "weightings": _weighting, "metrics": _metric, "datasets": _dataset, "models": _model,
+    }  # fmt: skip
+    lines = []
+    for kind in KINDS:
+        for entry in registry(kind).entries():
+            if entry.file.resolve() != path:
+                continue
+            start = time.perf_counter()
+            try:
+                lines.append(f"ok {kind[:-1]} {entry.name}: {checks[kind](entry)} ({time.perf_counter() - start:.1f} s)")
+            except Exception as error:
+                lines.append(f"wrong {kind[:-1]} {entry.name}: {error if isinstance(error, UserError) else repr(error)}")
+    if not lines:
+        raise UserError(f"{path.name} registers nothing: decorate a class or function with @method, @weighting, …")
+    return lines
+
+
+def _toy() -> tuple[Dataset, ForgetSplit]:
+    """240 + 60 images of three kinds of noise, a tenth to forget."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    pixels = torch.from_numpy(rng.integers(0, 80 * (labels[:, None, None, None] + 1), (300, 8, 8, 1)).astype(np.uint8))
+    y, statistics = torch.from_numpy(labels), (torch.tensor([0.3]), torch.tensor([0.2]))
+    data = Dataset(Images(pixels[:240], *statistics), y[:240], Images(pixels[240:], *statistics), y[240:], 3)
+    scenario = Scenario(kind="random", fraction=0.1)
+    return data, draw(labels[:240], labels[240:], scenario, validation=0.1, seed=0)
+
+
+def _toy_model() -> torch.nn.Module:
+    return build_model("small-cnn", {"width": 4}, 1, 3, (8, 8))
+
+
+def _run(entry: Entry, weighting: str) -> tuple[Any, Meter, dict[str, torch.Tensor]]:
+    data, split = _toy()
+    values = {"epochs": 1} if "epochs" in entry.item.__dataclass_fields__ else {}
+    method = configuration.settings(entry, values, entry.name)
+    phases = registry("weightings").get(weighting).item().phases()
+    recipe, meter = Recipe(epochs=1), Meter("cpu")
+    context = Context("cpu", "fp32", False, PROTOCOLS["corrected"], recipe, phases, 0, meter, None, _toy_model)
+    torch.manual_seed(0)
+    model = _toy_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    parts = {name: getattr(split, name) for name in ("forget", "retain", "validation")}
+    sets = {name: ImageSet(data.train, index, split.labels[index]) for name, index in parts.items()}
+    with context.meter:
+        model = method.unlearn(model, Data(sets, method.uses, 3), context)
+    return model, context.meter, before
+
+
+def _method(entry: Entry) -> str:
+    """It reads only what it declares, returns a model that fits, with finite weights, and counts what it does."""
+    model, meter, before = _run(entry, "none")
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"unlearn returned {type(model).__name__}, not the model")
+    after = model.state_dict()
+    if after.keys() != before.keys() or any(after[k].shape != before[k].shape for k in before):
+        raise UserError("unlearn returned a model of another architecture: its weights cannot be loaded again")
+    if not all(torch.isfinite(v.float()).all() for v in after.values()):
+        raise UserError("unlearn left weights that are NaN or infinite")
+    if meter.forward_samples == 0:
+        raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
+    _run(entry, "w_f+w_r")
+    moved = any(not torch.equal(after[k], before[k]) for k in before)
+    note = "" if moved else ", but the weights did not move"
+    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
+
+
+def _weighting(entry: Entry) -> str:
+    """Its phases are valid, and give weights that sum to 1."""
+    phases = entry.item().phases()
+    for name, phase in phases.items():
+        if name not in ("forget", "retain"):
+            raise UserError(f"phase '{name}' must be 'forget' or 'retain'")
+        if phase.direction not in ("forget", "retain") or phase.score not in ("current", "original"):
+            raise UserError(f"phase '{name}': direction must be forget or retain, score current or original")
+        if not math.isfinite(phase.eta):
+            raise UserError(f"phase '{name}': eta {phase.eta} is not finite")
+        weights = loreun_weights(torch.rand(64, dtype=torch.float64), eta=phase.eta, direction=phase.direction)
+        assert abs(float(weights.sum()) - 1) < 1e-9
+    return f"weights {' and '.join(phases) or 'nothing'}"
+
+
+def _metric(entry: Entry) -> str:
+    """It returns a finite number for columns that it declares."""
+    if entry.info["derived"]:
+        keys = {k: 50.0 for e in registry("metrics").entries() if not e.info["derived"] for k in e.info["columns"]}
+        values = {next(iter(entry.info["columns"])): entry.item(keys, keys)}
+    else:
+        data, split = _toy()
+        model = _toy_model()
+        values = entry.item(evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
+    if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
+        raise UserError(f"returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
+    for key, value in values.items():
+        if not math.isfinite(float(value)):
+            raise UserError(f"{key} is {value} on toy data")
+    return ", ".join(f"{key} = {float(value):.4g}" for key, value in values.items())
+
+
+def _dataset(entry: Entry) -> str:
+    """It gives arrays of the declared shape and classes."""
+    arrays = entry.item(Path(), False)
+    arrays = _checked(entry.name, arrays if isinstance(arrays, Arrays) else Arrays(*arrays))
+    shape, classes = arrays.train_images.shape[1:], int(arrays.train_labels.max()) + 1
+    declared = entry.info["shape"], entry.info["classes"]
+    if declared[0] and (tuple(shape), classes) != (tuple(declared[0]), declared[1]):
+        raise UserError(f"images {tuple(shape)} in {classes} classes, but it declares {declared[0]} and {declared[1]}")
+    return f"{len(arrays.train_images)} + {len(arrays.test_images)} images {tuple(shape)}, {classes} classes"
+
+
+def _model(entry: Entry) -> str:
+    """It builds for grey 8×8 and colour 32×32 images and maps [B, C, H, W] to [B, classes]."""
+    for channels, side in ((1, 8), (3, 32)):
+        model = build_model(entry.name, {}, channels, 7, (side, side)).eval()
+        found = tuple(model(torch.zeros(2, channels, side, side)).shape)
+        if found != (2, 7):
+            raise UserError(f"gives {found} for 2 images and 7 classes, expected (2, 7)")
+    return f"{sum(p.numel() for p in model.parameters()):,} weights for 32×32 colour images"
