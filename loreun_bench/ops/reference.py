@@ -46,7 +46,8 @@ def cross_entropy(
         score = _nll(logp, score_target, kept, 0.0)
     s = scores(score.detach() if detach_weights else score, eta, direction, ref_loss, distance)
     w = torch.softmax(s.masked_fill(~kept, float("-inf")), 0)
-    return (w * objective.masked_fill(~kept, 0.0)).sum(), objective, score, w
+    loss = (w * objective.masked_fill(~kept, 0.0)).sum() if len(objective) else objective.mean()  # NaN, as torch's
+    return loss, objective, score, w
 
 
 def _nll(logp: Tensor, target: Tensor, kept: Tensor, smoothing: float) -> Tensor:
