@@ -1,0 +1,196 @@
+"""The leaderboard: matched seeds, closeness to Retrain as the only virtue, honest cells in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from loreun_bench.errors import UserError
+from loreun_bench.harness.records import Record
+from loreun_bench.report import leaderboard, table
+from loreun_bench.report.stats import estimate
+
+
+def record(method, seed=0, weighting="none", status="ok", rte=1.0, **metrics):
+    values = {"forget_acc": 50.0, "retain_acc": 99.0, "test_acc": 90.0, "mia_confidence": 20.0} | metrics
+    return Record(
+        "classification", "digits", "small-cnn", "random-10%", method, weighting,
+        {"split": seed, "train": seed, "unlearn": seed, "eval": seed}, status,
+        metrics=values if status == "ok" else {}, cost={"rte_s": rte, "cpu_s": rte} if status == "ok" else {},
+        reason="" if status == "ok" else "it broke", environment={"device": "cpu"},
+    )  # fmt: skip
+
+
+def board(*records, style="text", **options):
+    return leaderboard.render(table.build([("run", records)]), style, **options)
+
+
+def group(*records, **options):
+    (only,) = table.build([("run", records)], **options)
+    return only
+
+
+def rows(*records):
+    return {(row.method, row.weighting): row for row in group(*records).rows}
+
+
+def test_the_gap_is_to_the_retrain_of_the_same_seed():
+    found = rows(
+        record("Retrain", 0, forget_acc=40.0), record("Retrain", 1, forget_acc=60.0),
+        record("RL", 0, forget_acc=41.0), record("RL", 1, forget_acc=61.0),
+    )  # fmt: skip
+    cell = found["RL", "none"].cells["forget_acc"]
+    assert cell.gap == pytest.approx(1.0)
+    assert found["RL", "none"].cells["tow"].value.mean == pytest.approx(0.99)
+    assert found["RL", "none"].cells["tow"].value.half == pytest.approx(0)
+
+
+def test_without_its_retrain_a_seed_has_no_gap():
+    cell = rows(record("Retrain", 0), record("RL", 1))["RL", "none"].cells["forget_acc"]
+    assert cell.gap is None
+
+
+def test_closest_to_retrain_is_best_not_largest():
+    found = rows(
+        record("Retrain", mia_confidence=20.0, retain_acc=95.0), record("RL", mia_confidence=60.0, retain_acc=99.9),
+        record("SalUn", mia_confidence=21.0, retain_acc=95.1),
+    )  # fmt: skip
+    assert {"mia_confidence", "retain_acc"} <= found["SalUn", "none"].best
+    assert not {"mia_confidence", "retain_acc"} & found["RL", "none"].best
+
+
+def test_retrain_and_original_are_not_ranked():
+    found = rows(record("Retrain"), record("Original", forget_acc=50.0), record("RL", forget_acc=10.0))
+    assert not found["Retrain", "none"].best
+    assert not found["Original", "none"].best
+
+
+def test_over_unlearning_is_flagged():
+    found = rows(
+        record("Retrain"), record("RL", forget_acc=44.0), record("SalUn", test_acc=84.0), record("FT", forget_acc=60.0)
+    )
+    assert found["RL", "none"].over
+    assert found["SalUn", "none"].over
+    assert not found["FT", "none"].over
+
+
+def test_the_time_ratio_is_to_the_same_method_unweighted_over_shared_seeds():
+    found = rows(
+        record("RL", 0, rte=2.0), record("RL", 1, rte=4.0), record("RL", 0, "w_f", rte=3.0), record("RL", 1, "w_f", rte=6.0),
+        record("SalUn", 0, rte=100.0),
+    )  # fmt: skip
+    assert found["RL", "w_f"].ratio == pytest.approx(1.5)
+    assert found["RL", "none"].ratio == 1
+
+
+def test_a_failed_seed_is_a_row_with_a_reason_and_not_ranked_first():
+    records = [
+        record("Retrain"),
+        record("Retrain", 1),
+        record("RL"),
+        record("RL", 1, status="diverged"),
+        record("FT", forget_acc=20.0),
+    ]
+    text = board(*records)
+    assert "failed: RL none, seed 1: diverged, it broke" in text
+    assert "1/2" in text
+    order = [row.method for row in group(*records).rows]
+    assert order == ["Retrain", "FT", "RL"]
+    assert not rows(*records)["RL", "none"].best
+
+
+def test_the_interval_is_students():
+    e = estimate([1.0, 2.0, 3.0])
+    assert (e.mean, e.n) == (2.0, 3)
+    assert e.half == pytest.approx(4.302652729911275 / math.sqrt(3))
+    assert math.isnan(estimate([1.0]).half)
+    assert math.isnan(estimate([]).mean)
+
+
+def test_a_cell_shows_value_interval_and_signed_gap():
+    text = board(record("Retrain"), record("RL", forget_acc=47.5))
+    assert "47.50 (-2.50)" in text
+    text = board(*[record("Retrain", s) for s in range(3)], *[record("RL", s, forget_acc=50.0 + s) for s in range(3)])
+    assert "51.00 ±2.48 (+1.00)" in text
+
+
+def test_ua_as_salun_prints_it_flips_value_and_gap_and_says_so():
+    text = board(record("Retrain"), record("RL", forget_acc=47.5), ua="salun")
+    assert "52.50 (+2.50)" in text
+    assert "UA (100-FA)" in text
+    with pytest.raises(UserError, match="did you mean 'salun'"):
+        board(record("RL"), ua="salunn")
+
+
+@pytest.mark.parametrize("style", ["text", "md", "latex"])
+def test_definitions_stand_under_every_table(style):
+    text = board(record("Retrain"), record("RL"), style=style)
+    for said in (
+        "ToW: the product over UA, RA, TA",
+        "RTE: seconds of the whole run",
+        "comes closest to Retrain",
+        "Retrain-2",
+    ):
+        assert said in text
+
+
+def test_markdown_escapes_bars_and_latex_its_specials():
+    assert "a\\|b" in board(record("Retrain"), record("a|b"), style="md")
+    latex = board(record("Retrain"), record("RL", weighting="w_f"), style="latex")
+    assert r"w\_f" in latex
+    assert r"\textbf{" in latex
+    assert "\\begin{tabular}" in latex
+    assert all(line.startswith("%") or "±" not in line for line in latex.splitlines())
+
+
+def test_names_that_look_like_numbers_stay_as_they_are():
+    assert "007" in board(record("Retrain"), record("007"))
+
+
+def test_csv_and_json_hold_every_metric_and_parse_back():
+    records = [record("Retrain"), record("RL", forget_acc=47.123456, mia_auc=33.0)]
+    (_, row) = csv.DictReader(io.StringIO(board(*records, style="csv")))
+    assert float(row["forget_acc"]) == 47.123456
+    assert float(row["forget_acc_gap"]) == pytest.approx(-2.876544)
+    (_, again) = json.loads(board(*records, style="json"))
+    assert again["mia_auc"] == 33.0
+    assert again["tow_ci95"] is None
+
+
+def test_several_runs_stand_side_by_side_each_with_its_own_retrain():
+    runs = [
+        ("a", [record("Retrain"), record("RL", forget_acc=40.0)]),
+        ("b", [record("Retrain", forget_acc=40.0), record("RL", forget_acc=40.0)]),
+    ]
+    (only,) = table.build(runs)
+    gaps = {row.run: row.cells["forget_acc"].gap for row in only.rows if row.method == "RL"}
+    assert gaps == {"a": -10.0, "b": 0.0}
+    assert "run" in leaderboard.render([only]).splitlines()[2]
+
+
+def test_smoke_runs_are_marked():
+    limited = Record(**{**vars(record("RL")), "limits": {"steps": 3}})
+    assert "LIMITED to 3 steps" in board(limited)
+
+
+def test_sorting_by_another_column():
+    records = [record("Retrain"), record("RL", test_acc=80.0), record("SalUn", forget_acc=70.0)]
+    assert [r.method for r in group(*records, sort="forget_acc").rows] == ["Retrain", "RL", "SalUn"]
+    assert [r.method for r in group(*records, sort="test_acc").rows] == ["Retrain", "SalUn", "RL"]
+    with pytest.raises(UserError, match="did you mean 'tow'"):
+        group(*records, sort="toww")
+
+
+def test_unknown_format_is_suggested():
+    with pytest.raises(UserError, match="did you mean 'latex'"):
+        board(record("RL"), style="latexx")
+
+
+def test_a_busy_machine_is_admitted():
+    busy = Record(**{**vars(record("RL")), "cost": {"rte_s": 2.0, "cpu_s": 1.0}})
+    assert "machine was busy" in board(busy)
+    assert "machine was busy" not in board(record("RL"))
