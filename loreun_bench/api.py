@@ -53,6 +53,8 @@ def execute(
     listen: Callable[[scheduler.Event], None] = lambda event: None,
 ) -> list[Record]:
     """Run a plan made from a resolved configuration in the run folder `out`."""
+    if workers is not None and workers < 0:
+        raise UserError(f"--workers {workers}: give 0 (in this process) or more")
     claim(out, config)
     engine = make_engine(config.device, workers, plugins)
     try:
@@ -91,11 +93,9 @@ def claim(out: Path, config: SweepConfig) -> None:
 
 
 def make_engine(device: str, workers: int | None, plugins: tuple[Path, ...]) -> Engine:
-    """The local engine, or with 0 workers this process. UserError for a negative number."""
+    """The local engine, or with 0 workers this process."""
     if workers is None:
         workers = 1 if device == "cuda" else cores()
-    if workers < 0:
-        raise UserError(f"--workers {workers}: give 0 (in this process) or more")
     if workers == 0:
         from loreun_bench.harness.engines.inline import InlineEngine
 

@@ -32,15 +32,19 @@ class Progress:
         self._cells = 0
         self._headings = {column.key: column.heading for column in columns(plan.cells[0].record.track)} if plan.cells else {}
         self._bar: Any = None
+        self._begun = False
 
     def __enter__(self) -> Progress:
+        return self
+
+    def _begin(self) -> None:
+        """The first lines, once something really runs."""
         for note in self._plan.notes:
             self._print(f"note: {note}")
         self._print(f"{len(self._plan.cells)} cells, {len(self._plan.stages)} stages → {self._folder}")
         if sys.stderr.isatty():
             self._bar = _bar(self._left)
             self._bar.start()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
@@ -49,6 +53,9 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
+        if not self._begun:
+            self._begun = True
+            self._begin()
         if event.stage is not None and event.kind in ("cached", "finished"):
             work = self._work[event.stage.recipe]
             self._left -= work

@@ -1,0 +1,304 @@
+"""The command line: fast where it should be, one line and exit code 2 for what a user can mend."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from loreun_bench.cli import app, main
+
+TINY = """
+name: tiny
+dataset: digits
+seeds: 1
+train: {epochs: 1, batch_size: 64}
+scenarios: [{kind: random, fraction: 0.2}]
+methods: {Retrain: , RL: {epochs: 1}}
+weightings: [none, w_f]
+"""
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["loreun-bench", *map(str, words)])
+        app.registered_commands.clear()
+        app.registered_groups.clear()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def fails(result, says):
+    """Exit code 2, and one line on stderr that says it."""
+    code, _, err = result
+    assert code == 2, err
+    lines = [line for line in err.splitlines() if not line.startswith("note:")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
+
+
+def python(*words):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("words", [["-h"], ["ls", "methods"], ["ls", "presets"], ["show", "methods", "RL"], ["sweep", "-h"]])
+def test_help_and_ls_do_not_import_torch_or_numpy(words):
+    code = (
+        "import sys, runpy; sys.argv = ['loreun-bench', *sys.argv[1:]]\n"
+        "try: runpy.run_module('loreun_bench', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'sklearn', 'rich') if m in sys.modules], file=sys.stderr)"
+    )
+    assert python("-c", code, *words).stderr.strip() == "[]"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert python("-c", "import sys, loreun_bench; print('torch' in sys.modules)").stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("kind", ["methods", "weightings", "metrics", "datasets", "models", "presets", "protocols"])
+def test_everything_listed_can_be_shown(cli, kind):
+    code, out, _ = cli("ls", kind)
+    assert code == 0
+    names = [line.split("  ")[0] for line in out.splitlines()]
+    assert names
+    for name in names:
+        code, out, _ = cli("show", kind, name)
+        assert code == 0
+        assert out.strip()
+
+
+def test_the_names_of_the_design_are_there(cli):
+    for kind, names in {
+        "methods": ["Retrain", "RL", "SalUn", "FT", "GA", "NegGrad+"],
+        "weightings": ["none", "w_f", "w_r", "w_f+w_r", "loreun-s", "loreun-d"],
+        "datasets": ["digits", "fashion-mnist", "cifar10", "cifar100", "svhn"],
+        "models": ["small-cnn", "resnet18"],
+    }.items():
+        listed = [line.split()[0] for line in cli("ls", kind)[1].splitlines()]
+        assert set(names) <= set(listed)
+
+
+def test_a_sweep_prints_its_table_and_leaves_its_files(cli, tmp_path):
+    code, out, err = cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run")
+    assert code == 0, err
+    assert "RL" in out
+    assert "ToW: the product" in out
+    assert "[1/" in err
+    assert {p.name for p in (tmp_path / "run").iterdir() if p.name[0] != "."} == {
+        "config.yaml",
+        "records.jsonl",
+        "leaderboard.md",
+    }
+    lines = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
+    assert {(line["method"], line["weighting"]) for line in lines} == {
+        ("Original", "none"), ("Retrain", "none"), ("Retrain-2", "none"), ("RL", "none"), ("RL", "w_f"),
+    }  # fmt: skip
+    assert all(line["status"] == "ok" and line["backend"] == "reference" and line["artifact"] for line in lines)
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    code, again, _ = cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run")
+    assert (code, again) == (0, out)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+    code, out, _ = cli("plan", "tiny.yaml")
+    assert "0 to run" in out
+    for style in ("text", "md", "latex", "csv", "json"):
+        code, out, _ = cli("leaderboard", "run", "--format", style)
+        assert code == 0
+        assert "RL" in out
+    fails(cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run", "--set", "train.epochs=2"), "another configuration")
+
+
+def test_a_plan_runs_nothing(cli, tmp_path):
+    code, out, _ = cli("plan", "tiny.yaml")
+    assert code == 0
+    assert "5 cells" in out
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "@method('bad', uses={'retain'})\n@dataclass(frozen=True)\nclass Bad:\n    'It reads what it must not.'\n"
+        "    from_scratch = False\n    def unlearn(self, model, data, context):\n        data.forget\n"
+    )
+    code, out, _ = cli(
+        "sweep", "tiny.yaml", "--workers", 0, "--out", "run", "--plugin", "bad.py", "--set", "methods={Retrain: {}, bad: {}}"
+    )
+    assert code == 1
+    assert "failed: bad none, seed 0: failed, the method read the forget set but declares uses=['retain']" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sweep", "digit"], "did you mean 'digits'"),
+        (["sweep", "nowhere.yaml"], "not found"),
+        (["sweep", "tiny.yaml", "--set", "methods=[RLL]"], "did you mean 'RL'"),
+        (["sweep", "tiny.yaml", "--set", "weightings=[w_ff]"], "did you mean 'w_f'"),
+        (["sweep", "tiny.yaml", "--set", "dataset=digit"], "did you mean 'digits'"),
+        (["sweep", "tiny.yaml", "--set", "model=small_cnn"], "did you mean 'small-cnn'"),
+        (["sweep", "tiny.yaml", "--set", "metrics=[acuracy]"], "did you mean 'accuracy'"),
+        (["sweep", "tiny.yaml", "--set", "metrics=[tow]"], "derived"),
+        (["sweep", "tiny.yaml", "--set", "weightings.w_f.eta_f=.nan"], "not finite"),
+        (["sweep", "tiny.yaml", "--set", "weightings.w_f.eta_f=.inf"], "not finite"),
+        (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 1.5}]"], "fraction"),
+        (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: class, forget_class: 10}]"], "classes 0 to 9"),
+        (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.0001}]"], "forget set is empty"),
+        (["sweep", "tiny.yaml", "--set", "model_settings={widht: 3}"], "widht"),
+        (["sweep", "tiny.yaml", "--set", "checkpoint=nowhere.pt"], "not found"),
+        (["sweep", "tiny.yaml", "--set", "dataset=cifar10"], "data prepare cifar10"),
+        (["sweep", "tiny.yaml", "--workers", "-1"], "--workers"),
+        (["sweep", "tiny.yaml", "--engine", "slurm"], "unknown engine"),
+        (["sweep", "tiny.yaml", "--device", "gpu"], "device"),
+        (["sweep", "tiny.yaml", "--plugin", "nowhere.py"], "not found"),
+        (["leaderboard", "nowhere"], "no records"),
+        (["ls", "method"], "did you mean 'methods'"),
+        (["show", "methods", "SalUm"], "did you mean 'SalUn'"),
+        (["new", "methd", "x"], "did you mean 'method'"),
+        (["new", "method", "../x"], "name '../x'"),
+        (["check", "nowhere.py"], "not found"),
+        (["data", "prepare", "cifar"], "did you mean 'cifar10'"),
+        (["data", "prepare", "cifar10", "--from", "nowhere"], "not found"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line_and_exit_code_two(cli, words, says, tmp_path):
+    fails(cli(*words), says)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_without_a_gpu_says_so(cli):
+    fails(cli("sweep", "tiny.yaml", "--device", "cuda"), "no GPU")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("1/0", "plug-in.py:1 raised ZeroDivisionError"),
+        ("def f(:", "plug-in.py:1 raised SyntaxError"),
+        ("import sys\nsys.exit(3)", "plug-in.py:2 raised SystemExit"),
+        (
+            "from loreun_bench import method\n@method('x', uses={'forget'})\nclass X:\n    'd'\n    def unlearn(s): ...",
+            "dataclass",
+        ),
+        (
+            "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+            "@method('x', uses={'forget'})\n@dataclass(frozen=True)\nclass X:\n    'd'\n",
+            "lacks `unlearn`",
+        ),
+        (
+            "from dataclasses import dataclass\nfrom loreun_bench import weighting\n"
+            "@weighting('x')\n@dataclass(frozen=True)\nclass X:\n    'd'\n",
+            "lacks `phases`",
+        ),
+        ("from loreun_bench import metric\n@metric('x', columns={})\ndef x(o):\n    'd'", "columns"),
+        ("from loreun_bench import model\n@model('x')\ndef x(c, n, s): ...", "docstring"),
+        ("from loreun_bench import model\n@model('resnet18')\ndef mine(c, n, s):\n    'd'", "defined twice"),
+    ],
+)
+def test_a_broken_plug_in_is_named_with_its_line(cli, tmp_path, code, says):
+    (tmp_path / "plug-in.py").write_text(code)
+    fails(cli("ls", "models", "--plugin", "plug-in.py"), says)
+
+
+@pytest.mark.parametrize("kind", ["method", "weighting", "metric", "dataset", "model"])
+def test_a_scaffold_passes_its_check_and_is_not_overwritten(cli, kind):
+    name = f"own-{kind}"
+    assert cli("new", kind, name)[0] == 0
+    code, out, _ = cli("check", f"own_{kind}.py")
+    assert code == 0
+    assert out.startswith(f"ok {kind} {name}")
+    fails(cli("new", kind, name), "exists already")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("data.retain\n        return model", "read the retain set but declares uses=['forget']"),
+        ("return None", "returned NoneType"),
+        ("return model", "no samples were counted"),
+        ("import torch\n        return torch.nn.Linear(1, 1)", "another architecture"),
+        ("next(model.parameters()).data.fill_(float('nan'))\n        return model", "NaN"),
+    ],
+)
+def test_check_says_what_is_wrong_with_a_method(cli, tmp_path, body, says):
+    name = f"odd{abs(hash(body))}"
+    (tmp_path / "odd.py").write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        f"@method('{name}', uses={{'forget'}})\n@dataclass(frozen=True)\nclass {name}:\n    'Odd.'\n"
+        f"    from_scratch = False\n    def unlearn(self, model, data, context):\n        {body}\n"
+    )
+    code, out, _ = cli("check", "odd.py")
+    assert code == 2
+    assert says in out
+
+
+def arrays(n=60, size=8, classes=10):
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 255, (n, size, size, 1)).astype(np.uint8),
+        "train_labels": np.arange(n) % classes,
+        "test_images": rng.integers(0, 255, (n, size, size, 1)).astype(np.uint8),
+        "test_labels": np.arange(n) % classes,
+    }
+
+
+def test_data_are_prepared_from_npz_and_damage_is_noticed(cli, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays())
+    code, out, _ = cli("data", "prepare", "digits", "--from", "a.npz")
+    assert code == 0
+    assert "60 training and 60 test images" in out
+    assert "digits: 60 training" in cli("data", "ls")[1]
+    path = tmp_path / "data" / "digits.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    fails(cli("sweep", "tiny.yaml"), "truncated or changed")
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    fails(cli("sweep", "tiny.yaml"), "truncated or changed")
+    path.unlink()
+    fails(cli("sweep", "tiny.yaml"), "missing")
+    (tmp_path / "data" / "digits.json").write_text("{")
+    fails(cli("sweep", "tiny.yaml"), "unreadable")
+
+
+def test_what_is_not_the_data_set_is_refused(cli, tmp_path):
+    np.savez(tmp_path / "wrong.npz", **arrays(size=9))
+    fails(cli("data", "prepare", "digits", "--from", "wrong.npz"), "are not digits")
+    np.savez(tmp_path / "float.npz", **(arrays() | {"train_images": np.zeros((60, 8, 8, 1))}))
+    fails(cli("data", "prepare", "digits", "--from", "float.npz"), "uint8")
+    np.savez(tmp_path / "short.npz", **(arrays() | {"train_labels": np.arange(5)}))
+    fails(cli("data", "prepare", "digits", "--from", "short.npz"), "labels")
+    np.savez(tmp_path / "lacks.npz", train_images=np.zeros(3, np.uint8))
+    fails(cli("data", "prepare", "digits", "--from", "lacks.npz"), "missing")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "wrong.npz").read_bytes()[:500])
+    fails(cli("data", "prepare", "digits", "--from", "cut.npz"), "truncated")
+    np.savez(tmp_path / "pickled.npz", **(arrays() | {"train_labels": np.array([{}] * 60, dtype=object)}))
+    fails(cli("data", "prepare", "digits", "--from", "pickled.npz"), "plain arrays")
+    (tmp_path / "text.txt").write_text("hello")
+    fails(cli("data", "prepare", "digits", "--from", "text.txt"), "expected an .npz")
+    assert not list(Path(tmp_path / "data").glob("digits*"))
+
+
+def test_env_names_the_operator_backend(cli):
+    code, out, _ = cli("env")
+    assert code == 0
+    assert "operator       reference" in out
