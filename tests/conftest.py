@@ -50,9 +50,8 @@ class Toy:
         return Data({n: self.image_set(n) for n in ("forget", "retain", "validation")}, frozenset(uses), 3)
 
     def context(self, phases=None, seed: int = 0, **recipe) -> Context:
-        return Context(
-            "cpu", "fp32", False, self.protocol, Recipe(epochs=1, **recipe), phases or {}, seed, Meter("cpu"), None, self.model
-        )
+        recipe_ = Recipe(epochs=1, **recipe)
+        return Context("cpu", "fp32", self.protocol, recipe_, phases or {}, seed, Meter("cpu"))
 
 
 @pytest.fixture

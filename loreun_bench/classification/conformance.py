@@ -68,7 +68,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Any, Meter, dict[str, torch.Tens
     method = configuration.settings(entry, values, entry.name)
     phases = registry("weightings").get(weighting).item().phases()
     recipe, meter = Recipe(epochs=1), Meter("cpu")
-    context = Context("cpu", "fp32", False, PROTOCOLS["corrected"], recipe, phases, 0, meter, None, _toy_model)
+    context = Context("cpu", "fp32", PROTOCOLS["corrected"], recipe, phases, 0, meter)
     torch.manual_seed(0)
     model = _toy_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}

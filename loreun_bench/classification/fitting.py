@@ -25,8 +25,6 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
     schedule = make_schedule(optimiser, recipe.schedule, recipe.lr, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
     augment = Augment(recipe.crop, recipe.flip)
-    if context.compile:
-        model.compile()
 
     def objective(positions: Tensor) -> Tensor:
         x = samples.images.batch(samples.index[positions], augment, context.stream("augment"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -61,14 +61,12 @@ class Context:
 
     device: str
     precision: str
-    compile: bool
     protocol: Protocol
     recipe: Recipe
     phases: Mapping[str, Phase]
     seed: int  # of the unlearning; for Retrain of the training
     meter: Meter
     limit_steps: int | None = None
-    build: Any = None  # () -> a freshly initialised model, for methods that start from scratch
     _streams: dict[str, torch.Generator] = field(default_factory=dict)
 
     def stream(self, *name: str | int) -> torch.Generator:

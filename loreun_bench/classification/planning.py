@@ -147,7 +147,7 @@ class _Block:
             name = next(entry.name for entry in entries if entry.info["derived"])
             raise UserError(f"metrics: '{name}' is derived when a table is made; leave it out, it is always there")
         config = self._common() | {"metrics": list(self.config.metrics), "seed": self.seeds.eval}
-        for name in ("train", "compile", "limit_steps", "precision"):  # evaluation does not depend on them
+        for name in ("train", "limit_steps", "precision"):  # evaluation does not depend on them
             del config[name]
         sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
         inputs = {"split": self.split, "model": model} | ({"original": original} if original is not None else {})

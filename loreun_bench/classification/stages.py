@@ -47,7 +47,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     context = _context(config, {}, device)
     samples = _image_set(data, parts, "trained")
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "validation")
-    model = context.build()
+    model = _build(config, data, device, config["init_seed"])
     _warm_up(model, data, config["train"]["batch_size"], device)
     with context.meter:
         model = fit(model, samples, select_on, context)
@@ -72,7 +72,10 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
     context = _context(config, dict(weighting.phases()), device)
-    model = _build(config, data, device, 0) if method.from_scratch else _load(config, inputs["original"], data, device)
+    if method.from_scratch:
+        model = _build(config, data, device, config["init_seed"])
+    else:
+        model = _load(config, inputs["original"], data, device)
     sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
     _warm_up(model, data, config["train"]["batch_size"], device)
     with context.meter:
@@ -109,10 +112,9 @@ def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: 
 
 
 def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
-    context = Context(
+    return Context(
         device=device,
         precision=config["precision"],
-        compile=config["compile"],
         protocol=PROTOCOLS[config["protocol"]],
         recipe=Recipe(**config["train"]),
         phases=phases,
@@ -120,8 +122,6 @@ def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
         meter=Meter(device),
         limit_steps=config["limit_steps"],
     )
-    context.build = lambda: _build(config, _dataset(config, device), device, config["init_seed"])
-    return context
 
 
 def _dataset(config: Config, device: str) -> Dataset:
@@ -143,8 +143,11 @@ def _build(config: Config, data: Dataset, device: str, seed: int) -> nn.Module:
     height, width, channels = data.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        model: nn.Module = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config["compile"]:
+        model.compile()  # in place, so that the weights keep their names
+    return model
 
 
 def _load(config: Config, artifact: Artifact, data: Dataset, device: str) -> nn.Module:

@@ -62,8 +62,6 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
     """Run `method`'s phases on `model` in place. Raises Diverged if a loss or parameter stops being finite."""
     runs = {name: _phase(name, method, model, data, context) for name in method.active()}
     constraint = method.constraint(model, data, context)
-    if context.compile:
-        model.compile()
     model.train()
     if method.freeze_batchnorm:
         for module in model.modules():

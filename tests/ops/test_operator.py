@@ -30,9 +30,7 @@ def test_loss_is_the_papers_formula(direction, sign, distance):
     excess = score - reference if distance == "difference" else score / reference
     raw = torch.exp(sign * 0.3 * excess)
     expected = (raw / raw.sum() * F.cross_entropy(logits, random, reduction="none")).sum()
-    loss = loreun_cross_entropy(
-        logits, random, clean, eta=0.3, direction=direction, ref_loss=reference, distance=distance
-    )
+    loss = loreun_cross_entropy(logits, random, clean, eta=0.3, direction=direction, ref_loss=reference, distance=distance)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
@@ -101,9 +99,7 @@ def test_undetached_weights_carry_gradient():
 def test_given_scores_set_the_weights():
     logits, target, _ = batch()
     scores = torch.rand(16, dtype=DOUBLE)
-    _, stats = loreun_cross_entropy(
-        logits, target, eta=2.0, direction="forget", score_loss=scores, return_stats=True
-    )
+    _, stats = loreun_cross_entropy(logits, target, eta=2.0, direction="forget", score_loss=scores, return_stats=True)
     torch.testing.assert_close(stats.weights, torch.softmax(-2 * scores, 0))
 
 
@@ -121,7 +117,9 @@ def test_ignored_rows_have_no_weight_and_no_gradient():
 
 
 def test_nothing_to_average_is_nan_and_nan_propagates():
-    assert math.isnan(loreun_cross_entropy(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), eta=0.1, direction="forget"))
+    assert math.isnan(
+        loreun_cross_entropy(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), eta=0.1, direction="forget")
+    )
     assert math.isnan(loreun_cross_entropy(torch.rand(2, 3), torch.tensor([-100, -100]), eta=0.1, direction="forget"))
     logits = torch.rand(2, 3)
     logits[0, 0] = math.nan

@@ -81,7 +81,9 @@ def test_random_labels_are_never_the_true_one_and_all_others_occur(toy):
     labels = torch.arange(3).repeat(1000)
     drawn = RandomLabel().forget_targets(labels, toy.data(), toy.context())
     assert (drawn != labels).all()
-    assert {(int(a), int(b)) for a, b in zip(labels, drawn, strict=True)} == {(a, b) for a in range(3) for b in range(3) if a != b}
+    assert {(int(a), int(b)) for a, b in zip(labels, drawn, strict=True)} == {
+        (a, b) for a in range(3) for b in range(3) if a != b
+    }
 
 
 def test_protocol_paper_may_draw_the_true_label(make_toy):
@@ -145,7 +147,10 @@ def test_static_scores_are_computed_in_evaluation_mode_and_counted(toy):
 
 def test_loreun_d_is_w_f_with_one_over_its_temperature(toy):
     rows = []
-    for phase in (registry("weightings").get("loreun-d").item(temperature=4.0), registry("weightings").get("w_f").item(eta_f=0.25)):
+    for phase in (
+        registry("weightings").get("loreun-d").item(temperature=4.0),
+        registry("weightings").get("w_f").item(eta_f=0.25),
+    ):
         rows.append(weights(RandomLabel(epochs=2).unlearn(toy.model(), toy.data(), toy.context(phase.phases()))))
     assert torch.equal(*rows)
 

@@ -38,7 +38,9 @@ def outputs(protocol="corrected", **sets):
 
 
 def test_accuracies_are_percent_of_their_own_set():
-    found = accuracy(outputs(forget=predictions(0.1), retain=predictions(0.9), test=predictions(0.7), validation=predictions(0.6)))
+    found = accuracy(
+        outputs(forget=predictions(0.1), retain=predictions(0.9), test=predictions(0.7), validation=predictions(0.6))
+    )
     assert found["forget_acc"] == pytest.approx(10)
     assert found["retain_acc"] == pytest.approx(90)
     assert found["test_acc"] == found["test_acc_all"] == pytest.approx(70)

@@ -33,7 +33,7 @@ class Retrain:
         return 0
 
     def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
-        """Train a fresh model; `model` is not read."""
+        """Train `model`, which comes with fresh initial weights."""
         from loreun_bench.classification.fitting import fit
 
-        return fit(context.build(), data.retain, None, context)
+        return fit(model, data.retain, None, context)

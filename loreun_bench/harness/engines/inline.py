@@ -10,6 +10,11 @@ from loreun_bench.harness.work import Outcome, Task, execute
 class InlineEngine:
     """One task at a time, in the caller's process."""
 
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # as in a worker, so that results are the same to the bit
+
     def submit(self, task: Task) -> Future[Outcome]:
         """Run the task now."""
         future: Future[Outcome] = Future()
