@@ -7,6 +7,7 @@ files that the user names.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
@@ -14,8 +15,9 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,22 +194,22 @@ def load_plugin(path: str | Path) -> Path:
     path = Path(path).resolve()
     if not path.is_file():
         raise UserError(f"plug-in {path} not found")
-    try:
+    with blamed(path, "plug-in"):
         load_module(path)
-    except UserError:
+    return path
+
+
+@contextlib.contextmanager
+def blamed(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever the user's code raises inside, even sys.exit, into a UserError that names its line in `path`."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        frame = error.__traceback__
-        line = 0
-        while frame is not None:
-            if frame.tb_frame.f_code.co_filename == str(path):
-                line = frame.tb_lineno
-            frame = frame.tb_next
-        line = line or getattr(error, "lineno", 0) or 0
-        raise UserError(f"plug-in {path}:{line} raised {type(error).__name__}: {error}") from error
-    return path
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = lines[-1] if lines else getattr(error, "lineno", None) or 0
+        raise UserError(f"{what} {path}:{line} raised {type(error).__name__}: {error}") from error
 
 
 @cache
@@ -227,13 +229,15 @@ def load_module(path: Path) -> Any:
     return module
 
 
-def load_attribute(reference: str, what: str) -> Callable[..., Any]:
-    """The function that `FILE.py:NAME` names. UserError if the file or the name is missing."""
+def call_reference(reference: str, what: str, *args: Any, **options: Any) -> Any:
+    """Call the function that `FILE.py:NAME` names. UserError if the file or name is missing, or the function raises."""
     file, _, name = reference.rpartition(":")
-    function = getattr(load_module(load_plugin(file)), name, None)
+    path = load_plugin(file)
+    function = getattr(load_module(path), name, None)
     if not callable(function):
         raise UserError(f"{what} '{reference}': {file} has no function '{name}'")
-    return function  # type: ignore[no-any-return]
+    with blamed(path, what):
+        return function(*args, **options)
 
 
 def _require_dataclass(kind: str, name: str, cls: type) -> None:

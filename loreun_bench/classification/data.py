@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.store import data_root
-from loreun_bench.registry import load_attribute, registry
+from loreun_bench.registry import call_reference, registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,10 +58,12 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
     Embedded and user data are prepared on the spot. UserError if data are missing, truncated or not what they should be.
     """
     if ".py:" in dataset:
-        function = load_attribute(dataset, "data set")
-        arrays = function()
-        if not isinstance(arrays, Arrays):
-            arrays = Arrays(*arrays) if isinstance(arrays, (tuple, list)) else Arrays(**arrays)
+        arrays = call_reference(dataset, "data set")
+        try:
+            arrays = arrays if isinstance(arrays, Arrays) else Arrays(*arrays)
+        except TypeError as error:
+            expected = "(train images, train labels, test images, test labels)"
+            raise UserError(f"data set '{dataset}' returned {type(arrays).__name__}, expected {expected}") from error
         return _write(dataset.rpartition(":")[2], arrays, custom=True)
     if Path(dataset).is_dir():
         from loreun_bench.classification.sources import image_folder

@@ -23,7 +23,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     steps_per_epoch = -(-len(samples) // recipe.batch_size)
     steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
     optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
-    schedule = make_schedule(optimiser, recipe.schedule, recipe.lr, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
+    schedule = make_schedule(optimiser, recipe.schedule, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
     augment = Augment(recipe.crop, recipe.flip)
 
     def objective(positions: Tensor) -> Tensor:
@@ -38,14 +38,15 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     best = _Best(model, select_on, context) if select_on is not None else None
 
     def batches() -> Iterator[Tensor]:
-        for _ in range(recipe.epochs):
-            yield from epoch(len(samples), recipe.batch_size, context.stream("order"))
-            if best is not None:
+        for number in range(recipe.epochs):
+            if best is not None and number > 0:
                 best.look()
+            yield from epoch(len(samples), recipe.batch_size, context.stream("order"))
 
     model.train()
     run_steps(model, islice(batches(), steps), objective, optimiser, schedule)
     if best is not None:
+        best.look()
         best.restore()
     return model
 

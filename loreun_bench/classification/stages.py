@@ -20,7 +20,7 @@ from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.errors import UserError
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
-from loreun_bench.registry import load_attribute, registry
+from loreun_bench.registry import call_reference, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.optimiser import make_optimiser
 
@@ -101,11 +101,13 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
 
 def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
     """A fresh model by registered name or `FILE.py:function`. UserError if its settings do not fit the builder."""
-    builder = load_attribute(name, "model") if ".py:" in name else registry("models").get(name).item
-    try:
-        model = builder(channels, classes, size, **settings)
-    except TypeError as error:
-        raise UserError(f"model '{name}': {error}; builders take (channels, classes, size, **model_settings)") from error
+    if ".py:" in name:
+        model = call_reference(name, "model", channels, classes, size, **settings)
+    else:
+        try:
+            model = registry("models").get(name).item(channels, classes, size, **settings)
+        except TypeError as error:
+            raise UserError(f"model '{name}': {error}; check model_settings") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model '{name}' returned {type(model).__name__}, not a torch.nn.Module")
     return model

@@ -17,17 +17,19 @@ class Meter:
     device: str
     forward_samples: int = 0
     backward_samples: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
     def __enter__(self) -> Meter:
         _reset_peak(self.device)
         self._synchronise()
-        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+        self.wall_s, self.cpu_s = -time.perf_counter(), -time.thread_time()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._synchronise()
-        self.wall_s = time.perf_counter() - self._wall
-        self.cpu_s = time.thread_time() - self._cpu
+        self.wall_s += time.perf_counter()
+        self.cpu_s += time.thread_time()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -36,8 +38,8 @@ class Meter:
         wall, cpu = time.perf_counter(), time.thread_time()
         yield
         self._synchronise()
-        self._wall += time.perf_counter() - wall
-        self._cpu += time.thread_time() - cpu
+        self.wall_s -= time.perf_counter() - wall
+        self.cpu_s -= time.thread_time() - cpu
 
     def cost(self) -> dict[str, float]:
         """As in a record: `rte_s`, `cpu_s` (less than `rte_s` means the run waited: a GPU, or a busy machine), counts."""

@@ -21,17 +21,18 @@ def make_optimiser(
 def make_schedule(
     optimiser: torch.optim.Optimizer,
     name: str,
-    lr: float,
     steps: int,
     steps_per_epoch: int,
     milestones: Sequence[int] = (),
     gamma: float = 0.1,
 ) -> lr_scheduler.LRScheduler | None:
-    """The schedule, stepped once a training step; milestones are in epochs. None for a constant rate."""
-    if name == "one-cycle":
-        return lr_scheduler.OneCycleLR(
-            optimiser, lr, total_steps=max(steps, 2), pct_start=0.25, cycle_momentum=False, anneal_strategy="linear"
-        )
+    """The schedule, stepped once a training step. None for a constant rate.
+
+    one-cycle: up in a straight line for the first quarter of `steps`, then down to nearly 0. Milestones are in epochs.
+    """
+    if name == "one-cycle":  # torch's OneCycleLR divides by zero for four steps
+        up = max(1, steps // 4)
+        return lr_scheduler.LambdaLR(optimiser, lambda k: min((k + 1) / up, (steps - k) / max(steps - up + 1, 1)))
     if name == "multistep":
         return lr_scheduler.MultiStepLR(optimiser, [m * steps_per_epoch for m in milestones], gamma)
     return None

@@ -1,0 +1,197 @@
+"""Training from scratch: it learns, repeats, follows its schedule, and the clock counts what it should."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from loreun_bench.classification import fitting
+from loreun_bench.classification.fitting import accuracy_of, fit
+from loreun_bench.errors import Diverged
+from loreun_bench.training import clock
+from loreun_bench.training.clock import Meter
+from loreun_bench.training.guards import FiniteGuard, check_parameters
+from loreun_bench.training.loop import autocast, epoch, run_steps
+from loreun_bench.training.optimiser import make_optimiser, make_schedule
+
+
+def context(toy, **recipe):
+    made = toy.context()
+    made.recipe = made.recipe.model_copy(update={"batch_size": 32, "lr": 0.1} | recipe)
+    return made
+
+
+def test_training_learns_and_counts_its_samples(toy):
+    c = context(toy, epochs=8)
+    model = fit(toy.model(), toy.image_set("trained"), None, c)
+    assert accuracy_of(model, toy.image_set("validation")) > 0.9
+    assert c.meter.forward_samples == c.meter.backward_samples == 8 * len(toy.split.trained)
+
+
+def test_training_repeats_to_the_bit_and_depends_on_its_seed(toy):
+    def run(seed):
+        c = context(toy, epochs=2, crop=1, flip=True)
+        c.seed = seed
+        return torch.cat([p.detach().flatten() for p in fit(toy.model(), toy.image_set("trained"), None, c).parameters()])
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))
+
+
+def test_the_last_epoch_is_kept_unless_a_best_one_is_asked_for(toy, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    snapshots = []
+
+    def accuracy(model, samples):
+        snapshots.append(torch.cat([p.detach().flatten() for p in model.parameters()]).clone())
+        return next(scores)
+
+    monkeypatch.setattr(fitting, "accuracy_of", accuracy)
+    best = fit(toy.model(), toy.image_set("trained"), toy.image_set("validation"), context(toy, epochs=3))
+    assert torch.equal(torch.cat([p.detach().flatten() for p in best.parameters()]), snapshots[1])
+    last = fit(toy.model(), toy.image_set("trained"), None, context(toy, epochs=3))
+    assert torch.equal(torch.cat([p.detach().flatten() for p in last.parameters()]), snapshots[2])
+
+
+def test_a_step_limit_holds_for_training(toy):
+    c = context(toy, epochs=50)
+    c.limit_steps = 3
+    fit(toy.model(), toy.image_set("trained"), None, c)
+    assert c.meter.backward_samples == 96
+
+
+def rates(name, steps=100, **options):
+    optimiser = make_optimiser([torch.nn.Parameter(torch.zeros(1))], "sgd", 0.1, 0.9, 0.0)
+    schedule = make_schedule(optimiser, name, steps, 10, **options)
+    found = []
+    for _ in range(steps):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+    return found
+
+
+def test_multistep_drops_at_its_milestones_in_epochs():
+    found = rates("multistep", milestones=(3, 6), gamma=0.1)
+    assert found[29] == pytest.approx(0.1)
+    assert found[30] == pytest.approx(0.01)
+    assert found[60] == pytest.approx(0.001)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_nearly_nothing():
+    found = rates("one-cycle")
+    assert max(found) == pytest.approx(0.1, rel=0.05)
+    assert 20 <= found.index(max(found)) <= 30
+    assert found[0] < 0.01
+    assert found[-1] < 2e-3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8])
+def test_one_cycle_works_for_a_handful_of_steps(steps):
+    found = rates("one-cycle", steps=steps)
+    assert max(found) == pytest.approx(0.1)
+    assert min(found) > 0
+
+
+def test_a_constant_rate_stays():
+    assert set(rates("constant")) == {0.1}
+
+
+def test_an_epoch_is_a_permutation_in_batches_that_leaves_nobody_out():
+    parts = epoch(103, 10, torch.Generator().manual_seed(0))
+    assert [len(p) for p in parts] == [10] * 10 + [3]
+    assert torch.cat(parts).sort().values.tolist() == list(range(103))
+
+
+def test_the_guard_raises_at_its_next_look_and_at_the_end():
+    guard = FiniteGuard(every=3)
+    guard.watch(torch.tensor(math.nan))
+    guard.watch(torch.tensor(1.0))
+    with pytest.raises(Diverged):
+        guard.watch(torch.tensor(1.0))
+    late = FiniteGuard()
+    late.watch(torch.tensor(math.inf))
+    with pytest.raises(Diverged):
+        late.verdict()
+    with pytest.raises(Diverged):
+        check_parameters([torch.ones(3), torch.tensor([math.nan])])
+    check_parameters([torch.ones(3)])
+
+
+def test_the_guard_does_not_wait_for_the_device_at_every_step(monkeypatch):
+    looks = []
+    monkeypatch.setattr(FiniteGuard, "verdict", lambda self: looks.append(1))
+    guard = FiniteGuard(every=50)
+    for _ in range(100):
+        guard.watch(torch.tensor(1.0))
+    assert len(looks) == 2
+
+
+def test_a_constraint_is_called_around_every_step():
+    calls = []
+
+    class Constraint:
+        def before_step(self):
+            calls.append("before")
+
+        def after_step(self):
+            calls.append("after")
+
+    model = torch.nn.Linear(2, 1)
+    run_steps(
+        model, [1, 2], lambda _: model(torch.ones(1, 2)).sum(), torch.optim.SGD(model.parameters(), 0.1), None, Constraint()
+    )
+    assert calls == ["before", "after"] * 2
+
+
+class FakeTime:
+    """A clock that the test moves."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(clock.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(clock.time, "thread_time", lambda: self.now / 2)
+
+
+def test_the_clock_leaves_out_what_runs_while_it_is_paused(monkeypatch):
+    time = FakeTime(monkeypatch)
+    with Meter("cpu") as meter:
+        time.now += 3
+        with meter.paused():
+            time.now += 100
+        time.now += 4
+    assert meter.cost()["rte_s"] == 7
+    assert meter.cost()["cpu_s"] == 3.5
+
+
+def test_choosing_the_best_epoch_is_outside_the_clock_and_the_counts(toy, monkeypatch):
+    time = FakeTime(monkeypatch)
+    real = fitting.accuracy_of
+
+    def slow(model, samples):
+        time.now += 1000
+        return real(model, samples)
+
+    monkeypatch.setattr(fitting, "accuracy_of", slow)
+    c = context(toy, epochs=2)
+    with c.meter:
+        fit(toy.model(), toy.image_set("trained"), toy.image_set("validation"), c)
+    assert c.meter.cost()["rte_s"] == 0
+    assert c.meter.forward_samples == 2 * len(toy.split.trained)
+
+
+def test_peak_memory_is_of_the_run():
+    with Meter("cpu") as meter:
+        block = torch.ones(64 << 20)
+        del block
+    assert meter.cost()["peak_mem_bytes"] > 256 << 20 or meter.cost()["peak_mem_bytes"] == 0
+
+
+def test_bf16_is_for_cuda_or_on_demand():
+    x = torch.ones(2, 2)
+    for precision, dtype in (("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast("cpu", precision):
+            assert (x @ x).dtype == dtype
