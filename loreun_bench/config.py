@@ -8,16 +8,13 @@ import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.registry import Entry
-
-if TYPE_CHECKING:
-    from loreun_bench.harness.plan import Cell
+from loreun_bench.registry import Entry, track
 
 PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
@@ -53,10 +50,6 @@ class SweepConfig(Strict):
     compile: bool = False
     timeout_s: float | None = Field(default=None, gt=0)
 
-    def cells(self) -> tuple[list[Cell], list[str]]:
-        """The sweep's cells and notes on what was left out; each track plans its own."""
-        raise NotImplementedError
-
     @field_validator("seeds", mode="before")
     @classmethod
     def _seed_count(cls, value: Any) -> Any:
@@ -89,17 +82,8 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
     values = dict(source) if isinstance(source, dict) else read_yaml(find(source))
     for override in overrides:
         values = _set(values, override)
-    config: SweepConfig = check(track_config(values.get("track", "classification")), values, "config")
+    config: SweepConfig = check(track(values.get("track", "classification"))[0], values, "config")
     return config
-
-
-def track_config(track: str) -> type[SweepConfig]:
-    """The configuration class of a track."""
-    if track == "classification":
-        from loreun_bench.classification.config import ClassificationConfig
-
-        return ClassificationConfig
-    raise UserError(f"unknown track '{track}'; {did_you_mean(str(track), ['classification'])}")
 
 
 def presets() -> dict[str, Path]:

@@ -16,6 +16,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -25,6 +26,12 @@ from typing import Any, TypeVar
 from loreun_bench.errors import UserError, did_you_mean
 
 KINDS = ("methods", "weightings", "metrics", "datasets", "models")
+TRACKS = {  # where a track's configuration class and its planner are; imported only when a sweep is of that track
+    "classification": (
+        "loreun_bench.classification.config:ClassificationConfig",
+        "loreun_bench.classification.planning:cells",
+    ),
+}
 SETS = frozenset({"forget", "retain", "validation"})
 T = TypeVar("T")
 
@@ -90,7 +97,7 @@ class Registry:
             try:
                 point.load()
             except Exception as error:  # somebody else's package: say so, go on without it
-                print(f"warning: entry point {point.value} of {self.kind} failed: {error}", file=sys.stderr)
+                warnings.warn(f"entry point {point.value} of {self.kind} failed: {error}", stacklevel=2)
 
 
 def registry(kind: str, track: str = "classification") -> Registry:
@@ -103,6 +110,14 @@ def registry(kind: str, track: str = "classification") -> Registry:
 @cache
 def _registry(kind: str, parent: str) -> Registry:
     return Registry(kind, f"{parent}.{kind}")
+
+
+def track(name: str) -> tuple[Any, Callable[..., Any]]:
+    """A track's configuration class and its planner `(config) -> (cells, notes)`. UserError for an unknown track."""
+    if name not in TRACKS:
+        raise UserError(f"unknown track '{name}'; {did_you_mean(str(name), TRACKS)}")
+    config, planner = (reference.split(":") for reference in TRACKS[name])
+    return getattr(importlib.import_module(config[0]), config[1]), getattr(importlib.import_module(planner[0]), planner[1])
 
 
 def method(name: str, *, uses: set[str], paper: str = "", track: str = "classification") -> Callable[[type[T]], type[T]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from loreun_bench.config import Strict, SweepConfig
-
-if TYPE_CHECKING:
-    from loreun_bench.harness.plan import Cell
 
 Settings = dict[str, dict[str, Any]]
 
@@ -75,12 +72,6 @@ class ClassificationConfig(SweepConfig):
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
     metrics: tuple[str, ...] = ("accuracy", "mia", "loss", "batchnorm-shift")
-
-    def cells(self) -> tuple[list[Cell], list[str]]:
-        """As SweepConfig says."""
-        from loreun_bench.classification.planning import cells
-
-        return cells(self)
 
     @field_validator("scenarios")
     @classmethod

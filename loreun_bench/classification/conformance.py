@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from loreun_bench import config as configuration
+from loreun_bench.classification.arrays import Arrays, checked
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.data import Arrays, _checked
 from loreun_bench.classification.evaluation import evaluate
 from loreun_bench.classification.images import Dataset, Images
 from loreun_bench.classification.method import Context, Data, ImageSet
@@ -132,7 +132,7 @@ def _metric(entry: Entry) -> str:
 def _dataset(entry: Entry) -> str:
     """It gives arrays of the declared shape and classes."""
     arrays = entry.item(Path(), False)
-    arrays = _checked(entry.name, arrays if isinstance(arrays, Arrays) else Arrays(*arrays))
+    arrays = checked(entry.name, arrays if isinstance(arrays, Arrays) else Arrays(*arrays))
     shape, classes = arrays.train_images.shape[1:], int(arrays.train_labels.max()) + 1
     declared = entry.info["shape"], entry.info["classes"]
     if declared[0] and (tuple(shape), classes) != (tuple(declared[0]), declared[1]):

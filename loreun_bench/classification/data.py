@@ -7,25 +7,14 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from loreun_bench.classification.arrays import Arrays, checked
+from loreun_bench.classification.sources import image_folder, read_any
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import call_reference, registry
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A data set in memory: images uint8 [N, H, W, C] (or [N, H, W]), labels integers [N] from 0."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -66,8 +55,6 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
             raise UserError(f"data set '{dataset}' returned {type(arrays).__name__}, expected {expected}") from error
         return _write(dataset.rpartition(":")[2], arrays, custom=True)
     if Path(dataset).is_dir():
-        from loreun_bench.classification.sources import image_folder
-
         return _write(Path(dataset).resolve().name, image_folder(Path(dataset), image_size), custom=True)
     entry = registry("datasets").get(dataset)
     if not (data_root() / f"{dataset}.json").is_file():
@@ -90,8 +77,6 @@ def prepare(name: str, source: Path | None = None) -> DataInfo:
     """Bring data set `name` into the data folder: from `source` (.npz, idx folder, torchvision folder), or by download."""
     entry = registry("datasets").get(name)
     if source is not None:
-        from loreun_bench.classification.sources import read_any
-
         arrays = read_any(name, source)
     else:
         try:
@@ -101,7 +86,7 @@ def prepare(name: str, source: Path | None = None) -> DataInfo:
                 f"data set '{name}' could not be downloaded ({error}); with a local copy: "
                 f"`loreun-bench data prepare {name} --from PATH`"
             ) from error
-    arrays = _checked(name, arrays)
+    arrays = checked(name, arrays)
     shape, classes = entry.info["shape"], entry.info["classes"]
     found = (tuple(arrays.train_images.shape[1:]), int(arrays.train_labels.max()) + 1)
     if shape and found != (tuple(shape), classes):
@@ -125,30 +110,11 @@ def verify(name: str) -> DataInfo:
     return info
 
 
-def _checked(name: str, arrays: Arrays) -> Arrays:
-    """`arrays` with four-dimensional uint8 images and int64 labels; UserError naming what is wrong."""
-    import numpy as np
-
-    images = [a[..., None] if a.ndim == 3 else a for a in map(np.asarray, (arrays.train_images, arrays.test_images))]
-    labels = [np.asarray(a) for a in (arrays.train_labels, arrays.test_labels)]
-    for part, x, y in zip(("train", "test"), images, labels, strict=True):
-        if x.dtype != np.uint8 or x.ndim != 4:
-            raise UserError(f"data set '{name}': {part} images must be uint8 [N, H, W, C], got {x.dtype} {x.shape}")
-        if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
-            raise UserError(f"data set '{name}': {part} labels must be integers [{len(x)}], got {y.dtype} {y.shape}")
-        if len(y) == 0 or y.min() < 0 or y.max() > labels[0].max():
-            raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, and there must be some")
-    if images[0].shape[1:] != images[1].shape[1:]:
-        raise UserError(f"data set '{name}': train images {images[0].shape[1:]} differ from test {images[1].shape[1:]}")
-    train_labels, test_labels = (a.astype(np.int64) for a in labels)
-    return Arrays(images[0], train_labels, images[1], test_labels)
-
-
 def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
     import numpy as np
     from safetensors.numpy import save
 
-    arrays = _checked(name, arrays)
+    arrays = checked(name, arrays)
     content = save({k: np.ascontiguousarray(v) for k, v in vars(arrays).items()})
     classes = int(arrays.train_labels.max()) + 1
     sha256 = hashlib.sha256(content).hexdigest()

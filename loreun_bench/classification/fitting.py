@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from loreun_bench.classification.evaluation import predict
 from loreun_bench.classification.images import Augment
-from loreun_bench.classification.method import Context, ImageSet
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.training.loop import autocast, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser, make_schedule
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.method import Context, ImageSet
 
 
 def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context: Context) -> nn.Module:
@@ -75,8 +79,6 @@ class _Best:
 
 def accuracy_of(model: nn.Module, samples: ImageSet) -> float:
     """Share of `samples` classified as labelled, in evaluation mode."""
-    from loreun_bench.classification.evaluation import predict
-
     training = model.training
     hits = predict(model, samples.images, samples.index).argmax(1) == samples.labels.cpu()
     model.train(training)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from loreun_bench.classification.images import Augment
-from loreun_bench.classification.method import Context, Data, GradientMethod, ImageSet
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.training.loop import autocast, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser
 
 if TYPE_CHECKING:
+    from loreun_bench.classification.method import Context, Data, GradientMethod, ImageSet
     from loreun_bench.weightings import Phase
 
 EVALUATION_BATCH = 1000

@@ -60,7 +60,7 @@ def {key}(outputs):
 import numpy as np
 
 from loreun_bench import dataset
-from loreun_bench.classification.data import Arrays
+from loreun_bench.classification.arrays import Arrays
 
 
 @dataset("{name}", shape=(8, 8, 1), classes=4, embedded=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
+from loreun_bench.registry import track
 
 if TYPE_CHECKING:
     from loreun_bench.config import SweepConfig
@@ -43,7 +44,8 @@ class Forecast:
 
 def build(config: SweepConfig) -> Plan:
     """The plan of a checked configuration. UserError if the data cannot serve it."""
-    cells, notes = config.cells()
+    _, planner = track(config.track)
+    cells, notes = planner(config)
     return Plan(tuple(cells), tuple(_ordered(cells)), tuple(notes))
 
 

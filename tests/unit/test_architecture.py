@@ -1,0 +1,109 @@
+"""The house: imports point down, in no circle; only the command line prints; files and functions stay small."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "loreun_bench").rglob("*.py"))
+FLOORS = [
+    "errors",
+    "registry",
+    "ops",
+    "weightings",
+    "config",
+    "harness",
+    "training",
+    "report",
+    "classification",
+    "api",
+    "cli",
+]
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path):
+    """The modules of this package that a file imports when it runs, function bodies included, typing-only ones not."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    known = {name_of(file) for file in FILES}
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("loreun_bench"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module
+
+
+def floor(module):
+    parts = module.split(".")
+    return FLOORS.index(parts[1]) if len(parts) > 1 and parts[1] in FLOORS else len(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down(path):
+    if len(name_of(path).split(".")) == 1:
+        return  # the package itself, lazy
+    for module in imports(path):
+        if module != "loreun_bench":
+            assert floor(module) <= floor(name_of(path)), f"{name_of(path)} imports {module}"
+
+
+def test_report_and_tracks_do_not_know_each_other_and_the_harness_knows_no_track():
+    for path in FILES:
+        own = name_of(path)
+        for module in imports(path):
+            if own.startswith("loreun_bench.report"):
+                assert not module.startswith("loreun_bench.classification"), own
+            if own.startswith("loreun_bench.classification"):
+                assert not module.startswith("loreun_bench.report"), own
+
+
+def test_no_file_imports_in_a_circle():
+    graph = {name_of(path): {m for m in imports(path) if m != name_of(path) and m != "loreun_bench"} for path in FILES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_only_the_command_line_prints():
+    for path in FILES:
+        if path.parent.name == "cli":
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
+
+
+def test_files_and_functions_are_small_and_public_names_documented():
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") < 400, path
+        tree = ast.parse(text)
+        assert ast.get_docstring(tree), path
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 50, f"{path.name}:{node.lineno} {node.name}"
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_torch_load_is_always_weights_only_and_nothing_is_unpickled():
+    for path in FILES:
+        text = path.read_text()
+        assert "pickle.load" not in text, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert options.get("weights_only") == "True", path
