@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from loreun_bench.classification import fitting
+import loreun_bench
+from loreun_bench.classification import fitting, stages
 from loreun_bench.classification.fitting import accuracy_of, fit
 from loreun_bench.errors import Diverged
 from loreun_bench.training import clock
@@ -195,3 +196,26 @@ def test_bf16_is_for_cuda_or_on_demand():
     for precision, dtype in (("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
         with autocast("cpu", precision):
             assert (x @ x).dtype == dtype
+
+
+@pytest.mark.parametrize("protocol", ["corrected", "paper"])
+def test_only_protocol_paper_selects_an_epoch_and_then_on_the_validation_set(tmp_path, monkeypatch, protocol):
+    chosen = {}
+    real = fitting.fit
+
+    def spy(model, samples, select_on, context):
+        chosen["on"], chosen["trained"] = select_on, samples
+        return real(model, samples, select_on, context)
+
+    monkeypatch.setattr(stages, "fit", spy)
+    config = {
+        "name": "x", "seeds": 1, "train": {"epochs": 1}, "scenarios": [{"kind": "random", "fraction": 0.2}],
+        "methods": {"RL": {"epochs": 1}}, "metrics": ["accuracy"], "protocol": protocol,
+    }  # fmt: skip
+    loreun_bench.sweep(config, tmp_path / "run", workers=0)
+    if protocol == "corrected":
+        assert chosen["on"] is None
+    else:
+        trained, held = set(chosen["trained"].index.tolist()), set(chosen["on"].index.tolist())
+        assert len(held) == 144
+        assert len(trained & held) < 0.3 * len(held)  # the reference code trains on another split

@@ -1,0 +1,53 @@
+"""Draws a run's ToW and RTE for every method × weighting, with the noise floor of retraining.
+
+python benchmarks/figure.py RUN_DIR OUT.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from loreun_bench import load_records
+from loreun_bench.report.table import REFERENCES, Group, build
+
+COLOURS = {"none": "0.45", "w_f": "C0", "w_r": "C1", "w_f+w_r": "C2", "loreun-s": "C3", "loreun-d": "C4"}
+
+
+def draw(axes: plt.Axes, group: Group) -> None:
+    """One scenario: a point with its 95 % interval for each row, method by method."""
+    rows = [row for row in group.rows if row.method not in REFERENCES and row.complete]
+    rows.sort(key=lambda row: (row.method, list(COLOURS).index(row.weighting)))
+    for x, row in enumerate(rows):
+        value = row.cells["tow"].value
+        axes.errorbar(x, value.mean, yerr=value.half, color=COLOURS[row.weighting], fmt="o", capsize=3)
+    for row in group.rows:
+        if row.method == "Retrain-2":
+            axes.axhline(row.cells["tow"].value.mean, color="k", lw=0.8, ls="--", label="a second Retrain")
+    axes.set_xticks(range(len(rows)), [f"{row.method} {row.weighting}" for row in rows], rotation=90, fontsize=7)
+    axes.grid(axis="y", lw=0.3)
+    axes.set_ylabel("ToW (1: as Retrain)")
+    axes.set_title(group.title, fontsize=9)
+    axes.legend(loc="lower left", fontsize=7)
+
+
+def main(run: Path, out: Path) -> None:
+    """Draw all scenarios of a run below each other."""
+    groups = build([(run.name, load_records(run))])
+    figure, axes = plt.subplots(len(groups), 1, figsize=(9, 3.6 * len(groups)), squeeze=False)
+    for place, group in zip(axes[:, 0], groups, strict=True):
+        draw(place, group)
+    figure.tight_layout()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,75 @@
+"""Puts known bugs back, one at a time in a copy, and checks that a test fails for each.
+
+    python tests/mutants.py [NUMBER …]
+
+The numbers are those of the pitfalls of reference implementations that concern classification; letters are our own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+C, T, H, R = "classification/", "training/", "harness/", "report/"
+
+# name: (what the bug is, file, the right code, the bug, the tests that must notice)
+MUTANTS = {
+    "1": ("the original is trained on another split", C + "splits.py", "train if one_split else", "train if False else", "unit/test_splits.py"),
+    "2": ("unlearning draws from the training seed", C + "planning.py", 'derive(self.seeds.unlearn, "unlearn")', 'derive(self.seeds.train, "unlearn")', "stages/test_planning.py"),
+    "3a": ("Retrain starts from the original's weights", C + "planning.py", "own = self.protocol.own_init or method.replicate", "own = method.replicate", "stages/test_planning.py"),
+    "3b": ("a cell is compared with any Retrain", R + "table.py", "if r.seeds == record.seeds", "if True", "unit/test_leaderboard.py"),
+    "4": ("the forgotten class stays in the test set", C + "splits.py", "test[~gone], test[gone]", "test, test[gone]", "unit/test_splits.py"),
+    "5": ("the fraction is of all images", C + "splits.py", "(scenario.fraction or 0) * len(train))]", "(scenario.fraction or 0) * len(labels))]", "unit/test_splits.py"),
+    "6": ("a random label may be the true one", C + "methods/rl.py", "drawn + (drawn >= labels) if context.protocol.other_label else drawn", "drawn", "stages/test_unlearning.py"),
+    "7": ("labels are drawn once whatever is set", C + "methods/rl.py", 'if self.relabel == "fixed":', "if True:", "stages/test_unlearning.py"),
+    "8": ("the mask only covers gradients", C + "methods/salun.py", "HardMask if context.protocol.hard_mask else GradientMask", "GradientMask", "stages/test_unlearning.py"),
+    "9a": ("the mask keeps the smallest gradients", T + "saliency.py", "torch.cat([g.abs().flatten() for g in gradients])", "-torch.cat([g.abs().flatten() for g in gradients])", "unit/test_saliency.py"),
+    "9b": ("the mask depends on augmentation", C + "methods/salun.py", "None if context.protocol.clean_mask else Augment", "Augment", "stages/test_unlearning.py"),
+    "9c": ("magnitudes are taken before the sum", C + "methods/salun.py", "list(torch.autograd.grad(loss / len(forget), parameters))", "[g.abs() for g in torch.autograd.grad(loss / len(forget), parameters)]", "stages/test_unlearning.py"),
+    "9d": ("ties are not settled, more than the share is chosen", T + "saliency.py", "magnitude > threshold", "magnitude >= threshold", "unit/test_saliency.py"),
+    "10": ("the first batch's gradient is dropped", C + "methods/salun.py", "        torch._foreach_add_(total,", "        if positions[0] > 0: torch._foreach_add_(total,", "stages/test_unlearning.py"),
+    "11": ("batch norm cannot be frozen", C + "unlearning.py", "                module.eval()", "                pass", "stages/test_unlearning.py"),
+    "12": ("reweighted rows train twice as long", C + "unlearning.py", "for _ in range(method.epochs):\n        for run in", "for _ in range(method.epochs * (2 if context.phases else 1)):\n        for run in", "stages/test_unlearning.py"),
+    "13": ("paired steps use the first forget batch only", C + "unlearning.py", "    forget = cycle()", "    first = next(cycle())\n    forget = iter(lambda: first, None)", "stages/test_unlearning.py"),
+    "14": ("the last partial batch is dropped", T + "loop.py", "tuple(order.split(batch_size))", "tuple(p for p in order.split(batch_size) if len(p) == batch_size)", "stages/test_unlearning.py"),
+    "16": ("members are the first retain samples", C + "metrics/mia.py", "if not outputs.protocol.balanced_mia:", "if True:", "unit/test_metrics.py"),
+    "17": ("modified entropy ignores the label", C + "metrics/mia.py", "    if true:", "    if False:", "unit/test_metrics.py"),
+    "19": ("AUC is folded to be above one half", C + "metrics/mia.py", "float(roc_auc_score(y, scores))", "max(float(roc_auc_score(y, scores)), 1 - float(roc_auc_score(y, scores)))", "unit/test_metrics.py"),
+    "30a": ("RTE leaves out mask and reference pass", C + "unlearning.py", "    optimiser = make_optimiser(model.parameters(), method", "    context.meter.__enter__()\n    optimiser = make_optimiser(model.parameters(), method", "stages/test_timing.py"),
+    "30b": ("RTE has the warm-up", C + "stages.py", '    _warm_up(model, data, config["train"]["batch_size"], device)\n    with context.meter:\n        model = method', '    with context.meter:\n        _warm_up(model, data, config["train"]["batch_size"], device)\n        model = method', "stages/test_timing.py"),
+    "32": ("UA as SalUn prints it keeps LoReUn's value", R + "leaderboard.py", "100 - cell.value.mean if flip", "cell.value.mean if flip", "unit/test_leaderboard.py"),
+    "34": ("the best epoch is chosen on the retain set", C + "stages.py", 'else _image_set(data, parts, "validation")', 'else _image_set(data, parts, "trained")', "stages/test_fitting.py"),
+    "35a": ("a key does not cover the code", H + "stage.py", '"code": code}', '"code": []}', "unit/test_stage.py"),
+    "35b": ("a key does not cover upstream results", H + "stage.py", '"inputs": dict(upstream)', '"inputs": {}', "unit/test_stage.py"),
+    "a": ("the forget weight grows with the loss", "ops/reference.py", '"forget": -1.0', '"forget": 1.0', "ops"),
+    "b": ("the random label sets the weight", C + "unlearning.py", "samples.labels[positions] if static is None else None", "None", "stages/test_unlearning.py"),
+    "c": ("a flipped bit in the store is loaded", H + "store.py", 'sha256_file(path) != self.manifest["files"].get(name)', "False", "unit/test_store.py"),
+    "d": ("the largest value is best", R + "table.py", "return abs(cell.gap) if cell.gap is not None else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
+}  # fmt: skip
+
+
+def caught(name: str) -> bool:
+    """Whether the mutant's tests fail."""
+    _, file, right, wrong, tests = MUTANTS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "runs", "*.egg-info"))
+        path = copy / "loreun_bench" / file
+        text = path.read_text()
+        if text.count(right) != 1:
+            raise SystemExit(f"mutant {name}: {file} holds {text.count(right)} times {right!r}")
+        path.write_text(text.replace(right, wrong))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{tests}"]
+        run = subprocess.run(command, cwd=copy, env={"PYTHONPATH": str(copy), "PATH": ""}, capture_output=True, text=True)
+        failed = next((line for line in run.stdout.splitlines() if line.startswith("FAILED")), "")
+        print(f"{'caught' if run.returncode == 1 else 'SURVIVED'} {name:4} {MUTANTS[name][0]}: {failed[7:110]}", flush=True)
+        return run.returncode == 1
+
+
+if __name__ == "__main__":
+    results = [caught(name) for name in sys.argv[1:] or MUTANTS]
+    sys.exit(0 if all(results) else 1)
