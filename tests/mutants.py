@@ -18,7 +18,7 @@ C, T, H, R = "classification/", "training/", "harness/", "report/"
 
 # name: (what the bug is, file, the right code, the bug, the tests that must notice)
 MUTANTS = {
-    "1": ("the original is trained on another split", C + "splits.py", "train if one_split else", "train if False else", "unit/test_splits.py"),
+    "1": ("the original is trained on another split", C + "splits.py", "if not one_split:", "if True:", "unit/test_splits.py"),
     "2": ("unlearning draws from the training seed", C + "planning.py", 'derive(self.seeds.unlearn, "unlearn")', 'derive(self.seeds.train, "unlearn")', "stages/test_planning.py"),
     "3a": ("Retrain starts from the original's weights", C + "planning.py", "own = self.protocol.own_init or method.replicate", "own = method.replicate", "stages/test_planning.py"),
     "3b": ("a cell is compared with any Retrain", R + "table.py", "if r.seeds == record.seeds", "if True", "unit/test_leaderboard.py"),
@@ -42,7 +42,7 @@ MUTANTS = {
     "30a": ("RTE leaves out mask and reference pass", C + "unlearning.py", "    optimiser = make_optimiser(model.parameters(), method", "    context.meter.__enter__()\n    optimiser = make_optimiser(model.parameters(), method", "stages/test_timing.py"),
     "30b": ("RTE has the warm-up", C + "stages.py", '    _warm_up(model, data, config["train"]["batch_size"], device)\n    with context.meter:\n        model = method', '    with context.meter:\n        _warm_up(model, data, config["train"]["batch_size"], device)\n        model = method', "stages/test_timing.py"),
     "32": ("UA as SalUn prints it keeps LoReUn's value", R + "leaderboard.py", "100 - cell.value.mean if flip", "cell.value.mean if flip", "unit/test_leaderboard.py"),
-    "34": ("the best epoch is chosen on the retain set", C + "stages.py", 'else _image_set(data, parts, "validation")', 'else _image_set(data, parts, "trained")', "stages/test_fitting.py"),
+    "34": ("the best epoch is chosen on the retain set", C + "stages.py", 'else _image_set(data, parts, "selection")', 'else _image_set(data, parts, "trained")', "stages/test_fitting.py"),
     "35a": ("a key does not cover the code", H + "stage.py", '"code": code}', '"code": []}', "unit/test_stage.py"),
     "35b": ("a key does not cover upstream results", H + "stage.py", '"inputs": dict(upstream)', '"inputs": {}', "unit/test_stage.py"),
     "a": ("the forget weight grows with the loss", "ops/reference.py", '"forget": -1.0', '"forget": 1.0', "ops"),

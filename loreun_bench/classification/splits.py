@@ -20,11 +20,13 @@ class ForgetSplit:
     """Positions in the training part [·] int64, and the labels trained on.
 
     forget and retain are disjoint and make up the training set; validation is outside both; `trained` is what the
-    original model saw (forget ∪ retain, but for protocol `paper`); test leaves out a class that is forgotten, whose
-    test images are test_forget; labels [N]: wrong on purpose for forget samples of the mislabelled scenario.
+    original model saw and `selection` what was held out from it (forget ∪ retain, and validation, but for protocol
+    `paper`); test leaves out a class that is forgotten, whose test images are test_forget; labels [N]: wrong on purpose
+    for forget samples of the mislabelled scenario.
     """
 
     trained: Tensor
+    selection: Tensor
     forget: Tensor
     retain: Tensor
     validation: Tensor
@@ -94,10 +96,12 @@ def draw(
     retain = np.setdiff1d(train, forget)
     if scenario is not None and (len(forget) == 0 or len(retain) == 0):
         raise UserError(f"scenario {scenario.label}: the {'retain' if len(forget) else 'forget'} set is empty")
-    trained = train if one_split else _stratified(pool, train_labels, validation, derive(seed + 1, "split", "validation"))[0]
+    trained, selection = train, held
+    if not one_split:
+        trained, selection = _stratified(pool, train_labels, validation, derive(seed + 1, "split", "validation"))
     forget_class = -1 if scenario is None or scenario.forget_class is None else scenario.forget_class
     gone = test_labels[test] == forget_class
-    parts = (trained, forget, retain, held, test[~gone], test[gone], labels)
+    parts = (trained, selection, forget, retain, held, test[~gone], test[gone], labels)
     return ForgetSplit(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 

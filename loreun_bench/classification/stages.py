@@ -46,7 +46,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     data, parts = _dataset(config, device), _split(inputs, device)
     context = _context(config, {}, device)
     samples = _image_set(data, parts, "trained")
-    select_on = None if context.protocol.last_epoch else _image_set(data, parts, "validation")
+    select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
     _warm_up(model, data, config["train"]["batch_size"], device)
     with context.meter:

@@ -17,6 +17,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     try:
         with open(temporary, "xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
             sync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

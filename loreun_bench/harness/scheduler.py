@@ -14,7 +14,7 @@ from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Artifact, Store
-from loreun_bench.harness.work import Outcome, Task
+from loreun_bench.harness.work import Outcome, Task, classify
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,18 @@ class _Run:
             return False
         self.results[record.cell] = record
         if self.old.get(record.cell) != record:
-            records.append(self.journal, [record])
+            self._append(record)
             self.old[record.cell] = record
         self.listen(Event("record", record=record))
         return True
+
+    def _append(self, record: Record) -> None:
+        try:
+            records.append(self.journal, [record])
+        except OSError as error:
+            if classify(error) != "disk_full":
+                raise
+            raise DiskFull(f"no space left under {self.journal.parent}: free some and run the same command again") from error
 
     def _record(self, cell: Cell) -> Record | None:
         failure = self.failures.get(cell.evaluation.recipe)

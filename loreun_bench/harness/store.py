@@ -96,7 +96,7 @@ class Store:
         try:
             files: dict[str, str] = {}
             if output.tensors:
-                save_file({k: v.detach().cpu().contiguous() for k, v in output.tensors.items()}, temporary / TENSORS)
+                save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, temporary / TENSORS)
                 files[TENSORS] = sha256_file(temporary / TENSORS)
             (temporary / VALUES).write_text(json.dumps(output.values, sort_keys=True, allow_nan=True))
             files[VALUES] = sha256_file(temporary / VALUES)
