@@ -15,6 +15,8 @@ from loreun_bench.harness import environment
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -52,9 +54,10 @@ def classify(error: BaseException) -> str:
     """The record status that an exception stands for."""
     if isinstance(error, Diverged):
         return "diverged"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    text = str(error).lower()  # libraries raise classes of their own
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return "oom"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left on device" in text:
         return "disk_full"
     return "failed"
 

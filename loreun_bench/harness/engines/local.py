@@ -20,35 +20,39 @@ class LocalEngine:
     def __init__(self, workers: int, plugins: tuple[Path, ...] = ()) -> None:
         self._plugins = plugins
         self._idle = [_Worker(plugins) for _ in range(workers)]
-        self._all = list(self._idle)
+        self._busy: list[_Worker] = []
+        self._workers = workers
         self._closed = False
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Run the task on an idle worker."""
         worker = self._idle.pop()
+        try:
+            future = worker.start(task)
+        except BrokenProcessPool:  # it died while it was idle
+            worker = _Worker(self._plugins)
+            future = worker.start(task)
+        self._busy.append(worker)
         result: Future[Outcome] = Future()
 
         def done(future: Future[Outcome]) -> None:
             outcome, alive = worker.read(future)
-            successor = worker
-            if not alive and not self._closed:
-                self._all.remove(worker)
-                self._all.append(_Worker(self._plugins))
-                successor = self._all[-1]
-            self._idle.append(successor)
+            self._busy.remove(worker)
+            if not self._closed:
+                self._idle.append(worker if alive else _Worker(self._plugins))
             result.set_result(outcome)
 
-        worker.start(task).add_done_callback(done)
+        future.add_done_callback(done)
         return result
 
     def capacity(self) -> int:
         """The number of workers."""
-        return len(self._all)
+        return self._workers
 
     def close(self) -> None:
         """Kill the workers; the store holds only whole artifacts, so nothing is lost but the stages under way."""
         self._closed = True
-        for worker in self._all:
+        for worker in [*self._idle, *self._busy]:
             worker.kill()
 
 
@@ -58,18 +62,18 @@ class _Worker:
     def __init__(self, plugins: tuple[Path, ...]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare, initargs=(plugins,))
-        self._pid = self._pool.submit(os.getpid)
+        self._pid = self._pool.submit(os.getpid)  # done when the worker is ready
         self._timed_out = False
-        self._limit: float | None = None
 
     def start(self, task: Task) -> Future[Outcome]:
-        future = self._pool.submit(execute, task)
+        """Run the task; its time limit counts from when the worker is ready."""
         self._limit = task.stage.timeout_s
+        future = self._pool.submit(execute, task)
         if self._limit is not None:
             timer = threading.Timer(self._limit, self._expire)
             timer.daemon = True
-            timer.start()
             future.add_done_callback(lambda _: timer.cancel())
+            self._pid.add_done_callback(lambda _: timer.start())
         return future
 
     def read(self, future: Future[Outcome]) -> tuple[Outcome, bool]:
@@ -84,6 +88,7 @@ class _Worker:
             return Outcome("failed", f"{type(error).__name__}: {error}"[:300]), True
 
     def kill(self) -> None:
+        """End the process at once."""
         with contextlib.suppress(Exception):
             os.kill(self._pid.result(timeout=60), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,209 @@
+"""Pins how a stage's end reaches the caller: every failure is an outcome with a status, and the engine works on after it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loreun_bench.harness import work
+from loreun_bench.harness.engines import Engine
+from loreun_bench.harness.engines.inline import InlineEngine
+from loreun_bench.harness.engines.local import LocalEngine
+from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.store import Store
+from loreun_bench.harness.work import Outcome, Task
+
+LIMIT = 120  # seconds after which a test gives up waiting
+numbers = itertools.count()
+
+FAILURES = [
+    ("fails", "failed", r"^ValueError: a bug \(toy_stages\.py:\d+\)$"),
+    ("absent", "failed", r"^AttributeError: .*absent"),
+    ("out_of_memory", "oom", "MemoryError"),
+    ("diverges", "diverged", "^loss became NaN at step 3$"),
+    ("fills_the_disk", "disk_full", "No space left on device"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalEngine]:
+    """Two real worker processes, shared: starting one takes seconds."""
+    engine = LocalEngine(2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["inline", "local"])
+def engine(request: pytest.FixtureRequest, local: LocalEngine) -> Engine:
+    return InlineEngine() if request.param == "inline" else local
+
+
+def task(root: Path, function: str, timeout_s: float | None = None, **config: Any) -> Task:
+    """A task with a key of its own."""
+    stage = Stage(f"toy_stages:{function}", {"number": next(numbers), **config}, timeout_s=timeout_s)
+    return Task(stage, stage.key({}), {}, root, "cpu")
+
+
+def outcome(engine: Engine, a_task: Task) -> Outcome:
+    return engine.submit(a_task).result(LIMIT)
+
+
+def pid_of_idle_worker(engine: LocalEngine, root: Path) -> int:
+    """The process that ran the last task, and would run the next."""
+    a_task = task(root, "ok", pid=True)
+    assert outcome(engine, a_task).status == "ok"
+    artifact = Store(root).verified(a_task.key)
+    assert artifact is not None
+    return int(artifact.values()["pid"])
+
+
+def wait_until_dead(pid: int) -> None:
+    """Polls for the end of a process (a zombie has ended)."""
+    stat = Path(f"/proc/{pid}/stat")
+    for _ in range(LIMIT * 20):
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} is alive")
+
+
+def test_a_stage_that_succeeds_leaves_its_artifact_in_the_store(engine: Engine, root: Path) -> None:
+    a_task = task(root, "ok", add=2.0)
+    result = outcome(engine, a_task)
+    artifact = Store(root).verified(a_task.key)
+    assert (result.status, result.reason) == ("ok", "")
+    assert artifact is not None
+    assert float(artifact.tensors()["total"]) == 2.0
+    assert artifact.manifest["run"] == "toy_stages:ok"
+    assert artifact.manifest["environment"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize(("function", "status", "reason"), FAILURES, ids=[f[0] for f in FAILURES])
+def test_a_failure_is_an_outcome_with_status_and_reason_and_stores_nothing(
+    engine: Engine, root: Path, function: str, status: str, reason: str
+) -> None:
+    a_task = task(root, function)
+    result = outcome(engine, a_task)
+    assert result.status == status
+    assert re.search(reason, result.reason), result.reason
+    assert Store(root).find(a_task.key) is None
+
+
+def test_torch_running_out_of_memory_on_a_cpu_is_oom(root: Path) -> None:
+    assert outcome(InlineEngine(), task(root, "out_of_memory_in_torch")).status == "oom"
+
+
+def test_a_disk_that_fills_up_while_tensors_are_written_is_disk_full() -> None:
+    from safetensors import SafetensorError
+
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert work.classify(error) == "disk_full"
+
+
+def test_a_missing_input_is_a_failure_that_names_it(engine: Engine, root: Path) -> None:
+    one = task(root, "ok")
+    result = outcome(engine, Task(one.stage, one.key, {"model": "0" * 64}, root, "cpu"))
+    assert result.status == "failed"
+    assert "'model'" in result.reason
+
+
+def test_a_stage_computes_with_one_thread_in_a_worker(local: LocalEngine, root: Path) -> None:
+    assert threads_in(local, root) == 1
+
+
+def test_a_stage_computes_with_one_thread_in_this_process_too(root: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert threads_in(InlineEngine(), root) == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_in(engine: Engine, root: Path) -> int:
+    a_task = task(root, "threads")
+    assert outcome(engine, a_task).status == "ok"
+    artifact = Store(root).verified(a_task.key)
+    assert artifact is not None
+    return int(artifact.values()["threads"])
+
+
+def test_two_workers_are_two_processes_of_which_neither_is_this_one(local: LocalEngine, root: Path) -> None:
+    assert local.capacity() == 2
+    tasks = [task(root, "ok", pid=True) for _ in range(2)]
+    for future in [local.submit(t) for t in tasks]:
+        assert future.result(LIMIT).status == "ok"
+    artifacts = [Store(root).verified(t.key) for t in tasks]
+    pids = {artifact.values()["pid"] for artifact in artifacts if artifact is not None}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_a_worker_that_dies_fails_its_stage_only_and_is_replaced(local: LocalEngine, root: Path) -> None:
+    bystander, victim = local.submit(task(root, "ok")), local.submit(task(root, "dies"))
+    assert bystander.result(LIMIT).status == "ok"
+    result = victim.result(LIMIT)
+    assert result.status == "failed"
+    assert "died" in result.reason
+    assert local.capacity() == 2
+    futures = [local.submit(task(root, "ok")) for _ in range(2)]
+    assert [future.result(LIMIT).status for future in futures] == ["ok", "ok"]
+
+
+def test_a_stage_over_its_time_limit_is_stopped_and_the_engine_works_on(local: LocalEngine, root: Path) -> None:
+    result = outcome(local, task(root, "sleeps", timeout_s=1.0))
+    assert result.status == "timeout"
+    assert "timeout_s = 1" in result.reason
+    futures = [local.submit(task(root, "ok")) for _ in range(2)]
+    assert [future.result(LIMIT).status for future in futures] == ["ok", "ok"]
+
+
+def test_a_stage_within_its_time_limit_does_not_harm_the_next_one(local: LocalEngine, root: Path) -> None:
+    assert outcome(local, task(root, "ok", timeout_s=LIMIT)).status == "ok"
+    assert outcome(local, task(root, "ok")).status == "ok"
+
+
+def test_a_worker_killed_while_idle_is_replaced(root: Path) -> None:
+    engine = LocalEngine(1)
+    try:
+        pid = pid_of_idle_worker(engine, root)
+        os.kill(pid, signal.SIGKILL)
+        wait_until_dead(pid)
+        time.sleep(1)  # for the pool to notice
+        assert outcome(engine, task(root, "ok")).status in ("ok", "failed")
+        assert outcome(engine, task(root, "ok")).status == "ok"
+    finally:
+        engine.close()
+
+
+def test_the_time_a_worker_takes_to_start_does_not_count_as_the_stages(root: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(2)\n")
+    engine = LocalEngine(1, (slow,))
+    try:
+        assert outcome(engine, task(root, "ok", timeout_s=2.0)).status == "ok"
+    finally:
+        engine.close()
+
+
+def test_close_kills_the_workers_and_what_they_were_doing(root: Path) -> None:
+    engine = LocalEngine(1)
+    pid = pid_of_idle_worker(engine, root)
+    future = engine.submit(task(root, "sleeps"))
+    engine.close()
+    assert future.result(LIMIT).status == "failed"
+    wait_until_dead(pid)

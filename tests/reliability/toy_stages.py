@@ -1,0 +1,86 @@
+"""Stages for the tests of engines and scheduler; importable by a spawned worker, which gets this process's sys.path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loreun_bench.errors import Diverged
+from loreun_bench.harness.stage import Output
+from loreun_bench.harness.store import Artifact
+
+Config = Mapping[str, Any]
+Inputs = Mapping[str, Artifact]
+
+
+def ok(config: Config, inputs: Inputs, device: str) -> Output:
+    """Adds up its inputs and its own number; writes a line to `log` if told to, so that runs can be counted."""
+    if "log" in config:
+        with open(config["log"], "a") as file:
+            file.write(config.get("name", "ok") + "\n")
+    total = config.get("add", 0.0) + sum(float(artifact.tensors()["total"]) for artifact in inputs.values())
+    values = {"metrics": {"total": total, **config.get("metrics", {})}, "pid": os.getpid()}
+    return Output({"total": torch.tensor(total)}, values if config.get("pid") else {"metrics": values["metrics"]})
+
+
+def not_a_number(config: Config, inputs: Inputs, device: str) -> Output:
+    """A metric that is NaN, as with an empty set."""
+    return Output(values={"metrics": {"total": float("nan")}})
+
+
+def threads(config: Config, inputs: Inputs, device: str) -> Output:
+    """How many threads torch computes with."""
+    return Output(values={"threads": torch.get_num_threads()})
+
+
+def fails(config: Config, inputs: Inputs, device: str) -> Output:
+    """A bug."""
+    raise ValueError("a\n  bug")
+
+
+def fails_without(config: Config, inputs: Inputs, device: str) -> Output:
+    """Fails until the file `needs` exists, with the error that `error` names."""
+    if Path(config["needs"]).exists():
+        return ok(config, inputs, device)
+    if config["error"] == "disk_full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    raise ValueError("not yet")
+
+
+def out_of_memory(config: Config, inputs: Inputs, device: str) -> Output:
+    """What Python raises."""
+    raise MemoryError
+
+
+def out_of_memory_in_torch(config: Config, inputs: Inputs, device: str) -> Output:
+    """What torch raises on a CPU: no machine has four petabytes."""
+    return Output({"a": torch.empty(10**15)})
+
+
+def diverges(config: Config, inputs: Inputs, device: str) -> Output:
+    """What the training loop raises."""
+    raise Diverged("loss became NaN at step 3")
+
+
+def fills_the_disk(config: Config, inputs: Inputs, device: str) -> Output:
+    """What the system raises."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def dies(config: Config, inputs: Inputs, device: str) -> Output:
+    """What the system's out-of-memory killer does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def sleeps(config: Config, inputs: Inputs, device: str) -> Output:
+    """Never ends."""
+    while True:
+        time.sleep(60)

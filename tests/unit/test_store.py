@@ -1,0 +1,180 @@
+"""Pins that the store gives back exactly what was put, or nothing: damage is found by hash, half an artifact never shows."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loreun_bench.harness import store as module
+from loreun_bench.harness.stage import SCHEMA, Output
+from loreun_bench.harness.store import MANIFEST, TENSORS, VALUES, Artifact, Corrupt, Store
+
+KEY = "ab" + "0" * 62
+ABOUT = {"label": "toy", "seconds": 0.5}
+
+
+def output(fill: float = 1.0, **cost: float) -> Output:
+    """A small output with a strided tensor, an integer one and values."""
+    tensors = {"weight": torch.full((3, 4), fill).t(), "steps": torch.arange(5)}
+    return Output(tensors, {"accuracy": 12.5, "names": ["a", "ü"], "nothing": None}, cost)
+
+
+def flip(path: Path, position: int = -1) -> None:
+    """Change one byte of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def files_under(folder: Path) -> list[str]:
+    """All files below a folder that may not exist."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def artifact(store: Store) -> Artifact:
+    return store.put(KEY, output(rte_s=1.5), ABOUT)
+
+
+def test_an_absent_key_is_missing(store: Store) -> None:
+    assert store.find(KEY) is None
+    assert store.verified(KEY) is None
+
+
+@pytest.mark.parametrize("look", ["find", "verified"])
+def test_what_was_put_comes_back_equal(store: Store, artifact: Artifact, look: str) -> None:
+    found = getattr(store, look)(KEY)
+    tensors = found.tensors()
+    assert set(tensors) == {"weight", "steps"}
+    assert torch.equal(tensors["weight"], output().tensors["weight"])
+    assert torch.equal(tensors["steps"], torch.arange(5))
+    assert tensors["steps"].dtype == torch.int64
+    assert found.values() == output().values
+    assert found.cost == {"rte_s": 1.5}
+    assert found.manifest["label"] == "toy"
+    assert found.digest == artifact.digest
+    assert not files_under(store.root / "tmp")
+
+
+def test_an_artifact_without_tensors_comes_back_and_has_no_tensor_file(store: Store) -> None:
+    store.put(KEY, Output(values={"a": 1}), ABOUT)
+    found = store.verified(KEY)
+    assert found is not None
+    assert found.values() == {"a": 1}
+    assert set(os.listdir(found.folder)) == {VALUES, MANIFEST}
+
+
+def test_nan_and_infinity_in_values_come_back(store: Store) -> None:
+    values = store.put(KEY, Output(values={"a": float("nan"), "b": float("inf")}), ABOUT).values()
+    assert values["a"] != values["a"]
+    assert values["b"] == float("inf")
+
+
+def test_the_digest_does_not_depend_on_cost_key_or_time(store: Store, artifact: Artifact) -> None:
+    other = store.put("cd" + KEY[2:], output(rte_s=99.0, cpu_s=1.0), {"label": "other", "seconds": 7.0})
+    assert other.cost != artifact.cost
+    assert other.digest == artifact.digest
+
+
+def test_the_digest_depends_on_tensors_and_on_values(store: Store, artifact: Artifact) -> None:
+    tensor = store.put("cd" + KEY[2:], output(fill=2.0), ABOUT)
+    changed = output()
+    changed.values["accuracy"] = 12.6
+    value = store.put("ef" + KEY[2:], changed, ABOUT)
+    assert len({artifact.digest, tensor.digest, value.digest}) == 3
+
+
+@pytest.mark.parametrize("name", [TENSORS, VALUES])
+def test_a_flipped_byte_counts_as_missing_and_is_set_aside(store: Store, artifact: Artifact, name: str) -> None:
+    flip(artifact.folder / name, position=5)
+    assert store.verified(KEY) is None
+    assert not artifact.folder.exists()
+    (grave,) = (store.root / "corrupt").iterdir()
+    assert grave.name.startswith(KEY)
+    assert set(os.listdir(grave)) == {TENSORS, VALUES, MANIFEST}
+    assert store.find(KEY) is None
+
+
+def test_reading_a_flipped_byte_raises_even_without_verifying_first(store: Store, artifact: Artifact) -> None:
+    flip(artifact.folder / TENSORS)
+    flip(artifact.folder / VALUES)
+    with pytest.raises(Corrupt, match=TENSORS):
+        artifact.tensors()
+    with pytest.raises(Corrupt, match=VALUES):
+        artifact.values()
+
+
+@pytest.mark.parametrize("name", [TENSORS, VALUES])
+def test_a_lost_payload_file_counts_as_missing(store: Store, artifact: Artifact, name: str) -> None:
+    (artifact.folder / name).unlink()
+    assert store.verified(KEY) is None
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_a_truncated_manifest_counts_as_missing(store: Store, artifact: Artifact, part: float) -> None:
+    path = artifact.folder / MANIFEST
+    os.truncate(path, int(path.stat().st_size * part))
+    assert store.find(KEY) is None
+    assert store.verified(KEY) is None
+
+
+@pytest.mark.parametrize("change", [{"schema": SCHEMA + 1}, {"schema": 0}, {"key": "cd" + KEY[2:]}])
+def test_a_manifest_of_another_schema_or_key_counts_as_missing(
+    store: Store, artifact: Artifact, change: dict[str, Any]
+) -> None:
+    path = artifact.folder / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert store.find(KEY) is None
+    assert store.verified(KEY) is None
+
+
+def test_a_second_put_of_a_key_keeps_the_first_valid_artifact(store: Store, artifact: Artifact) -> None:
+    again = store.put(KEY, output(fill=2.0), {**ABOUT, "label": "late"})
+    assert again.digest == artifact.digest
+    assert again.manifest["label"] == "toy"
+    assert torch.equal(again.tensors()["weight"], output().tensors["weight"])
+    assert not files_under(store.root / "tmp")
+
+
+@pytest.mark.parametrize("name", [TENSORS, MANIFEST])
+def test_a_put_over_a_corrupt_artifact_replaces_it(store: Store, artifact: Artifact, name: str) -> None:
+    flip(artifact.folder / name, position=0)
+    store.put(KEY, output(fill=2.0), ABOUT)
+    found = store.verified(KEY)
+    assert found is not None
+    assert torch.equal(found.tensors()["weight"], output(fill=2.0).tensors["weight"])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["OSError", "Ctrl-C"])
+@pytest.mark.parametrize("step", ["sha256_file", "sync", "digest"])
+def test_a_put_that_fails_half_way_leaves_no_artifact_and_no_temporary_folder(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, step, fail)
+    with pytest.raises(type(error)):
+        store.put(KEY, output(), ABOUT)
+    monkeypatch.undo()
+    assert files_under(store.root) == []
+    assert list((store.root / "tmp").iterdir()) == []
+    assert store.find(KEY) is None
+    assert store.put(KEY, output(), ABOUT).values() == output().values
+
+
+def test_a_put_syncs_every_file_before_it_shows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(module, "sync", lambda _: seen.append(store.find(KEY) is None))
+    store.put(KEY, output(), ABOUT)
+    assert seen == [True, True, True]
