@@ -16,7 +16,7 @@ from loreun_bench.harness.environment import cores
 from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.store import Store, default_root
+from loreun_bench.harness.store import Store, data_root, default_root
 from loreun_bench.registry import load_plugin
 
 if TYPE_CHECKING:
@@ -84,6 +84,15 @@ def run_folder(config: SweepConfig, out: str | Path | None) -> Path:
 def claim(out: Path, config: SweepConfig) -> None:
     """Write `config.yaml` into the run folder. UserError if it holds another sweep's."""
     path, text = out / "config.yaml", configuration.dump(config)
+    try:
+        _claim(out, path, text)
+        for folder in (default_root(), data_root()):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot write or read the folders of this sweep: {error}") from error
+
+
+def _claim(out: Path, path: Path, text: str) -> None:
     if not path.is_file():
         if (out / "records.jsonl").exists():
             raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
@@ -131,7 +140,7 @@ def evaluate(
     info = find(dataset)
     splits.check(info, chosen, validation, None)
     device = str(next(model.parameters()).device)
-    data = load_dataset(info.path, info.sha256, info.mean, info.std, device)
+    data = load_dataset(info.path, info.mean, info.std, info.classes, device)
     labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
     split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
     outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})

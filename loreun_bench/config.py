@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import typing
@@ -14,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.registry import Entry, track
+from loreun_bench.registry import Entry, blamed, track
 
 PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
@@ -39,26 +40,16 @@ class SweepConfig(Strict):
     """What every track has: which methods × weightings × seeds, and how to run them. A track adds its own sections."""
 
     track: str = "classification"
-    name: str = "sweep"
+    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     protocol: Literal["corrected", "paper"] = "corrected"
     seeds: tuple[Seeds, ...] = Field(min_length=1)
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
-    weightings: dict[str, dict[str, Any]] = {"none": {}}
+    weightings: dict[str, dict[str, Any]] = Field(default={"none": {}}, min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     timeout_s: float | None = Field(default=None, gt=0)
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seed_count(cls, value: Any) -> Any:
-        """`seeds: 3` stands for 0, 1, 2, and one number for the same seed in all three roles."""
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = list(range(value))
-        if isinstance(value, list):
-            value = [{"split": s, "train": s, "unlearn": s, "eval": s} if type(s) is int else s for s in value]
-        return value
 
     @field_validator("methods", "weightings", mode="before")
     @classmethod
@@ -82,8 +73,18 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
     values = dict(source) if isinstance(source, dict) else read_yaml(find(source))
     for override in overrides:
         values = _set(values, override)
+    values = values | {"seeds": _each_role(values.get("seeds"))}
     config: SweepConfig = check(track(values.get("track", "classification"))[0], values, "config")
     return config
+
+
+def _each_role(seeds: Any) -> Any:
+    """`seeds: 3` stands for 0, 1, 2, and one number for the same seed in every role."""
+    if type(seeds) is int and seeds <= 10_000:
+        seeds = list(range(seeds))
+    if not isinstance(seeds, list):
+        return seeds
+    return [{"split": s, "train": s, "unlearn": s, "eval": s} if type(s) is int else s for s in seeds]
 
 
 def presets() -> dict[str, Path]:
@@ -109,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a configuration")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
@@ -124,7 +125,7 @@ def dump(config: SweepConfig) -> str:
 def check(model: type[Any], values: dict[str, Any], where: str) -> Any:
     """`values` as a `model`; UserError in one line naming the first wrong key, with a suggestion if it is unknown."""
     try:
-        return model.model_validate(values)
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise UserError(_first_problem(error, model, where)) from error
 
@@ -139,25 +140,27 @@ def settings(entry: Entry, values: dict[str, Any], where: str) -> Any:
             raise UserError(f"{where}.{key}: {value} is not finite")
     try:
         hints = typing.get_type_hints(entry.item, include_extras=True)
-        checked = {key: TypeAdapter(hints[key]).validate_python(value) for key, value in values.items()}
+    except NameError as error:
+        raise UserError(f"{where}: {error}; the types of settings must be importable when the file runs") from error
+    checked = {key: _setting(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    with blamed(entry.file, where):
+        made = entry.item(**checked)
+    for key in fields:
+        _setting(hints[key], getattr(made, key), f"{where}.{key}")
+    return made
+
+
+def _setting(hint: Any, value: Any, where: str) -> Any:
+    """`value` checked as strictly as in JSON: true is no number, and "1" is none either."""
+    try:
+        found = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        key = next(k for k in values if not _fits(hints[k], values[k]))
-        raise UserError(f"{where}.{key}: {error.errors()[0]['msg']}, got {values[key]!r}") from error
-    for key, value in checked.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{where}.{key}: {value} is not finite")
-    try:
-        return entry.item(**checked)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    try:
-        TypeAdapter(hint).validate_python(value)
-    except ValidationError:
-        return False
-    return True
+        raise UserError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
+    except TypeError as error:
+        raise UserError(f"{where}: {value!r} is no plain value; settings are numbers, texts, lists") from error
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UserError(f"{where}: {found} is not finite")
+    return found
 
 
 def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
         raise UserError(f"--set {override!r}: expected key=value, such as train.epochs=5")
     try:
         value = yaml.load(text, Loader=_Loader) if text.strip() else ""
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"--set {override!r}: {error}") from error
     head, *rest = path.strip().split(".")
     if not rest:

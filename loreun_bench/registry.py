@@ -66,12 +66,12 @@ class Registry:
 
     def add(self, name: str, item: T, **info: Any) -> T:
         """Register `item`; a second item of the same name is an error unless it is the same definition again."""
-        old = self._entries.get(name)
-        if old is not None and old.item.__qualname__ != getattr(item, "__qualname__", None):
-            raise UserError(f"{self.kind[:-1]} '{name}' is defined twice: in {old.file} and again in a plug-in")
-        if not (inspect.getdoc(item) or "").strip():
+        old, new = self._entries.get(name), Entry(name, item, info)
+        if old is not None and (old.item.__qualname__, old.file) != (new.item.__qualname__, new.file):
+            raise UserError(f"{self.kind[:-1]} '{name}' is defined twice, in {old.file} and {new.file}: rename one")
+        if not (inspect.getdoc(item) or "").strip() or (item.__doc__ or "").startswith(f"{new.item.__name__}("):
             raise UserError(f"{self.kind[:-1]} '{name}' lacks a docstring; its first line is shown by `ls`")
-        self._entries[name] = Entry(name, item, info)
+        self._entries[name] = new
         return item
 
     def get(self, name: str) -> Entry:
@@ -104,6 +104,8 @@ def registry(kind: str, track: str = "classification") -> Registry:
     """The registry of `kind` (one of KINDS) in `track`; weightings belong to no track."""
     if kind not in KINDS:
         raise UserError(f"unknown kind '{kind}'; {did_you_mean(kind, KINDS)}")
+    if kind != "weightings" and track not in TRACKS:
+        raise UserError(f"unknown track '{track}'; {did_you_mean(str(track), TRACKS)}")
     return _registry(kind, "loreun_bench" if kind == "weightings" else f"loreun_bench.{track}")
 
 
@@ -114,7 +116,7 @@ def _registry(kind: str, parent: str) -> Registry:
 
 def track(name: str) -> tuple[Any, Callable[..., Any]]:
     """A track's configuration class and its planner `(config) -> (cells, notes)`. UserError for an unknown track."""
-    if name not in TRACKS:
+    if not isinstance(name, str) or name not in TRACKS:
         raise UserError(f"unknown track '{name}'; {did_you_mean(str(name), TRACKS)}")
     config, planner = (reference.split(":") for reference in TRACKS[name])
     return getattr(importlib.import_module(config[0]), config[1]), getattr(importlib.import_module(planner[0]), planner[1])
@@ -133,6 +135,7 @@ def method(name: str, *, uses: set[str], paper: str = "", track: str = "classifi
         if not uses or not uses <= SETS:
             raise UserError(f"method '{name}': uses={sorted(uses)} must name some of {sorted(SETS)}")
         cls.name, cls.uses = name, frozenset(uses)  # type: ignore[attr-defined]
+        cls.from_scratch = getattr(cls, "from_scratch", False)  # type: ignore[attr-defined]
         return registry("methods", track).add(name, cls, paper=paper, uses=frozenset(uses))
 
     return register
@@ -207,8 +210,8 @@ def model(name: str, *, paper: str = "") -> Callable[[T], T]:
 def load_plugin(path: str | Path) -> Path:
     """Import the plug-in file at `path`, whose decorators register its items. UserError names file and line."""
     path = Path(path).resolve()
-    if not path.is_file():
-        raise UserError(f"plug-in {path} not found")
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"plug-in {path} not found, or no .py file")
     with blamed(path, "plug-in"):
         load_module(path)
     return path

@@ -29,7 +29,7 @@ MUTANTS = {
     "8": ("the mask only covers gradients", C + "methods/salun.py", "HardMask if context.protocol.hard_mask else GradientMask", "GradientMask", "stages/test_unlearning.py"),
     "9a": ("the mask keeps the smallest gradients", T + "saliency.py", "torch.cat([g.abs().flatten() for g in gradients])", "-torch.cat([g.abs().flatten() for g in gradients])", "unit/test_saliency.py"),
     "9b": ("the mask depends on augmentation", C + "methods/salun.py", "None if context.protocol.clean_mask else Augment", "Augment", "stages/test_unlearning.py"),
-    "9c": ("magnitudes are taken before the sum", C + "methods/salun.py", "list(torch.autograd.grad(loss / len(forget), parameters))", "[g.abs() for g in torch.autograd.grad(loss / len(forget), parameters)]", "stages/test_unlearning.py"),
+    "9c": ("magnitudes are taken before the sum", C + "methods/salun.py", "list(gradients)", "[g.abs() for g in gradients]", "stages/test_unlearning.py"),
     "9d": ("ties are not settled, more than the share is chosen", T + "saliency.py", "magnitude > threshold", "magnitude >= threshold", "unit/test_saliency.py"),
     "10": ("the first batch's gradient is dropped", C + "methods/salun.py", "        torch._foreach_add_(total,", "        if positions[0] > 0: torch._foreach_add_(total,", "stages/test_unlearning.py"),
     "11": ("batch norm cannot be frozen", C + "unlearning.py", "                module.eval()", "                pass", "stages/test_unlearning.py"),
@@ -48,7 +48,7 @@ MUTANTS = {
     "a": ("the forget weight grows with the loss", "ops/reference.py", '"forget": -1.0', '"forget": 1.0', "ops"),
     "b": ("the random label sets the weight", C + "unlearning.py", "samples.labels[positions] if static is None else None", "None", "stages/test_unlearning.py"),
     "c": ("a flipped bit in the store is loaded", H + "store.py", 'sha256_file(path) != self.manifest["files"].get(name)', "False", "unit/test_store.py"),
-    "d": ("the largest value is best", R + "table.py", "return abs(cell.gap) if cell.gap is not None else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
+    "d": ("the largest value is best", R + "table.py", "return cell.distance if cell.distance is not None else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
 }  # fmt: skip
 
 

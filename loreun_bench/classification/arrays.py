@@ -32,8 +32,10 @@ def checked(name: str, arrays: Arrays) -> Arrays:
             raise UserError(f"data set '{name}': {part} images must be uint8 [N, H, W, C], got {x.dtype} {x.shape}")
         if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
             raise UserError(f"data set '{name}': {part} labels must be integers [{len(x)}], got {y.dtype} {y.shape}")
-        if len(y) == 0 or y.min() < 0 or y.max() > labels[0].max():
-            raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, and there must be some")
+        if min(x.shape[1:]) < 1 or x.shape[3] > 4:
+            raise UserError(f"data set '{name}': {part} images have shape {x.shape[1:]}, expected (height, width, 1 to 4)")
+        if len(y) == 0 or y.min() < 0 or y.max() > labels[0].max() or not 1 <= labels[0].max() < len(labels[0]):
+            raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, of 2 classes or more")
     if images[0].shape[1:] != images[1].shape[1:]:
         raise UserError(f"data set '{name}': train images {images[0].shape[1:]} differ from test {images[1].shape[1:]}")
     train_labels, test_labels = (a.astype(np.int64) for a in labels)

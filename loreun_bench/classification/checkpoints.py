@@ -25,6 +25,8 @@ def read(path: str | Path, model: nn.Module) -> None:
         if weights[name].shape != tensor.shape:
             found, expected = tuple(weights[name].shape), tuple(tensor.shape)
             raise UserError(f"checkpoint {path} does not fit the model: {name} has shape {found}, expected {expected}")
+        if weights[name].is_complex() or not bool(torch.isfinite(weights[name].double()).all()):
+            raise UserError(f"checkpoint {path}: {name} holds values that are not finite numbers")
     model.load_state_dict(weights)
 
 

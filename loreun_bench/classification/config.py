@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,7 +21,7 @@ class Recipe(Strict):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["constant", "multistep", "one-cycle"] = "one-cycle"
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     crop: int = Field(default=0, ge=0, description="random crop after padding by this many pixels; 0: none")
     flip: bool = Field(default=False, description="random horizontal flip")
@@ -71,7 +71,7 @@ class ClassificationConfig(SweepConfig):
     noise_floor: bool = Field(default=True, description="retrain once more with another seed: the best a method can reach")
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
-    metrics: tuple[str, ...] = ("accuracy", "mia", "loss", "batchnorm-shift")
+    metrics: tuple[str, ...] = Field(default=("accuracy", "mia", "loss", "batchnorm-shift"), min_length=1)
 
     @field_validator("scenarios")
     @classmethod

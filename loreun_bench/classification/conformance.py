@@ -21,6 +21,7 @@ from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
 from loreun_bench.errors import UserError
+from loreun_bench.harness.plan import build
 from loreun_bench.ops import loreun_weights
 from loreun_bench.registry import KINDS, Entry, load_plugin, registry
 from loreun_bench.training.clock import Meter
@@ -89,6 +90,8 @@ def _method(entry: Entry) -> str:
         raise UserError("unlearn returned a model of another architecture: its weights cannot be loaded again")
     if not all(torch.isfinite(v.float()).all() for v in after.values()):
         raise UserError("unlearn left weights that are NaN or infinite")
+    planned = {"seeds": 1, "scenarios": [{"kind": "random", "fraction": 0.2}], "methods": {entry.name: {}}, "device": "cpu"}
+    build(configuration.load(planned))
     if meter.forward_samples == 0:
         raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
     _run(entry, "w_f+w_r")

@@ -13,6 +13,7 @@ from loreun_bench.classification.arrays import Arrays, checked
 from loreun_bench.classification.sources import image_folder, read_any
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
+from loreun_bench.harness.stage import digest
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import call_reference, registry
 
@@ -37,8 +38,8 @@ class DataInfo:
         return data_root() / self.file
 
     def identity(self) -> dict[str, Any]:
-        """What a stage needs to find the data, and its key to depend on them."""
-        return {"name": self.name, "file": self.file, "sha256": self.sha256}
+        """All that a stage needs to find and normalise the data, and its key to depend on; lists, as in JSON."""
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
@@ -68,9 +69,16 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
 
 
 @cache
-def verify_file(file: str) -> DataInfo:
-    """`verify` by file name, once a process."""
-    return verify(file.removesuffix(".safetensors"))
+def verified(file: str, sha256: str) -> Path:
+    """The path of a data file whose bytes have this hash; looked at once a process."""
+    path = data_root() / file
+    if not path.is_file():
+        raise UserError(f"data file {path} is missing; prepare it again: `loreun-bench data prepare {path.stem}`")
+    if sha256_file(path) != sha256:
+        raise UserError(
+            f"data file {path} is truncated or changed; prepare it again: `loreun-bench data prepare {path.stem}`"
+        )
+    return path
 
 
 def prepare(name: str, source: Path | None = None) -> DataInfo:
@@ -95,18 +103,18 @@ def prepare(name: str, source: Path | None = None) -> DataInfo:
 
 
 def verify(name: str) -> DataInfo:
-    """The prepared data set, its bytes checked against the hash taken when it was prepared."""
-    remedy = f"prepare it again: `loreun-bench data prepare {name}`"
+    """The prepared data set, its description and its bytes checked against the hashes taken when it was prepared."""
     try:
         values = json.loads((data_root() / f"{name}.json").read_text())
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        if digest(values["info"]) != values["digest"]:
+            raise ValueError("its hash does not match")
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["info"].items()}
         info = DataInfo(**fields)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"the description of data set '{name}' is unreadable; {remedy}") from error
-    if not info.path.is_file():
-        raise UserError(f"data file {info.path} is missing; {remedy}")
-    if sha256_file(info.path) != info.sha256:
-        raise UserError(f"data file {info.path} is truncated or changed; {remedy}")
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        remedy = f"prepare it again: `loreun-bench data prepare {name}`"
+        raise UserError(f"the description of data set '{name}' is unreadable or changed; {remedy}") from error
+    verified.cache_clear()
+    verified(info.file, info.sha256)
     return info
 
 
@@ -134,5 +142,7 @@ def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
     data_root().mkdir(parents=True, exist_ok=True)
     with locked(data_root() / ".lock"):
         write_atomic(info.path, content)
-        write_atomic(data_root() / f"{stem}.json", json.dumps(asdict(info), indent=1))
+        write_atomic(
+            data_root() / f"{stem}.json", json.dumps({"info": info.identity(), "digest": digest(info.identity())}, indent=1)
+        )
     return info

@@ -79,7 +79,7 @@ class Dataset:
 
 
 @lru_cache(maxsize=2)
-def load_dataset(path: Path, sha256: str, mean: tuple[float, ...], std: tuple[float, ...], device: str) -> Dataset:
+def load_dataset(path: Path, mean: tuple[float, ...], std: tuple[float, ...], classes: int, device: str) -> Dataset:
     """The data file on `device`, kept by the process; on the CPU it stays memory-mapped until it is read."""
     from safetensors.torch import load_file
 
@@ -90,5 +90,5 @@ def load_dataset(path: Path, sha256: str, mean: tuple[float, ...], std: tuple[fl
         tensors["train_labels"],
         Images(tensors["test_images"], *statistics),
         tensors["test_labels"],
-        int(tensors["train_labels"].max()) + 1,
+        classes,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,21 @@ from loreun_bench.classification.config import ClassificationConfig, Recipe, Sce
 from loreun_bench.classification.data import DataInfo, resolve
 from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
-from loreun_bench.registry import Entry, registry
+from loreun_bench.registry import Entry, blamed, registry
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
-BOTH_CODE = (HERE / "images.py", HERE / "protocols.py", HERE / "stages.py")
+BOTH_CODE = (PACKAGE / "harness" / "seeding.py", HERE / "images.py", HERE / "protocols.py", HERE / "stages.py")
 TRAINING_CODE = (
-    PACKAGE / "training", PACKAGE / "ops", HERE / "fitting.py", HERE / "method.py", HERE / "unlearning.py", *BOTH_CODE
+    PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
+    HERE / "fitting.py", HERE / "method.py", HERE / "unlearning.py", *BOTH_CODE,
 )  # fmt: skip
 EVALUATION_CODE = (HERE / "evaluation.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
@@ -56,6 +58,13 @@ class _Block:
 
     def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds) -> None:
         splits.check(info, scenario, config.validation, config.limit_images)
+        for section in ("methods", "weightings"):
+            for name in getattr(scenario, section):
+                if name not in (known := getattr(config, section)):
+                    where = f"scenarios.{scenario.label}.{section}"
+                    raise UserError(f"{where}: '{name}' is not in this sweep's {section}; {did_you_mean(name, known)}")
+        if config.checkpoint is not None and scenario.kind == "mislabelled":
+            raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
         self.config, self.info, self.scenario, self.seeds = config, info, scenario, seeds
         self.protocol = PROTOCOLS[config.protocol]
         self.recipe: Recipe = configuration.check(
@@ -81,7 +90,7 @@ class _Block:
             for weighting in self._weightings(name, method):
                 stage = self._unlearn(entry, method, *weighting)
                 rows.append(self._cell(name, weighting[0].name, stage, None if method.from_scratch else self.original))
-            if method.from_scratch and self.config.noise_floor:
+            if hasattr(method, "replicate") and self.config.noise_floor:
                 again = type(method)(**(asdict(method) | {"replicate": method.replicate + 1}))
                 rows.append(self._cell(f"{name}-2", "none", self._unlearn(entry, again, *self._uniform()), None))
         rows.sort(key=lambda cell: cell.record.method.endswith("-2"))
@@ -131,9 +140,10 @@ class _Block:
         inputs = {"split": self.split}
         work = method.samples(self.sizes) if hasattr(method, "samples") else self._samples(1)
         if method.from_scratch:
-            own = self.protocol.own_init or method.replicate
-            config["seed"] = derive(train, "retrain", method.replicate)
-            config["init_seed"] = derive(train, "init", "retrain", method.replicate) if own else derive(train, "init")
+            replicate = getattr(method, "replicate", 0)
+            own = self.protocol.own_init or replicate
+            config["seed"] = derive(train, "retrain", replicate)
+            config["init_seed"] = derive(train, "init", "retrain", replicate) if own else derive(train, "init")
             work = self.recipe.epochs * self.sizes["retain"]
         else:
             inputs["original"] = self.original
@@ -163,14 +173,21 @@ class _Block:
     def _weightings(self, name: str, method: Any) -> Iterator[tuple[Entry, Any]]:
         """The weightings that change something for `method`: those of which every phase is one that it runs."""
         active = set(method.active()) if hasattr(method, "active") else {"forget", "retain"}
+        if not active:
+            yield self._uniform()
+            return
         for rule in self.config.weightings:
             entry = registry("weightings").get(rule)
             values = self.config.weightings[rule] | self.scenario.weightings.get(rule, {})
             weighting = configuration.settings(entry, values, f"weightings.{rule}")
-            if set(weighting.phases()) <= active:
+            with blamed(entry.file, f"weighting '{rule}'"):
+                phases = dict(weighting.phases())
+            if not set(phases) <= {"forget", "retain"}:
+                raise UserError(f"weighting '{rule}': phases {sorted(phases)} must be of 'forget' and 'retain'")
+            if set(phases) <= active:
                 yield entry, weighting
-            elif active:
-                lacking = " or ".join(sorted(set(weighting.phases()) - active))
+            else:
+                lacking = " or ".join(sorted(set(phases) - active))
                 self.notes.append(f"{name} × {rule} left out: {name} has no {lacking} phase")
 
     def _uniform(self) -> tuple[Entry, Any]:
@@ -187,7 +204,7 @@ class _Block:
 
     def _model_file(self) -> Path:
         model = self.config.model
-        return Path(model.rpartition(":")[0]) if ".py:" in model else registry("models").get(model).file
+        return Path(model.rpartition(":")[0]).resolve() if ".py:" in model else registry("models").get(model).file
 
     def _samples(self, epochs: int) -> int:
         return epochs * (self.sizes["forget"] + self.sizes["retain"])
@@ -197,7 +214,25 @@ class _Block:
         work: int = 0,
     ) -> Stage:  # fmt: skip
         about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
-        return Stage(f"{STAGES}:{run}", config, inputs, sources, about, work, self.config.timeout_s)
+        files = tuple(file for source in sources for file in _with_local_imports(source))
+        return Stage(f"{STAGES}:{run}", config, inputs, files, about, work, self.config.timeout_s)
+
+
+@cache
+def _with_local_imports(path: Path) -> tuple[Path, ...]:
+    """A user's file and the modules beside it that it imports, directly or not: their code is part of the key."""
+    if path.is_dir() or PACKAGE in path.parents:
+        return (path,)
+    found, waiting = [], [path]
+    while waiting:
+        file = waiting.pop()
+        found.append(file)
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+        names = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+        names += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+        beside = [file.parent / f"{name.partition('.')[0]}.py" for name in names]
+        waiting += [other for other in beside if other.is_file() and other not in found]
+    return tuple(dict.fromkeys(found))
 
 
 def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
@@ -206,10 +241,9 @@ def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
         registry("models").get(config.model)
     if ".py:" in config.model or config.model_settings or config.checkpoint:
         from loreun_bench.classification.checkpoints import read
-        from loreun_bench.classification.stages import build_model
+        from loreun_bench.classification.stages import try_model
 
-        height, width, channels = info.shape
-        model = build_model(config.model, config.model_settings, channels, info.classes, (height, width))
+        model = try_model(config.model, config.model_settings, info.shape, info.classes)
         if config.checkpoint:
             read(config.checkpoint, model)
 

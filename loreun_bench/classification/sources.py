@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def read_any(name: str, source: Path) -> Arrays:
         return read_npz(source)
     if source.is_dir() and any(source.glob(IDX["train_images"] + "*")):
         return read_idx(source)
-    if source.is_dir():
+    if source.is_dir() and not registry("datasets").get(name).info["embedded"]:
         try:
             return registry("datasets").get(name).item(source, False)  # type: ignore[no-any-return]
         except (OSError, RuntimeError) as error:
@@ -45,7 +46,7 @@ def read_npz(path: Path) -> Arrays:
             return Arrays(**{key: file[key] for key in IDX})
     except KeyError as error:
         raise UserError(f"{path}: array {error} is missing; expected {', '.join(IDX)}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is truncated or no .npz of plain arrays: {error}") from error
 
 
@@ -108,5 +109,5 @@ def _idx(folder: Path, name: str) -> np.ndarray:
         rank = content[3]
         shape = tuple(np.frombuffer(content, ">i4", rank, offset=4).tolist())
         return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise UserError(f"{path} is truncated or no idx file: {error}") from error

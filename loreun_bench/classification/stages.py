@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.data import verify_file
+from loreun_bench.classification.data import verified
 from loreun_bench.classification.evaluation import evaluate as evaluate_model
 from loreun_bench.classification.fitting import fit
 from loreun_bench.classification.images import Dataset, load_dataset
@@ -20,7 +22,7 @@ from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.errors import UserError
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
-from loreun_bench.registry import call_reference, registry
+from loreun_bench.registry import blamed, call_reference, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.optimiser import make_optimiser
 
@@ -48,8 +50,8 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     samples = _image_set(data, parts, "trained")
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
-    _warm_up(model, data, config["train"]["batch_size"], device)
-    with context.meter:
+    _warm_up(model, samples, config["train"]["batch_size"])
+    with _seeded(config["seed"]), context.meter:
         model = fit(model, samples, select_on, context)
     return Output(_weights(model), cost=context.meter.cost())
 
@@ -77,8 +79,8 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     else:
         model = _load(config, inputs["original"], data, device)
     sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
-    _warm_up(model, data, config["train"]["batch_size"], device)
-    with context.meter:
+    _warm_up(model, sets["retain"], config["train"]["batch_size"])
+    with _seeded(config["seed"]), context.meter:
         model = method.unlearn(model, Data(sets, method.uses, data.classes), context)
     return Output(_weights(model), cost=context.meter.cost())
 
@@ -113,6 +115,20 @@ def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: 
     return model
 
 
+def try_model(name: str, settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A fresh model that was shown to map images of `shape` (H, W, C) to [B, classes]. UserError if it does not."""
+    height, width, channels = shape
+    with torch.random.fork_rng(), blamed(Path(name.rpartition(":")[0]).resolve(), f"model '{name}'"):
+        model = build_model(name, settings, channels, classes, (height, width)).eval()
+        with torch.inference_mode():
+            found = tuple(model(torch.zeros(2, channels, height, width)).shape)
+    if found != (2, classes):
+        raise UserError(f"model '{name}' gives {found} for 2 images, expected (2, {classes})")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"model '{name}' has no weights to train")
+    return model
+
+
 def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
     return Context(
         device=device,
@@ -128,8 +144,9 @@ def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
 
 def _dataset(config: Config, device: str) -> Dataset:
     data = config["data"]
-    info = verify_file(data["file"])
-    return load_dataset(info.path, data["sha256"], info.mean, info.std, device)
+    return load_dataset(
+        verified(data["file"], data["sha256"]), tuple(data["mean"]), tuple(data["std"]), data["classes"], device
+    )
 
 
 def _split(inputs: Inputs, device: str) -> ForgetSplit:
@@ -162,14 +179,21 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _warm_up(model: nn.Module, data: Dataset, batch_size: int, device: str) -> None:
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global randomness, which dropout draws from, seeded inside and restored after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _warm_up(model: nn.Module, samples: ImageSet, batch_size: int) -> None:
     """One training step outside the clock, so that no row pays for the device's first call; no trace stays."""
-    height, width, channels = data.shape
     before = _weights(model)
-    blank = torch.zeros(batch_size, channels, height, width, device=device).to(memory_format=torch.channels_last)
     model.train()
     optimiser = make_optimiser(model.parameters(), "sgd", 1e-3, 0.9, 0.0)
-    model(blank).float().sum().backward()
+    with torch.random.fork_rng():
+        model(samples.images.batch(samples.index[:batch_size])).float().sum().backward()
     optimiser.step()  # the first step of a process imports half of torch
     optimiser.zero_grad(set_to_none=True)
     model.load_state_dict(before)

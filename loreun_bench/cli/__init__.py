@@ -26,9 +26,14 @@ def main() -> None:
     for family in (sweep, browse, tables, data, info, plugins):
         family.register(app)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"error: {' '.join(error.format_message().split())} (see -h)", file=sys.stderr)  # click's, of a wrong option
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -22,6 +22,7 @@ def leaderboard(
     plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
     """Render a run's records, or several runs side by side."""
+    from loreun_bench.errors import UserError
     from loreun_bench.harness.records import load_records
     from loreun_bench.registry import load_plugin
     from loreun_bench.report import leaderboard as rendering
@@ -29,5 +30,27 @@ def leaderboard(
 
     for path in plugin or ():
         load_plugin(path)
-    groups = table.build([(run.name, load_records(run)) for run in runs], sort)
-    print(rendering.render(groups, style, ua, columns.split(",") if columns else None), end="")
+    found = [(label, load_records(run)) for label, run in _labelled(runs)]
+    for label, records in found:
+        if not records:
+            raise UserError(f"{label} holds no record yet")
+    groups = table.build(found, sort)
+    shown = columns.split(",") if columns else None
+    for group in groups:
+        table.columns(group.track, shown)  # unknown names are an error in every format
+    print(rendering.render(groups, style, ua, shown), end="")
+
+
+def _labelled(runs: list[Path]) -> list[tuple[str, Path]]:
+    """Each run with the shortest tail of its path that no other run has. UserError if one is given twice."""
+    from loreun_bench.errors import UserError
+
+    paths = [run.resolve() for run in runs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"run folder {path} is given twice")
+    for length in range(1, 1 + max(len(path.parts) for path in paths)):
+        labels = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            break
+    return list(zip(labels, runs, strict=True))

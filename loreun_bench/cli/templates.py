@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
 from pathlib import Path
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.files import write_atomic
+from loreun_bench.registry import registry
 
 TEMPLATES = {
     "method": '''"""An unlearning method."""
@@ -19,7 +22,7 @@ from loreun_bench.classification.method import GradientMethod
 
 @method("{name}", uses={{"forget", "retain"}}, paper="")
 @dataclass(frozen=True)
-class {cls}(GradientMethod):
+class {cls}Method(GradientMethod):
     """One line that `ls methods` shows: shift every forget label to the next class, keep the retain set."""
 
     shift: int = 1
@@ -37,7 +40,7 @@ from loreun_bench.weightings import Phase
 
 @weighting("{name}", paper="")
 @dataclass(frozen=True)
-class {cls}:
+class {cls}Weighting:
     """One line that `ls weightings` shows: forget samples with a large loss weigh more."""
 
     eta: float = 0.1
@@ -51,7 +54,7 @@ from loreun_bench import metric
 
 
 @metric("{name}", columns={{"{key}": "{name}"}}, unit="", best="retrain")
-def {key}(outputs):
+def {key}_metric(outputs):
     """One line that `ls metrics` shows: the largest loss on the forget set, in nats."""
     return {{"{key}": float(outputs.sets["forget"].losses.max())}}
 ''',
@@ -64,7 +67,7 @@ from loreun_bench.classification.arrays import Arrays
 
 
 @dataset("{name}", shape=(8, 8, 1), classes=4, embedded=True)
-def {key}(root, download):
+def {key}_data(root, download):
     """One line that `ls datasets` shows: four kinds of noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(500) % 4
@@ -79,7 +82,7 @@ from loreun_bench import model
 
 
 @model("{name}")
-def {key}(channels, classes, size, width=64):
+def {key}_model(channels, classes, size, width=64):
     """One line that `ls models` shows: a perceptron with one hidden layer."""
     inputs = channels * size[0] * size[1]
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, classes))
@@ -95,8 +98,12 @@ def scaffold(kind: str, name: str, folder: Path) -> Path:
         raise UserError(f"name '{name}': use a letter, then letters, digits and + . _ -")
     key = re.sub(r"\W+", "_", name).strip("_").lower()
     cls = "".join(part.capitalize() for part in key.split("_"))
+    if keyword.iskeyword(key) or key in sys.stdlib_module_names:
+        raise UserError(f"name '{name}': a file {key}.py would hide a module of Python; choose another name")
     path = folder / f"{key}.py"
     if path.exists():
         raise UserError(f"{path.name} exists already; choose another name or move it away")
+    if any(entry.name == name for entry in registry(f"{kind}s").entries()):
+        raise UserError(f"{kind} '{name}' is there already; choose another name")
     write_atomic(path, TEMPLATES[kind].format(name=name, key=key, cls=cls))
     return path

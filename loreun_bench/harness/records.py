@@ -83,9 +83,22 @@ def _parse(line: bytes, where: str) -> Record:
         values = json.loads(line)
         if values["schema"] > SCHEMA:
             raise UserError(f"{where}: schema {values['schema']} is newer than this version understands ({SCHEMA})")
-        return Record(**values)
+        return _checked(Record(**values))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{where}: not a record ({error})") from error
+
+
+def _checked(record: Record) -> Record:
+    """The record, if its fields have the types that tables rely on. TypeError or ValueError otherwise."""
+    for name in ("seeds", "metrics", "cost", "limits", "environment"):
+        values = getattr(record, name)
+        if not isinstance(values, dict):
+            raise TypeError(f"{name} is {values!r}")
+        if name != "environment" and not all(type(value) in (int, float) for value in values.values()):
+            raise TypeError(f"{name} holds something that is no number")
+    if record.status not in STATUSES:
+        raise ValueError(f"status is {record.status!r}")
+    return record
 
 
 def _drop_torn_tail(file: Any) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 
+FIELDS = {"schema", "key", "digest", "files", "cost"}
+
 
 class Corrupt(Exception):
     """An artifact's bytes do not match its manifest; it has been set aside and must be built again."""
@@ -72,7 +74,9 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError):
             return None
-        return Artifact(folder, manifest) if manifest.get("schema") == SCHEMA and manifest.get("key") == key else None
+        if not isinstance(manifest, dict) or not manifest.keys() >= FIELDS:
+            return None
+        return Artifact(folder, manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
 
     def verified(self, key: str) -> Artifact | None:
         """Like `find`, but an artifact whose bytes are wrong is set aside and counts as missing."""

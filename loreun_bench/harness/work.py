@@ -43,7 +43,9 @@ def execute(task: Task) -> Outcome:
     start = time.perf_counter()
     try:
         _run(task, start)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
         return Outcome(classify(error), _reason(error), time.perf_counter() - start)
@@ -54,7 +56,7 @@ def classify(error: BaseException) -> str:
     """The record status that an exception stands for."""
     if isinstance(error, Diverged):
         return "diverged"
-    text = str(error).lower()  # libraries raise classes of their own
+    text = _text(error).lower()  # libraries raise classes of their own
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return "oom"
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left on device" in text:
@@ -80,9 +82,16 @@ def _run(task: Task, start: float) -> None:
     store.put(task.key, output, about)
 
 
-def _reason(error: Exception) -> str:
+def _text(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # an exception whose own __str__ fails
+        return ""
+
+
+def _reason(error: BaseException) -> str:
     """One line of at most 300 characters; for a bug, with the place it happened."""
-    text = " ".join(str(error).split())
+    text = _text(error)
     if not isinstance(error, (Diverged, UserError, Corrupt)):
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"

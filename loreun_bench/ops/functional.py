@@ -55,7 +55,7 @@ def loreun_cross_entropy(
     Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6.
     """
     _check_logits(logits, target, score_target, score_loss, ignore_index)
-    _check_scores(eta, direction, ref_loss, distance)
+    _check_scores(eta, direction, ref_loss, distance, len(logits))
     loss, objective, score, w = reference.cross_entropy(
         logits, target, score_target, score_loss,
         eta=eta, direction=direction, ref_loss=ref_loss, distance=distance,
@@ -80,7 +80,7 @@ def loreun_weights(
     """
     if losses.dim() != 1 or not losses.is_floating_point():
         raise ValueError(f"losses must be floating [N], got {losses.dtype} {tuple(losses.shape)}")
-    _check_scores(eta, direction, ref_loss, distance)
+    _check_scores(eta, direction, ref_loss, distance, len(losses))
     return reference.weights(losses, eta, direction, ref_loss, distance)
 
 
@@ -107,14 +107,20 @@ def _check_logits(
         raise ValueError(f"score_loss must be [{logits.shape[0]}], got {tuple(score_loss.shape)}")
 
 
-def _check_scores(eta: float, direction: str, ref_loss: float | Tensor, distance: str) -> None:
+def _check_scores(eta: float, direction: str, ref_loss: float | Tensor, distance: str, count: int) -> None:
     if not math.isfinite(eta):
         raise ValueError(f"eta must be finite, got {eta}")
     if direction not in reference.SIGNS:
         raise ValueError(f"direction must be 'forget' or 'retain', got {direction!r}")
     if distance not in ("difference", "ratio"):
         raise ValueError(f"distance must be 'difference' or 'ratio', got {distance!r}")
-    if distance == "ratio" and not torch.compiler.is_compiling():
-        reference_ = torch.as_tensor(ref_loss)
-        if reference_.device.type == "cpu" and not bool((reference_ > 0).all()):
-            raise ValueError("ref_loss must be positive in ratio form")
+    shape = tuple(ref_loss.shape) if isinstance(ref_loss, Tensor) else ()
+    if shape not in ((), (count,)):
+        raise ValueError(f"ref_loss must be a number or [{count}], got {shape}")
+    values = torch.as_tensor(ref_loss)
+    if torch.compiler.is_compiling() or values.device.type != "cpu":
+        return
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("ref_loss must be finite")
+    if distance == "ratio" and not bool((values > 0).all()):
+        raise ValueError("ref_loss must be positive in ratio form")

@@ -115,7 +115,8 @@ def _definitions(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> s
     }
     lines = [
         "A cell is the mean over seeds ±95 % t-interval (mean difference to the Retrain of the same seeds).",
-        "Best (* or bold) is what comes closest to Retrain, among rows of which every seed finished; nothing is better for "
+        "Best (* or bold) is what comes closest to Retrain (mean absolute difference), among rows of which every seed "
+        "finished; nothing is better for "
         "being large. † over-unlearned: UA or TA more than 5 points below Retrain. n: seeds finished / run.",
         *said,
         conventions[ua],

@@ -32,10 +32,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value over seeds, and the mean difference to the matched Retrain (None where that is not the aim)."""
+    """A value over seeds, and the differences to the matched Retrain: mean signed and mean absolute (None: not the aim)."""
 
     value: Estimate
     gap: float | None = None
+    distance: float | None = None
 
 
 @dataclass
@@ -130,9 +131,9 @@ def _fill(row: Row, rows: Sequence[Row], shown: Sequence[Column]) -> None:
     pairs = [(r, _partner(r, rows, row.run, "Retrain", "none")) for r in row.finished]
     for column in shown:
         row.cells[column.key] = _cell(column, pairs)
-    row.seconds = estimate([r.cost["rte_s"] for r in row.finished])
+    row.seconds = estimate([r.cost.get("rte_s", math.nan) for r in row.finished])
     bases = [(r, _partner(r, rows, row.run, row.method, "none")) for r in row.finished]
-    times = [(r.cost["rte_s"], base.cost["rte_s"]) for r, base in bases if base is not None]
+    times = [(r.cost.get("rte_s", math.nan), base.cost.get("rte_s", math.nan)) for r, base in bases if base is not None]
     if times and sum(base for _, base in times) > 0:
         row.ratio = sum(own for own, _ in times) / sum(base for _, base in times)
     gaps = [row.cells[key].gap for key in ("forget_acc", "test_acc") if key in row.cells]
@@ -149,31 +150,40 @@ def _partner(record: Record, rows: Sequence[Row], run: str, method: str, weighti
 
 def _cell(column: Column, pairs: Sequence[tuple[Record, Record | None]]) -> Cell:
     if column.derived:
-        values = [
-            float(column.entry.item(r.metrics, base.metrics))
-            for r, base in pairs
-            if base is not None and set(column_inputs(column)) <= r.metrics.keys() & base.metrics.keys()
-        ]
-        return Cell(estimate(values))
+        derived = [_derive(column, r, base) for r, base in pairs if base is not None]
+        values = [value for value in derived if value is not None]
+        return Cell(_independent(values, pairs))
     values = [r.metrics[column.key] for r, _ in pairs if column.key in r.metrics]
     gaps = [
         r.metrics[column.key] - base.metrics[column.key]
         for r, base in pairs
         if base is not None and column.key in r.metrics and column.key in base.metrics
     ]
-    gap = math.fsum(gaps) / len(gaps) if gaps and column.best == "retrain" else None
-    return Cell(estimate(values), gap)
+    found = _independent(values, pairs)
+    if not gaps or column.best != "retrain":
+        return Cell(found)
+    return Cell(found, math.fsum(gaps) / len(gaps), math.fsum(map(abs, gaps)) / len(gaps))
 
 
-def column_inputs(column: Column) -> Sequence[str]:
-    """The metric keys that a derived column reads, if its module names them in KEYS."""
-    return getattr(__import__(column.entry.item.__module__, fromlist=["KEYS"]), "KEYS", ())
+def _independent(values: Sequence[float], pairs: Sequence[tuple[Record, Record | None]]) -> Estimate:
+    """The estimate; without an interval if seeds share one model, whose equal values say nothing about its spread."""
+    models = [r.artifact for r, _ in pairs if r.artifact]
+    found = estimate(values)
+    return found if len(set(models)) == len(models) else Estimate(found.mean, math.nan, found.n)
+
+
+def _derive(column: Column, record: Record, retrain: Record) -> float | None:
+    """A derived metric's value; None if one that it reads was not measured."""
+    try:
+        return float(column.entry.item(record.metrics, retrain.metrics))
+    except KeyError:
+        return None
 
 
 def _distance(column: Column, cell: Cell) -> float:
-    """How far a cell is from the best: the gap to Retrain, or the value in the direction that is better."""
+    """How far a cell is from the best: the mean absolute gap to Retrain, or the value in the direction that is better."""
     if column.best == "retrain":
-        return abs(cell.gap) if cell.gap is not None else math.inf
+        return cell.distance if cell.distance is not None else math.inf
     value = -cell.value.mean if column.best == "high" else cell.value.mean
     return value if math.isfinite(value) else math.inf
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
@@ -23,6 +24,12 @@ class Phase:
     direction: Literal["forget", "retain"]
     eta: float
     score: Literal["current", "original"] = "current"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.eta):
+            raise ValueError(f"eta = {self.eta} is not finite")
+        if self.direction not in ("forget", "retain") or self.score not in ("current", "original"):
+            raise ValueError(f"direction {self.direction!r} or score {self.score!r} is none that a phase can have")
 
 
 class Weighting(Protocol):

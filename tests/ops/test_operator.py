@@ -155,7 +155,9 @@ def test_label_smoothing_is_torchs():
         ({"eta": math.inf}, ValueError, "finite"),
         ({"direction": "sideways"}, ValueError, "direction"),
         ({"distance": "ratio"}, ValueError, "positive"),
-        ({"distance": "ratio", "ref_loss": math.nan}, ValueError, "positive"),
+        ({"distance": "ratio", "ref_loss": math.nan}, ValueError, "finite"),
+        ({"ref_loss": torch.rand(4, 1)}, ValueError, "number or"),
+        ({"ref_loss": math.inf}, ValueError, "finite"),
         ({"score_loss": torch.rand(3)}, ValueError, "score_loss"),
     ],
 )

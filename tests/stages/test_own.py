@@ -9,8 +9,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import loreun_bench
+import loreun_bench.config
 from loreun_bench.classification.stages import build_model
 from loreun_bench.errors import UserError
+from loreun_bench.harness.plan import build
 
 BASE = {
     "name": "own", "seeds": 1, "train": {"epochs": 1, "batch_size": 32}, "noise_floor": False,
@@ -172,3 +174,79 @@ def test_both_protocols_run_every_method_and_weighting(tmp_path, protocol):
     assert len(records) == 2 + 6 + 6 + 2 + 4 + 6
     assert {r.protocol for r in records} == {protocol}
     assert loreun_bench.load_records(tmp_path / "run") == records
+
+
+def test_dropout_does_not_make_results_depend_on_the_order_of_rows(tmp_path, monkeypatch):
+    file = tmp_path / "drop.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def net(channels, classes, size):\n"
+        "    inputs = channels * size[0] * size[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(inputs, classes))\n"
+    )
+    found = []
+    for name, methods in (("a", ["Retrain", "RL", "FT"]), ("b", ["FT", "RL", "Retrain"])):
+        monkeypatch.setenv("LOREUN_STORE", str(tmp_path / f"store-{name}"))
+        config = BASE | {"model": f"{file}:net", "methods": {m: {} if m == "Retrain" else {"epochs": 1} for m in methods}}
+        records = loreun_bench.sweep(config, tmp_path / name, workers=0)
+        found.append({(r.method, r.weighting): r.metrics for r in records})
+    assert found[0] == found[1]
+
+
+def test_a_module_beside_the_users_model_is_part_of_the_key(tmp_path):
+    (tmp_path / "parts_of_mine.py").write_text("WIDTH = 4\n")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import sys\nfrom pathlib import Path\nfrom torch import nn\nsys.path.insert(0, str(Path(__file__).parent))\n"
+        "import parts_of_mine\n"
+        "def net(channels, classes, size):\n"
+        "    inputs = channels * size[0] * size[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 4), nn.Linear(4, classes))\n"
+    )
+    config = loreun_bench.config.load(BASE | {"model": f"{file}:net", "device": "cpu"})
+    sources = {path.name for path in build(config).stages[-1].sources}
+    assert {"mine.py", "parts_of_mine.py"} <= sources
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes + 1)", "expected"),
+        ("nn.Linear(3, classes)", "raised RuntimeError"),
+        ("nn.Flatten(), nn.Identity()", "expected"),
+    ],
+)
+def test_a_model_of_the_wrong_shape_is_found_before_anything_runs(tmp_path, body, says):
+    file = tmp_path / "mine.py"
+    file.write_text(f"from torch import nn\ndef net(channels, classes, size):\n    return nn.Sequential({body})\n")
+    with pytest.raises(UserError, match=says):
+        sweep(tmp_path, model=f"{file}:net")
+
+
+def test_salun_works_with_weights_that_the_loss_does_not_reach(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, inputs, classes):\n"
+        "        super().__init__()\n"
+        "        self.used, self.unused = nn.Linear(inputs, classes), nn.Linear(3, 3)\n"
+        "        self.used.bias.requires_grad_(False)\n"
+        "    def forward(self, x):\n"
+        "        return self.used(x.flatten(1))\n"
+        "def net(channels, classes, size):\n"
+        "    return Net(channels * size[0] * size[1], classes)\n"
+    )
+    sweep(tmp_path, model=f"{file}:net", methods={"Retrain": {}, "SalUn": {"epochs": 1}})
+
+
+def test_a_plain_method_without_the_gradient_loop_runs(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "@method('plain', uses={'forget'})\n@dataclass(frozen=True)\nclass Plain:\n    'Leaves the model as it is.'\n"
+        "    def unlearn(self, model, data, context):\n        context.meter.forward_samples += 1\n        return model\n"
+    )
+    records = sweep(tmp_path, plugins=[file], methods={"Retrain": {}, "plain": {}})
+    rows = {r.method: r.metrics for r in records if r.weighting == "none"}
+    assert rows["plain"]["forget_acc"] == rows["Original"]["forget_acc"]

@@ -302,3 +302,90 @@ def test_env_names_the_operator_backend(cli):
     code, out, _ = cli("env")
     assert code == 0
     assert "operator       reference" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sweep", "tiny.yaml", "--workers", "x"], "--workers"),
+        (["sweep", "--foo"], "--foo"),
+        (["swep"], "swep"),
+        (["show", "methods"], "name"),
+        (["sweep", "tiny.yaml", "--set", "train.epochs=true"], "config.train.epochs"),
+        (["sweep", "tiny.yaml", "--set", "train.lr='0.1'"], "config.train.lr"),
+        (["sweep", "tiny.yaml", "--set", "weightings.w_f.eta_f=true"], "eta_f"),
+        (["sweep", "tiny.yaml", "--set", "weightings={}"], "weightings"),
+        (["sweep", "tiny.yaml", "--set", "metrics=[]"], "metrics"),
+        (["sweep", "tiny.yaml", "--set", "name=../x"], "name"),
+        (["sweep", "tiny.yaml", "--set", "track=[a]"], "unknown track"),
+        (["sweep", "tiny.yaml", "--set", "seeds=1000000000"], "seeds"),
+        (["sweep", "tiny.yaml", "--set", "model_settings={width: -1}"], "small-cnn"),
+        (
+            ["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.2, methods: {RLL: {}}}]"],
+            "scenarios.random-20%.methods: 'RLL' is not in this sweep's methods; did you mean 'RL'",
+        ),
+        (
+            ["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.2, weightings: {w_r: {}}}]"],
+            "not in this sweep's weightings",
+        ),
+        (["sweep", "tiny.yaml", "--out", "tiny.yaml"], "folders"),
+        (["ls", "methods", "--track", "foo"], "unknown track"),
+        (["new", "method", "random"], "hide a module"),
+        (["new", "model", "if"], "hide a module"),
+        (["new", "method", "RL"], "there already"),
+        (["check", "tiny.yaml"], "no .py file"),
+        (["data", "prepare", "digits", "--from", "."], "expected"),
+    ],
+)
+def test_more_wrong_input_is_one_line_too(cli, words, says):
+    fails(cli(*words), says)
+
+
+def test_without_the_uniform_weighting_retrain_still_runs(cli):
+    code, out, _ = cli("plan", "tiny.yaml", "--set", "weightings=[w_f]")
+    assert code == 0
+    assert "Retrain-2" in out
+    assert "RL w_f" in out
+
+
+def test_a_plug_in_that_takes_a_built_in_name_is_refused_not_ignored(cli, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "from loreun_bench.classification.method import GradientMethod\n"
+        "@method('RL', uses={'forget', 'retain'})\n@dataclass(frozen=True)\n"
+        "class RandomLabel(GradientMethod):\n    'Mine.'\n"
+    )
+    fails(cli("plan", "tiny.yaml", "--plugin", "mine.py"), "defined twice")
+
+
+def test_a_method_that_exits_is_a_failed_row(cli, tmp_path):
+    (tmp_path / "exits.py").write_text(
+        "import sys\nfrom dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "@method('exits', uses={'retain'})\n@dataclass(frozen=True)\nclass Exits:\n    'It leaves.'\n"
+        "    def unlearn(self, model, data, context):\n        sys.exit(0)\n"
+    )
+    words = ["--workers", 0, "--out", "run", "--plugin", "exits.py", "--set", "methods={Retrain: {}, exits: {}}"]
+    code, out, _ = cli("sweep", "tiny.yaml", *words)
+    assert code == 1
+    assert "failed: exits none, seed 0: failed, SystemExit: 0 (exits.py:9)" in out
+
+
+def test_runs_of_the_same_name_stay_apart_and_the_same_run_twice_is_refused(cli, tmp_path):
+    for folder in ("a/run", "b/run"):
+        assert cli("sweep", "tiny.yaml", "--workers", 0, "--out", folder)[0] == 0
+    code, out, _ = cli("leaderboard", "a/run", "b/run", "--format", "json")
+    assert code == 0
+    rows = json.loads(out)
+    assert {row["run"] for row in rows} == {"a/run", "b/run"}
+    assert all(row["n"] == 1 for row in rows)
+    fails(cli("leaderboard", "a/run", "a/../a/run"), "given twice")
+    fails(cli("leaderboard", "a/run", "--columns", "tww", "--format", "csv"), "did you mean 'tow'")
+
+
+def test_a_changed_description_of_the_data_is_noticed(cli, tmp_path):
+    assert cli("plan", "tiny.yaml")[0] == 0
+    path = tmp_path / "data" / "digits.json"
+    described = json.loads(path.read_text())
+    described["info"]["mean"] = [0.9]
+    path.write_text(json.dumps(described))
+    fails(cli("plan", "tiny.yaml"), "changed")

@@ -194,3 +194,21 @@ def test_a_busy_machine_is_admitted():
     busy = Record(**{**vars(record("RL")), "cost": {"rte_s": 2.0, "cpu_s": 1.0}})
     assert "machine was busy" in board(busy)
     assert "machine was busy" not in board(record("RL"))
+
+
+def test_opposite_errors_do_not_cancel_into_the_best_row():
+    found = rows(
+        record("Retrain", 0), record("Retrain", 1),
+        record("RL", 0, forget_acc=30.0), record("RL", 1, forget_acc=70.0),
+        record("SalUn", 0, forget_acc=51.0), record("SalUn", 1, forget_acc=51.0),
+    )  # fmt: skip
+    assert found["RL", "none"].cells["forget_acc"].gap == pytest.approx(0)
+    assert "forget_acc" in found["SalUn", "none"].best
+    assert "forget_acc" not in found["RL", "none"].best
+
+
+def test_seeds_that_share_one_model_give_no_interval():
+    shared = [Record(**{**vars(record("Retrain", seed)), "artifact": "same"}) for seed in (0, 1)]
+    assert math.isnan(rows(*shared)["Retrain", "none"].cells["forget_acc"].value.half)
+    apart = [Record(**{**vars(record("Retrain", seed)), "artifact": str(seed)}) for seed in (0, 1)]
+    assert rows(*apart)["Retrain", "none"].cells["forget_acc"].value.half == 0

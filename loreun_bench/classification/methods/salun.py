@@ -26,7 +26,7 @@ class SalUn(RandomLabel):
         """The saliency mask of `model` as it is now, over all parameters."""
         from loreun_bench.training.saliency import GradientMask, HardMask, top_fraction
 
-        parameters = list(model.parameters())
+        parameters = [p for p in model.parameters() if p.requires_grad]
         masks = top_fraction(forget_gradient(model, data, context), self.density)
         return (HardMask if context.protocol.hard_mask else GradientMask)(parameters, masks)
 
@@ -42,7 +42,7 @@ def forget_gradient(model: nn.Module, data: Data, context: Context) -> list[Tens
     from loreun_bench.classification.unlearning import EVALUATION_BATCH
     from loreun_bench.training.loop import autocast
 
-    forget, parameters = data.forget, list(model.parameters())
+    forget, parameters = data.forget, [p for p in model.parameters() if p.requires_grad]
     augment = None if context.protocol.clean_mask else Augment(context.recipe.crop, context.recipe.flip)
     model.eval()
     total = [torch.zeros_like(p) for p in parameters]
@@ -51,7 +51,8 @@ def forget_gradient(model: nn.Module, data: Data, context: Context) -> list[Tens
         with autocast(context.device, context.precision):
             logits = model(x)
         loss = torch.nn.functional.cross_entropy(logits.float(), forget.labels[positions], reduction="sum")
-        torch._foreach_add_(total, list(torch.autograd.grad(loss / len(forget), parameters)))
+        gradients = torch.autograd.grad(loss / len(forget), parameters, allow_unused=True, materialize_grads=True)
+        torch._foreach_add_(total, list(gradients))
     context.meter.forward_samples += len(forget)
     context.meter.backward_samples += len(forget)
     return total

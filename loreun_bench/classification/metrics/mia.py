@@ -18,12 +18,13 @@ LIMIT = 2000  # samples a side: the SVM's time grows with their square, its one 
 
 @metric(
     "mia",
-    columns={"mia_confidence": "MIA", "mia_auc": "MIA AUC", "mia_tpr_1fpr": "TPR@1%FPR"},
+    columns={"mia_confidence": "MIA", "mia_m_entropy": "MIA m-entropy", "mia_auc": "MIA AUC", "mia_tpr_1fpr": "TPR@1%FPR"},
     paper="SalUn (ICLR 2024): SVC on confidence",
 )
 def mia(outputs: Outputs) -> dict[str, float]:
     """MIA: percent of forget samples that an SVM on confidence, fitted on retain against test samples, calls unseen.
 
+    MIA m-entropy: the same on modified entropy (Song and Mittal, 2021).
     MIA AUC and TPR at 1% FPR: telling forget from test samples by confidence in the label; 50% and 1% are chance, far
     below is over-unlearning. For a forgotten class the test samples are that class's. None of them is better for being
     large: the retrained model's value is the aim.
@@ -33,6 +34,7 @@ def mia(outputs: Outputs) -> dict[str, float]:
     auc, tpr = ranking(-forget.losses.numpy(), -held_out.losses.numpy())
     return {
         "mia_confidence": svc_attack(outputs, confidence),
+        "mia_m_entropy": svc_attack(outputs, lambda p: modified_entropy(p, outputs.protocol.true_m_entropy)),
         "mia_auc": 100 * auc,
         "mia_tpr_1fpr": 100 * tpr,
     }

@@ -83,8 +83,10 @@ class _Worker:
         except BrokenProcessPool:
             if self._timed_out:
                 return Outcome("timeout", f"ran longer than timeout_s = {self._limit:g}"), False
-            return Outcome("failed", "the worker process died (killed, or out of memory)"), False
-        except Exception as error:
+            return Outcome(
+                "failed", "the worker process died: killed, out of memory, or a script without `if __name__ == '__main__'`"
+            ), False
+        except BaseException as error:
             return Outcome("failed", f"{type(error).__name__}: {error}"[:300]), True
 
     def kill(self) -> None:
