@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -165,3 +166,12 @@ def test_estimates_count_the_samples_that_are_really_trained_on():
     assert cell(found, "FT").model.work == 2 * (train - 129)
     assert cell(found, "GA").model.work == 2 * 129
     assert cell(found, "Retrain").model.work == 4 * (train - 129)
+
+
+def test_the_normalisation_of_the_data_is_part_of_every_key(monkeypatch):
+    base = plan()
+    real = planning.resolve
+    monkeypatch.setattr(planning, "resolve", lambda *args: dataclasses.replace(real(*args), mean=(0.9,)))
+    same = {"split": "same", "original": "same", "model": "same"}  # the upstream results do not tell
+    for stage in ("model", "evaluation"):
+        assert getattr(cell(base, "RL"), stage).key(same) != getattr(cell(plan(), "RL"), stage).key(same)
