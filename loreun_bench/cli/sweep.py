@@ -52,7 +52,10 @@ def sweep(
             progress.stop(f"error: {error}")
             raise typer.Exit(1) from None
     groups = table.build([(folder.name, records)])
-    write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
+    try:
+        write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
+    except OSError as error:
+        progress.stop(f"error: leaderboard.md could not be written: {error}")
     print(leaderboard.render(groups))
     progress.close(records)
     if any(record.status != "ok" for record in records):

@@ -96,6 +96,7 @@ def _checked(record: Record) -> Record:
             raise TypeError(f"{name} is {values!r}")
         if name != "environment" and not all(type(value) in (int, float) for value in values.values()):
             raise TypeError(f"{name} holds something that is no number")
+    hash(record.cell)
     if record.status not in STATUSES:
         raise ValueError(f"status is {record.status!r}")
     return record

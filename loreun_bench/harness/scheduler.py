@@ -90,7 +90,8 @@ class _Run:
         if outcome.status == "ok" and artifact is not None:
             self.artifacts[stage.recipe] = artifact
         else:
-            self.failures[stage.recipe] = outcome
+            lost = Outcome("failed", "its artifact is not in the store", outcome.seconds)
+            self.failures[stage.recipe] = outcome if outcome.status != "ok" else lost
         self.listen(Event("finished", stage, outcome))
         if outcome.status == "disk_full":
             raise DiskFull(f"no space left under {self.store.root}: free some and run the same command again")

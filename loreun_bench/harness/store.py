@@ -84,9 +84,11 @@ class Store:
         if artifact is None:
             return None
         try:
+            if artifact.digest != digest(artifact.manifest["files"]):
+                raise Corrupt(f"{artifact.folder} has a manifest that contradicts itself")
             for name in artifact.manifest["files"]:
                 artifact._checked(name)
-        except Corrupt:
+        except (Corrupt, OSError):
             self.set_aside(artifact)
             return None
         return artifact

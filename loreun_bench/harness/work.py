@@ -15,7 +15,7 @@ from loreun_bench.harness import environment
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)

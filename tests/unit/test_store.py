@@ -178,3 +178,13 @@ def test_a_put_syncs_every_file_before_it_shows(store: Store, monkeypatch: pytes
     monkeypatch.setattr(module, "sync", lambda _: seen.append(store.find(KEY) is None))
     store.put(KEY, output(), ABOUT)
     assert seen == [True, True, True]
+
+
+def test_a_manifest_whose_digest_was_changed_counts_as_missing(store: Store) -> None:
+    artifact = store.put(KEY, Output(values={"a": 1}), {})
+    path = artifact.folder / "manifest.json"
+    path.write_text(path.read_text().replace(artifact.digest, "0" * 64))
+    assert store.verified(KEY) is None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[]")
+    assert store.find(KEY) is None

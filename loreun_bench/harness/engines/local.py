@@ -70,7 +70,7 @@ class _Worker:
         self._limit = task.stage.timeout_s
         future = self._pool.submit(execute, task)
         if self._limit is not None:
-            timer = threading.Timer(self._limit, self._expire)
+            timer = threading.Timer(self._limit, self._expire, [future])
             timer.daemon = True
             future.add_done_callback(lambda _: timer.cancel())
             self._pid.add_done_callback(lambda _: timer.start())
@@ -95,9 +95,10 @@ class _Worker:
             os.kill(self._pid.result(timeout=60), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _expire(self) -> None:
-        self._timed_out = True
-        self.kill()
+    def _expire(self, future: Future[Outcome]) -> None:
+        if not future.done():
+            self._timed_out = True
+            self.kill()
 
 
 def _prepare(plugins: tuple[Path, ...]) -> None:
