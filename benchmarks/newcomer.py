@@ -2,8 +2,8 @@
 
     python benchmarks/newcomer.py [SWEEP ARGUMENTS …]
 
-Store, data and run folder are new, so that nothing is cached. Memory is the proportional set size of the sweep and its workers
-together, sampled ten times a second (Linux).
+Store, data and run folder are new, so that nothing is cached. Memory is the proportional set size of the sweep and its
+workers together, sampled ten times a second (Linux).
 """
 
 from __future__ import annotations
