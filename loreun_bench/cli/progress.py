@@ -59,7 +59,7 @@ class Progress:
         if event.stage is not None and event.kind in ("cached", "finished"):
             work = self._work[event.stage.recipe]
             self._left -= work
-            if event.outcome is not None:
+            if event.outcome is not None and event.stage.work:  # a split takes no samples and says nothing of the rate
                 self._done_work, self._done_seconds = self._done_work + work, self._done_seconds + event.outcome.seconds
         self._running += {"started": 1, "finished": -1}.get(event.kind, 0)
         self._workers = max(self._workers, self._running)

@@ -1,0 +1,55 @@
+"""Progress: a line for each cell, and a time left that is neither silly nor missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loreun_bench.cli.progress import Progress
+from loreun_bench.harness.plan import Cell, Plan
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.scheduler import Event
+from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.work import Outcome
+
+SPLIT = Stage("m:split", {})
+STAGES = [Stage("m:train", {"i": i}, {"split": SPLIT}, work=1000) for i in range(4)]
+RECORD = Record(
+    "classification", "digits", "small-cnn", "class-3", "RL", "w_f", {"unlearn": 7},
+    metrics={"forget_acc": 1.5, "retain_acc": 99.0, "test_acc": 98.0}, cost={"rte_s": 0.25},
+)  # fmt: skip
+
+
+def lines(capsys, *events):
+    plan = Plan(tuple(Cell(RECORD, stage, stage) for stage in STAGES), (SPLIT, *STAGES), ("a note",))
+    with Progress(plan, Path("runs/x")) as progress:
+        for event in events:
+            progress(event)
+    return capsys.readouterr().err.splitlines()
+
+
+def finished(stage, seconds, status="ok", reason=""):
+    return Event("finished", stage, Outcome(status, reason, seconds))
+
+
+def test_notes_and_header_come_with_the_first_event_only(capsys):
+    assert lines(capsys) == []
+    shown = lines(capsys, Event("started", SPLIT), Event("started", STAGES[0]))
+    assert shown == ["note: a note", "4 cells, 5 stages → runs/x"]
+
+
+def test_a_cell_is_a_line_with_its_values_and_the_time_left(capsys):
+    starts = [Event("started", stage) for stage in (SPLIT, STAGES[0])]
+    shown = lines(capsys, *starts, finished(SPLIT, 1.0), finished(STAGES[0], 20.0), Event("record", record=RECORD))
+    assert shown[-1].startswith("[1/4] class-3 seed 7 RL w_f ")
+    assert "UA   1.50 RA  99.00 TA  98.00  0.25 s" in shown[-1]
+    assert shown[-1].endswith("(0:30 left)")  # 3 stages of 20 s on 2 workers
+
+
+def test_a_stage_without_samples_says_nothing_of_the_time_left(capsys):
+    shown = lines(capsys, Event("started", SPLIT), finished(SPLIT, 9.0), Event("record", record=RECORD))
+    assert shown[-1].endswith("(time left: ?)")
+
+
+def test_a_failure_is_said_at_once(capsys):
+    shown = lines(capsys, Event("started", STAGES[0]), finished(STAGES[0], 1.0, "diverged", "too fast"))
+    assert shown[-1] == "diverged: : too fast"
