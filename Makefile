@@ -13,7 +13,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) setuptools wheel
+	$(PIP) 'setuptools>=77' wheel
 	$(PIP) --no-build-isolation --editable '.[dev,plots]'
 	touch $@
 
