@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -153,7 +155,7 @@ def test_a_plug_in_metric_and_method_run_in_the_sweep(tmp_path):
     assert row.weighting == "none"
 
 
-def test_compiled_bf16_and_smoke_limits_go_through(tmp_path):
+def test_bf16_and_smoke_limits_go_through(tmp_path):
     records = sweep(tmp_path, precision="bf16", limit_steps=2, limit_images=300)
     assert all(r.limits == {"steps": 2, "images": 300} for r in records)
     row = next(r for r in records if r.method == "RL")
@@ -250,3 +252,10 @@ def test_a_plain_method_without_the_gradient_loop_runs(tmp_path):
     records = sweep(tmp_path, plugins=[file], methods={"Retrain": {}, "plain": {}})
     rows = {r.method: r.metrics for r in records if r.weighting == "none"}
     assert rows["plain"]["forget_acc"] == rows["Original"]["forget_acc"]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_keeps_the_names_of_its_weights(tmp_path):
+    config = {"compile": True, "methods": {"RL": {"epochs": 1}}, "weightings": ["none"], "metrics": ["accuracy"]}
+    records = sweep(tmp_path, limit_images=200, **config)
+    assert {r.method for r in records} == {"Original", "RL"}

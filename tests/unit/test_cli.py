@@ -389,3 +389,20 @@ def test_a_changed_description_of_the_data_is_noticed(cli, tmp_path):
     described["info"]["mean"] = [0.9]
     path.write_text(json.dumps(described))
     fails(cli("plan", "tiny.yaml"), "changed")
+
+
+def test_an_installed_package_adds_items_by_entry_point_and_a_broken_one_only_warns(tmp_path):
+    (tmp_path / "fromafar.py").write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import weighting\n"
+        "@weighting('from-afar')\n@dataclass(frozen=True)\nclass FromAfar:\n    'Of another package.'\n"
+        "    def phases(self):\n        return {}\n"
+    )
+    info = tmp_path / "fromafar-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fromafar\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[loreun_bench.weightings]\nafar = fromafar:FromAfar\nbroken = nowhere:Nothing\n")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['loreun-bench', 'ls', 'weightings']"
+    run = python("-c", f"{start}\nfrom loreun_bench.cli import main; main()")
+    assert "from-afar  Of another package." in run.stdout
+    assert "w_f+w_r" in run.stdout
+    assert "entry point nowhere:Nothing of weightings failed" in run.stderr
