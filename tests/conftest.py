@@ -12,6 +12,7 @@ from loreun_bench.classification.method import Context, Data, ImageSet
 from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
+from loreun_bench.registry import KINDS, load_module, registry
 from loreun_bench.training.clock import Meter
 
 torch.set_num_threads(1)
@@ -22,6 +23,17 @@ def own_folders(tmp_path, monkeypatch):
     """No test reads or writes the user's store or data."""
     monkeypatch.setenv("LOREUN_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("LOREUN_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def own_registries():
+    """What a test's plug-ins register is gone after it."""
+    found = [registry(kind) for kind in KINDS]
+    saved = [{entry.name: entry for entry in each.entries()} for each in found]
+    yield
+    for each, entries in zip(found, saved, strict=True):
+        each._entries = entries
+    load_module.cache_clear()
 
 
 class Toy:

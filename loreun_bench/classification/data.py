@@ -55,7 +55,8 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
             expected = "(train images, train labels, test images, test labels)"
             raise UserError(f"data set '{dataset}' returned {type(arrays).__name__}, expected {expected}") from error
         return _write(dataset.rpartition(":")[2], arrays, custom=True)
-    if Path(dataset).is_dir():
+    known = [entry.name for entry in registry("datasets").entries()]
+    if dataset not in known and Path(dataset).is_dir():
         return _write(Path(dataset).resolve().name, image_folder(Path(dataset), image_size), custom=True)
     entry = registry("datasets").get(dataset)
     if not (data_root() / f"{dataset}.json").is_file():

@@ -17,6 +17,10 @@ MAX_BYTES = 4096
 STATUSES = ("ok", "diverged", "oom", "timeout", "disk_full", "failed")
 
 
+class TooLarge(ValueError):
+    """A record over MAX_BYTES, which a reader of the journal's tail could not cope with."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One cell: what ran, how it ended, what was measured (plain quantities) and what it cost."""
@@ -46,16 +50,21 @@ class Record:
         return (self.track, self.dataset, self.model, self.scenario, self.protocol, self.method, self.weighting, seeds)
 
 
+def encode(record: Record) -> bytes:
+    """The record's line. Raises TooLarge over MAX_BYTES."""
+    line = (json.dumps(asdict(record), sort_keys=True) + "\n").encode()
+    if len(line) > MAX_BYTES:
+        raise TooLarge(f"a record of {len(line)} bytes is over the limit of {MAX_BYTES}; choose fewer metrics")
+    return line
+
+
 def append(path: Path, records: Iterable[Record]) -> None:
     """Append to the journal; a line that a crash cut short is dropped first."""
-    lines = [json.dumps(asdict(record), sort_keys=True) + "\n" for record in records]
-    for line in lines:
-        if len(line.encode()) > MAX_BYTES:
-            raise ValueError(f"a record of {len(line.encode())} bytes is over the limit of {MAX_BYTES}")
+    lines = [encode(record) for record in records]
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(".records.lock")), open(path, "a+b") as file:
         _drop_torn_tail(file)
-        file.write("".join(lines).encode())
+        file.write(b"".join(lines))
         file.flush()
         sync(file.fileno())
 

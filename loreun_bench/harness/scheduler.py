@@ -101,6 +101,10 @@ class _Run:
         record = self._record(cell)
         if record is None:
             return False
+        try:
+            records.encode(record)
+        except records.TooLarge as error:
+            record = replace(record, status="failed", reason=str(error), metrics={})
         self.results[record.cell] = record
         if self.old.get(record.cell) != record:
             self._append(record)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from loreun_bench.harness.records import Record
-from loreun_bench.registry import Entry, registry
+from loreun_bench.registry import Entry, blamed, registry
 from loreun_bench.report.stats import Estimate, estimate
 
 REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
@@ -174,10 +174,11 @@ def _independent(values: Sequence[float], pairs: Sequence[tuple[Record, Record |
 
 def _derive(column: Column, record: Record, retrain: Record) -> float | None:
     """A derived metric's value; None if one that it reads was not measured."""
-    try:
-        return float(column.entry.item(record.metrics, retrain.metrics))
-    except KeyError:
-        return None
+    with blamed(column.entry.file, f"metric '{column.entry.name}'"):
+        try:
+            return float(column.entry.item(record.metrics, retrain.metrics))
+        except KeyError:
+            return None
 
 
 def _distance(column: Column, cell: Cell) -> float:

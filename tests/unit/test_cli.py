@@ -406,3 +406,26 @@ def test_an_installed_package_adds_items_by_entry_point_and_a_broken_one_only_wa
     assert "from-afar  Of another package." in run.stdout
     assert "w_f+w_r" in run.stdout
     assert "entry point nowhere:Nothing of weightings failed" in run.stderr
+
+
+def test_a_folder_named_like_a_data_set_does_not_hide_it(cli, tmp_path):
+    (tmp_path / "digits").mkdir()
+    assert cli("plan", "tiny.yaml")[0] == 0
+
+
+def test_metrics_that_overflow_a_record_are_a_failed_row_and_a_broken_derived_metric_is_blamed(cli, tmp_path):
+    (tmp_path / "many.py").write_text(
+        "from loreun_bench import metric\n"
+        "NAMES = {f'column_with_a_long_name_{i}': str(i) for i in range(200)}\n"
+        "@metric('many', columns=NAMES)\ndef many(outputs):\n    'Too much.'\n    return {name: 1.0 for name in NAMES}\n"
+    )
+    words = ["sweep", "tiny.yaml", "--workers", 0, "--plugin", "many.py", "--set", "metrics=[accuracy, many]"]
+    code, out, _ = cli(*words, "--out", "run")
+    assert code == 1
+    assert "over the limit of 4096; choose fewer metrics" in out
+    assert cli("sweep", "tiny.yaml", "--workers", 0, "--out", "good")[0] == 0
+    (tmp_path / "derived.py").write_text(
+        "from loreun_bench import metric\n@metric('odd', columns={'odd': 'odd'})\n"
+        "def odd(cell, retrain):\n    'Divides by nought.'\n    return 1 / 0\n"
+    )
+    fails(cli("leaderboard", "good", "--plugin", "derived.py"), "derived.py:5 raised ZeroDivisionError")
