@@ -138,7 +138,7 @@ def evaluate(
 
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     info = find(dataset)
-    splits.check(info, chosen, validation, None)
+    splits.sizes(info, chosen, validation, None)
     device = str(next(model.parameters()).device)
     data = load_dataset(info.path, info.mean, info.std, info.classes, device)
     labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()

@@ -47,6 +47,8 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
             block = _Block(config, info, scenario, seeds)
             found += block.cells()
             notes += [note for note in block.notes if note not in notes]
+    if not any(registry("methods").get(name).item.from_scratch for name in config.methods):
+        notes.append("no Retrain among the methods: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {k: v for k, v in (("steps", config.limit_steps), ("images", config.limit_images)) if v is not None}
@@ -57,7 +59,7 @@ class _Block:
     """The cells of one scenario under one set of seeds: they share a split, an original and a retrained model."""
 
     def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds) -> None:
-        splits.check(info, scenario, config.validation, config.limit_images)
+        self.sizes = splits.sizes(info, scenario, config.validation, config.limit_images)
         for section in ("methods", "weightings"):
             for name in getattr(scenario, section):
                 if name not in (known := getattr(config, section)):
@@ -71,14 +73,6 @@ class _Block:
             Recipe, config.train.model_dump() | scenario.train, f"scenarios.{scenario.label}.train"
         )
         self.notes: list[str] = []
-        total = min(config.limit_images or sum(info.train), sum(info.train))
-        held = round(config.validation * total)
-        forget = (
-            round(info.train[scenario.forget_class or 0] / sum(info.train) * (total - held))
-            if scenario.kind == "class"
-            else round((scenario.fraction or 0) * (total - held))
-        )
-        self.sizes = {"forget": forget, "retain": total - held - forget, "validation": held}
 
     def cells(self) -> list[Cell]:
         """Original first, Retrain, then methods × weightings; the second Retrain, which nothing waits for, last."""

@@ -43,25 +43,27 @@ class ForgetSplit:
         return ForgetSplit(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
-def check(info: DataInfo, scenario: Scenario, validation: float, images: int | None) -> None:
-    """UserError if the scenario cannot be drawn from these data: no such class, an empty forget or retain set."""
+def sizes(info: DataInfo, scenario: Scenario, validation: float, images: int | None) -> dict[str, int]:
+    """About how many samples each set will have, before anything is drawn.
+
+    UserError if the scenario cannot be drawn from these data: no such class, an empty forget or retain set.
+    """
     total = min(images or sum(info.train), sum(info.train))
     held = round(validation * total)
     if held < info.classes or total - held < info.classes:
         raise UserError(f"{info.name}: {total} training images cannot give {held} for validation in {info.classes} classes")
-    if scenario.kind == "class":
-        if not 0 <= (scenario.forget_class or 0) < info.classes:
+    share = scenario.fraction or 0.0
+    if scenario.forget_class is not None:
+        if scenario.forget_class >= info.classes:
             raise UserError(f"scenario class: {info.name} has classes 0 to {info.classes - 1}, not {scenario.forget_class}")
-        if info.train[scenario.forget_class or 0] == 0:
-            raise UserError(f"scenario {scenario.label}: the forget set is empty")
-        if info.train[scenario.forget_class or 0] == sum(info.train):
-            raise UserError(f"scenario {scenario.label}: the retain set is empty")
-        return
-    count = round((scenario.fraction or 0) * (total - held))
-    if count == 0:
-        raise UserError(f"scenario {scenario.label}: the forget set is empty, {total - held} images × {scenario.fraction}")
-    if count == total - held:
-        raise UserError(f"scenario {scenario.label}: the retain set is empty")
+        share = info.train[scenario.forget_class] / sum(info.train)
+    forget = round(share * (total - held))
+    if forget == 0 or forget == total - held:
+        empty = "retain" if forget else "forget"
+        raise UserError(
+            f"scenario {scenario.label}: the {empty} set is empty, {forget} of {total - held} images are forgotten"
+        )
+    return {"forget": forget, "retain": total - held - forget, "validation": held}
 
 
 def draw(

@@ -175,3 +175,8 @@ def test_the_normalisation_of_the_data_is_part_of_every_key(monkeypatch):
     same = {"split": "same", "original": "same", "model": "same"}  # the upstream results do not tell
     for stage in ("model", "evaluation"):
         assert getattr(cell(base, "RL"), stage).key(same) != getattr(cell(plan(), "RL"), stage).key(same)
+
+
+def test_a_sweep_without_retrain_says_what_it_lacks():
+    assert any("no Retrain" in note for note in plan(methods={"RL": {}}).notes)
+    assert not any("no Retrain" in note for note in plan().notes)

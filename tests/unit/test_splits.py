@@ -8,7 +8,7 @@ import torch
 
 from loreun_bench.classification.config import Scenario
 from loreun_bench.classification.data import DataInfo
-from loreun_bench.classification.splits import check, draw
+from loreun_bench.classification.splits import draw, sizes
 from loreun_bench.errors import UserError
 
 LABELS, TEST = np.arange(1000) % 10, np.arange(200) % 10
@@ -101,4 +101,12 @@ INFO = DataInfo("toy", "toy.safetensors", "", (8, 8, 1), 10, (100,) * 9 + (0,), 
 )
 def test_what_cannot_be_drawn_is_said_before_anything_runs(scenario, validation, images, says):
     with pytest.raises(UserError, match=says):
-        check(INFO, scenario, validation, images)
+        sizes(INFO, scenario, validation, images)
+
+
+@pytest.mark.parametrize("scenario", [RANDOM, CLASS, WRONG])
+def test_expected_sizes_are_those_that_are_drawn(scenario):
+    info = DataInfo("toy", "toy.safetensors", "", (8, 8, 1), 10, (100,) * 10, (20,) * 10, (0.5,), (0.5,))
+    drawn = split(scenario)
+    found = sizes(info, scenario, 0.2, None)
+    assert found == {name: len(getattr(drawn, name)) for name in ("forget", "retain", "validation")}
