@@ -80,7 +80,8 @@ class Group:
     def title(self) -> str:
         """One line that says what was compared."""
         seeds = max((len(row.records) for row in self.rows), default=0)
-        limits = "".join(f", LIMITED to {v} {k}: a smoke run, not a result" for k, v in self.limits.items())
+        cut = " and ".join(f"{v} {k}" for k, v in self.limits.items())
+        limits = f", LIMITED to {cut}: a smoke run, not a result" if cut else ""
         what = f"{self.dataset}, {self.model}, {self.scenario}"
         return f"{what}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
 
