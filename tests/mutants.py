@@ -20,7 +20,7 @@ C, T, H, R = "classification/", "training/", "harness/", "report/"
 MUTANTS = {
     "1": ("the original is trained on another split", C + "splits.py", "if not one_split:", "if True:", "unit/test_splits.py"),
     "2": ("unlearning draws from the training seed", C + "planning.py", 'derive(self.seeds.unlearn, "unlearn")', 'derive(self.seeds.train, "unlearn")', "stages/test_planning.py"),
-    "3a": ("Retrain starts from the original's weights", C + "planning.py", "own = self.protocol.own_init or method.replicate", "own = method.replicate", "stages/test_planning.py"),
+    "3a": ("Retrain starts from the original's weights", C + "planning.py", "own = self.protocol.own_init or replicate", "own = replicate", "stages/test_planning.py"),
     "3b": ("a cell is compared with any Retrain", R + "table.py", "if r.seeds == record.seeds", "if True", "unit/test_leaderboard.py"),
     "4": ("the forgotten class stays in the test set", C + "splits.py", "test[~gone], test[gone]", "test, test[gone]", "unit/test_splits.py"),
     "5": ("the fraction is of all images", C + "splits.py", "(scenario.fraction or 0) * len(train))]", "(scenario.fraction or 0) * len(labels))]", "unit/test_splits.py"),
