@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from loreun_bench.registry import metric
@@ -12,7 +13,4 @@ KEYS = ("mia_confidence", "retain_acc", "test_acc")
 @metric("tow-mia", columns={"tow_mia": "ToW-MIA"}, unit="", best="high", paper="Zhao et al., NeurIPS 2024")
 def tow_mia(cell: Mapping[str, float], retrain: Mapping[str, float]) -> float:
     """ToW-MIA: as ToW, with MIA in the place of UA."""
-    product = 1.0
-    for key in KEYS:
-        product *= 1 - abs(cell[key] - retrain[key]) / 100
-    return product
+    return math.prod(1 - abs(cell[key] - retrain[key]) / 100 for key in KEYS)
