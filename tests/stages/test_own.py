@@ -259,3 +259,43 @@ def test_a_compiled_model_keeps_the_names_of_its_weights(tmp_path):
     config = {"compile": True, "methods": {"RL": {"epochs": 1}}, "weightings": ["none"], "metrics": ["accuracy"]}
     records = sweep(tmp_path, limit_images=200, **config)
     assert {r.method for r in records} == {"Original", "RL"}
+
+
+def test_a_checkpoint_cannot_have_seen_wrong_labels_and_must_be_finite(tmp_path):
+    weights = build_model("small-cnn", {}, 1, 10, (8, 8)).state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(weights, path)
+    with pytest.raises(UserError, match="never saw the wrong labels"):
+        sweep(tmp_path, checkpoint=str(path), scenarios=[{"kind": "mislabelled", "fraction": 0.1}])
+    weights["0.weight"][0] = float("nan")
+    save_file(weights, path)
+    with pytest.raises(UserError, match=r"0[.]weight holds values that are not finite"):
+        sweep(tmp_path, checkpoint=str(path))
+
+
+def test_a_batch_larger_than_the_data_is_all_of_the_data(tmp_path):
+    big = 10**9  # as a block of this many images it would not fit
+    records = sweep(
+        tmp_path, train={"epochs": 1, "batch_size": big}, methods={"Retrain": {}, "RL": {"epochs": 1, "batch_size": big}}
+    )
+    assert len(records) == 4
+
+
+@pytest.mark.parametrize(
+    ("phases", "says"),
+    [
+        ("{'forget': Phase('forget', float('inf'))}", "not finite"),
+        ("{'forget': Phase('sideways', 0.1)}", "sideways"),
+        ("{'forgot': Phase('forget', 0.1)}", "forgot"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_weighting_with_wrong_phases_is_refused_before_anything_runs(tmp_path, phases, says):
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import weighting\nfrom loreun_bench.weightings import Phase\n"
+        "@weighting('odd')\n@dataclass(frozen=True)\nclass Odd:\n    'Odd.'\n"
+        f"    def phases(self):\n        return {phases}\n"
+    )
+    with pytest.raises(UserError, match=says):
+        sweep(tmp_path, plugins=[file], weightings=["none", "odd"])
