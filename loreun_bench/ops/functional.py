@@ -1,14 +1,17 @@
-"""The public operator: arguments are checked here, the work is done by the active backend."""
+"""The public operator: it says what a call means, and hands it to the compiled operator or to plain PyTorch."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import reference
+from loreun_bench.ops import checks, native, reference
+from loreun_bench.ops.autograd import CrossEntropy, MeanSquared, Step
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Direction = Literal["forget", "retain"]
 Distance = Literal["difference", "ratio"]
@@ -23,9 +26,11 @@ class Stats(NamedTuple):
     effective_samples: Tensor
 
 
-def backend() -> str:
-    """The backend that runs the operator; every record is stamped with it."""
-    return "reference"
+def backend(device: str | torch.device = "cpu") -> str:
+    """What runs the operator on `device`: "reference" (plain PyTorch), "cuda", "cpu-avx512", …; every record says it."""
+    if not native.serves(torch.device(device)):
+        return "reference"
+    return "cuda" if torch.device(device).type == "cuda" else f"cpu-{native.cpu_capability()}"
 
 
 def loreun_cross_entropy(
@@ -41,29 +46,102 @@ def loreun_cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     detach_weights: bool = True,
+    loss_scale: float = 1.0,
+    inplace_backward: bool = False,
     return_stats: bool = False,
+    process_group: ProcessGroup | None = None,
 ) -> Any:
     """Cross entropy with LoReUn's weights: Σ wᵢ ℓ(logitsᵢ, targetᵢ), w = softmax(∓eta·d(score, ref)) over the batch.
 
-    logits: [N, C], floating; target: [N] int64, the label that is optimised; score_target: [N], the label whose loss
-    sets the weight (None: the same); score_loss: [N], losses that set the weight instead (LoReUn-s); ref_loss: a number
-    or [N]. direction "forget" gives small scores more weight (eq. 4), "retain" large ones (eq. 5); eta = 0 is the plain
-    mean. Rows with target == ignore_index have weight 0; if all are ignored, or N = 0, the loss is NaN.
+    logits: [N, C], floating, any strides; target: [N] int64, the label that is optimised; score_target: [N], the label
+    whose loss sets the weight (None: the same); score_loss: [N], losses that set the weight instead (LoReUn-s);
+    ref_loss: a number or [N]. direction "forget" gives small scores more weight (eq. 4), "retain" large ones (eq. 5);
+    eta = 0 is the plain mean. label_smoothing is of the objective only. Rows with target == ignore_index have weight 0;
+    if all are ignored, or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
 
-    Returns the scalar loss (float32 for 16-bit logits), and `Stats` with `return_stats`.
-    Raises ValueError on shapes, dtypes, eta or a reference that do not fit, IndexError on a label out of range (CPU).
+    inplace_backward: the backward pass writes the gradient over the logits and allocates nothing; autograd refuses
+    whoever else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch on every
+    rank, and the gradient is scaled for data-parallel averaging. No second derivative.
+
+    Returns the scalar loss times loss_scale (float32 for 16-bit logits; float64 for float64), and `Stats` with
+    `return_stats`. Raises ValueError on shapes, dtypes, devices, eta or a reference that do not fit, IndexError on a
+    label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
     Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6.
     """
-    _check_logits(logits, target, score_target, score_loss, ignore_index)
-    _check_scores(eta, direction, ref_loss, distance, len(logits))
-    loss, objective, score, w = reference.cross_entropy(
-        logits, target, score_target, score_loss,
-        eta=eta, direction=direction, ref_loss=ref_loss, distance=distance,
-        ignore_index=ignore_index, label_smoothing=label_smoothing, detach_weights=detach_weights,
-    )  # fmt: skip
-    if return_stats:
-        return loss, Stats(objective.detach(), score.detach(), w.detach(), 1 / w.detach().square().sum())
-    return loss
+    checks.settings(eta, direction, distance)
+    arguments = (logits, target, score_target, score_loss, ignore_index, label_smoothing, inplace_backward)
+    if not native.serves(logits.device) or (not detach_weights and _differentiable(score_loss, ref_loss)):
+        _check_cross_entropy(*arguments)
+        checks.reference_loss(ref_loss, distance, logits)
+        found = reference.cross_entropy(
+            logits, target, score_target, score_loss, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            eta=eta, direction=direction, ref_loss=ref_loss, distance=distance, detach=detach_weights,
+            scale=loss_scale, group=process_group,
+        )  # fmt: skip
+        return (found.loss, _stats(*found[1:])) if return_stats else found.loss
+    if torch.compiler.is_compiling() or inplace_backward:
+        _check_cross_entropy(*arguments)
+    signed, ratio, ref = _reference(eta, direction, ref_loss, distance, logits)
+    score_loss = _of_type(score_loss, logits)
+    settings = (signed, ratio, detach_weights, ignore_index, label_smoothing, loss_scale)
+    try:
+        found = CrossEntropy.apply(
+            logits, target, score_target, score_loss, ref, settings, inplace_backward, process_group, return_stats
+        )
+    except RuntimeError:
+        _check_cross_entropy(*arguments)
+        raise
+    return _with_stats(*found) if return_stats else found
+
+
+def loreun_mse_loss(
+    input: Tensor,
+    target: Tensor,
+    score_target: Tensor | None = None,
+    *,
+    eta: float,
+    direction: Direction,
+    ref_loss: float | Tensor,
+    distance: Distance = "ratio",
+    reduction: Literal["mean", "sum"] = "mean",
+    score_loss: Tensor | None = None,
+    detach_weights: bool = True,
+    loss_scale: float = 1.0,
+    return_stats: bool = False,
+    process_group: ProcessGroup | None = None,
+) -> Any:
+    """Squared error with LoReUn's weights: Σ wᵢ ‖inputᵢ − targetᵢ‖², w from ‖inputᵢ − score_targetᵢ‖² (None: the same).
+
+    input, target, score_target: [N, ...], floating (unlike dtypes are promoted); a sample's loss is the mean, or with
+    reduction "sum" the sum, over all dimensions but the first. ref_loss: a number or [N], positive in ratio form, where
+    d = loss / ref_loss: for denoising, the original model's mean loss at the sample's timestep (section 5).
+    The other arguments, the result and the exceptions are those of `loreun_cross_entropy`.
+    """
+    checks.settings(eta, direction, distance)
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    tensors = (input, target, score_target, score_loss)
+    mean = reduction == "mean"
+    scores = () if detach_weights else (score_target, score_loss, ref_loss)
+    if not native.serves(input.device) or _differentiable(target, *scores):
+        _check_mean_squared(*tensors)
+        checks.reference_loss(ref_loss, distance, input)
+        found = reference.mean_squared(
+            input, target, score_target, score_loss, mean=mean, eta=eta, direction=direction, ref_loss=ref_loss,
+            distance=distance, detach=detach_weights, scale=loss_scale, group=process_group,
+        )  # fmt: skip
+        return (found.loss, _stats(*found[1:])) if return_stats else found.loss
+    if torch.compiler.is_compiling():
+        _check_mean_squared(*tensors)
+    signed, ratio, ref = _reference(eta, direction, ref_loss, distance, input)
+    settings = (signed, ratio, detach_weights, mean, loss_scale)
+    try:
+        same = _promoted(input, target, score_target)
+        found = MeanSquared.apply(*same, _of_type(score_loss, same[0]), ref, settings, process_group, return_stats)
+    except RuntimeError:
+        _check_mean_squared(*tensors)
+        raise
+    return _with_stats(*found) if return_stats else found
 
 
 def loreun_weights(
@@ -76,51 +154,136 @@ def loreun_weights(
 ) -> Tensor:
     """The batch's weights [N], summing to 1, for any per-sample losses [N] (LoReUn, eqs. 4 and 5).
 
-    Raises ValueError on a wrong rank, a non-finite eta, or a reference that is not positive in ratio form.
+    Differentiable; a softmax of [N] numbers, which torch fuses already. Raises ValueError on a wrong rank, a non-finite
+    eta, or a reference that is not positive in ratio form.
     """
-    if losses.dim() != 1 or not losses.is_floating_point():
-        raise ValueError(f"losses must be floating [N], got {losses.dtype} {tuple(losses.shape)}")
-    _check_scores(eta, direction, ref_loss, distance, len(losses))
+    checks.losses(losses)
+    checks.settings(eta, direction, distance)
+    checks.reference_loss(ref_loss, distance, losses)
     return reference.weights(losses, eta, direction, ref_loss, distance)
 
 
-def _check_logits(
-    logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None, ignore_index: int
-) -> None:
-    if logits.dim() != 2 or logits.shape[1] == 0 or not logits.is_floating_point():
-        raise ValueError(f"logits must be floating [N, C] with C > 0, got {logits.dtype} {tuple(logits.shape)}")
-    if score_target is not None and score_loss is not None:
-        raise ValueError("give score_target or score_loss, not both")
-    for name, labels in (("target", target), ("score_target", score_target)):
-        if labels is None:
-            continue
-        if labels.shape != logits.shape[:1] or labels.dtype != torch.int64:
-            raise ValueError(f"{name} must be int64 [{logits.shape[0]}], got {labels.dtype} {tuple(labels.shape)}")
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
-            wrong = (labels < 0) | (labels >= logits.shape[1])
-            if name == "target":
-                wrong &= labels != ignore_index
-            if wrong.any():
-                row = int(wrong.nonzero()[0])
-                raise IndexError(f"{name}[{row}] = {int(labels[row])} is out of range for {logits.shape[1]} classes")
-    if score_loss is not None and score_loss.shape != logits.shape[:1]:
-        raise ValueError(f"score_loss must be [{logits.shape[0]}], got {tuple(score_loss.shape)}")
+def loreun_step(
+    forget_logits: Tensor,
+    forget_target: Tensor,
+    forget_clean: Tensor | None,
+    retain_logits: Tensor,
+    retain_target: Tensor,
+    *,
+    eta_f: float,
+    eta_r: float,
+    alpha: float = 1.0,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    detach_weights: bool = True,
+    loss_scale: float = 1.0,
+    return_stats: bool = False,
+) -> Any:
+    """Eq. 6 whole: Σ w_f ℓ(forget, random labels) + alpha Σ w_r ℓ(retain, labels), both batches in one call.
+
+    forget_logits: [N, C]; forget_target: [N], the labels that are optimised; forget_clean: [N], the true labels, whose
+    loss sets the weights (None: forget_target); retain_logits: [M, D] of the same dtype; retain_target: [M].
+    The same as two calls of `loreun_cross_entropy`, "forget" with eta_f and "retain" with eta_r; one launch on a GPU
+    for batches that fit on the chip. Returns the loss, and with `return_stats` the two batches' `Stats`.
+    """
+    for name, number in (("eta_f", eta_f), ("eta_r", eta_r), ("alpha", alpha)):
+        checks.number(number, name)
+    forget = (forget_logits, forget_target, forget_clean, None, ignore_index, label_smoothing, False)
+    retain = (retain_logits, retain_target, None, None, ignore_index, label_smoothing, False)
+    if not native.serves(forget_logits.device) or retain_logits.dtype != forget_logits.dtype:
+        shared: Any = dict(ignore_index=ignore_index, label_smoothing=label_smoothing, detach_weights=detach_weights,
+                           return_stats=True)  # fmt: skip
+        loss_f, stats_f = loreun_cross_entropy(*forget[:3], eta=eta_f, direction="forget", loss_scale=loss_scale, **shared)
+        loss_r, stats_r = loreun_cross_entropy(
+            *retain[:3], eta=eta_r, direction="retain", loss_scale=alpha * loss_scale, **shared
+        )
+        return (loss_f + loss_r, (stats_f, stats_r)) if return_stats else loss_f + loss_r
+    if torch.compiler.is_compiling():
+        _check_step(forget, retain)
+    settings = (eta_f, eta_r, alpha, detach_weights, ignore_index, label_smoothing, loss_scale)
+    try:
+        found = Step.apply(*forget[:3], *retain[:2], settings, return_stats)
+    except RuntimeError:
+        _check_step(forget, retain)
+        raise
+    if not return_stats:
+        return found
+    loss, *tables = found
+    return loss, (_with_stats(loss, *tables[:2])[1], _with_stats(loss, *tables[2:])[1])
 
 
-def _check_scores(eta: float, direction: str, ref_loss: float | Tensor, distance: str, count: int) -> None:
-    if not math.isfinite(eta):
-        raise ValueError(f"eta must be finite, got {eta}")
-    if direction not in reference.SIGNS:
-        raise ValueError(f"direction must be 'forget' or 'retain', got {direction!r}")
-    if distance not in ("difference", "ratio"):
-        raise ValueError(f"distance must be 'difference' or 'ratio', got {distance!r}")
-    shape = tuple(ref_loss.shape) if isinstance(ref_loss, Tensor) else ()
-    if shape not in ((), (count,)):
-        raise ValueError(f"ref_loss must be a number or [{count}], got {shape}")
-    values = torch.as_tensor(ref_loss)
-    if torch.compiler.is_compiling() or values.device.type != "cpu":
-        return
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError("ref_loss must be finite")
-    if distance == "ratio" and not bool((values > 0).all()):
-        raise ValueError("ref_loss must be positive in ratio form")
+def _differentiable(*values: Any) -> bool:
+    """Whether a gradient must flow into any of these: the kernels have none but that of their first argument."""
+    return torch.is_grad_enabled() and any(isinstance(v, Tensor) and v.requires_grad for v in values)
+
+
+def _reference(
+    eta: float, direction: str, ref_loss: float | Tensor, distance: str, like: Tensor
+) -> tuple[float, bool, Tensor | None]:
+    """(signed eta, ratio, reference tensor) as the kernels take them.
+
+    One number cancels in difference form, as the softmax does not see a shift, and divides eta in ratio form.
+    """
+    signed = reference.SIGNS[direction] * eta
+    if ref_loss is not None and not isinstance(ref_loss, Tensor) and (distance == "ratio" or ref_loss != 0.0):
+        checks.reference_loss(ref_loss, distance, like)
+        return (signed / ref_loss if distance == "ratio" else signed), False, None
+    if not isinstance(ref_loss, Tensor):
+        return signed, False, None
+    checks.reference_loss(ref_loss, distance, like)
+    return signed, distance == "ratio", _of_type(ref_loss, like)
+
+
+def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
+    """Values that go with `like`, in the type of its arithmetic."""
+    if values is None:
+        return None
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return values.detach().to(like.device if values.dim() == 0 else values.device, dtype).contiguous()
+
+
+def _promoted(input: Tensor, target: Tensor, score_target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    if target.dtype == input.dtype and (score_target is None or score_target.dtype == input.dtype):
+        return input, target, score_target
+    dtype = torch.promote_types(input.dtype, target.dtype)
+    if score_target is not None:
+        dtype = torch.promote_types(dtype, score_target.dtype)
+    return input.to(dtype), target.to(dtype), None if score_target is None else score_target.to(dtype)
+
+
+def _with_stats(loss: Tensor, table: Tensor, batch: Tensor) -> tuple[Tensor, Stats]:
+    """What the kernels found of a batch, in the user's words."""
+    return loss, _stats(table[0], table[1], torch.exp(table[2].double() - batch[0]).to(table.dtype))
+
+
+def _stats(objective: Tensor, score: Tensor, weights: Tensor) -> Stats:
+    weights = weights.detach()
+    return Stats(objective.detach(), score.detach(), weights, 1 / weights.square().sum())
+
+
+def _check_cross_entropy(
+    logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None, ignore_index: int,
+    label_smoothing: float, inplace: bool, names: tuple[str, str, str] = ("logits", "target", "score_target"),
+) -> None:  # fmt: skip
+    checks.logits(logits, names[0])
+    checks.score_loss(score_loss, score_target, logits)
+    checks.labels(target, logits, names[1], ignore_index)
+    if score_target is not None:
+        checks.labels(score_target, logits, names[2], None)
+    checks.smoothing(label_smoothing)
+    if inplace:
+        checks.overwritable(logits)
+
+
+def _check_step(forget: Any, retain: Any) -> None:
+    _check_cross_entropy(*forget, ("forget_logits", "forget_target", "forget_clean"))
+    _check_cross_entropy(*retain, ("retain_logits", "retain_target", ""))
+    if retain[0].device != forget[0].device:
+        raise ValueError(f"retain_logits is on {retain[0].device}, expected {forget[0].device}")
+
+
+def _check_mean_squared(input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None) -> None:
+    checks.predictions(input, target)
+    if score_target is not None:
+        checks.predictions(input, score_target, "score_target")
+    checks.score_loss(score_loss, score_target, input)

@@ -1,0 +1,35 @@
+// The batch: a softmax over the rows' log-weights and the weighted mean of their losses, in double precision and in the
+// order of the rows, so that neither the number of threads nor the type changes it.
+#pragma once
+#include "cpu/element.h"
+#include "loreun/params.h"
+
+namespace loreun {
+namespace {
+
+// An ignored row has log-weight -inf and objective 0 and so adds nothing; no rows, or weights that are all 0: mean NaN.
+template <typename A>
+static void combine_of(const A* objective, const A* log_weight, int64_t rows, double* batch) {
+  constexpr int lanes = Lane<double>::count;
+  A max = -A(__builtin_inf());
+  for (int64_t i = 0; i < rows; i++) max = log_weight[i] > max ? log_weight[i] : max;
+  const double from = max == -A(__builtin_inf()) ? 0.0 : double(max);
+  Vec<double> sums{}, means{};
+  for (int64_t i = 0; i < rows; i += lanes) {
+    double s[lanes], o[lanes];
+    for (int k = 0; k < lanes; k++) {
+      const bool there = i + k < rows;
+      s[k] = there ? double(log_weight[i + k]) - from : -__builtin_inf();
+      o[k] = there ? double(objective[i + k]) : 0.0;
+    }
+    const Vec<double> weight = exp_negative<double>(load(s));
+    sums += weight;
+    means += weight * load(o);
+  }
+  const double sum = lanes_sum<double>(sums);
+  batch[kLogNormaliser] = double(max) + __builtin_log(sum);
+  batch[kMean] = lanes_sum<double>(means) / sum;
+}
+
+}  // namespace
+}  // namespace loreun

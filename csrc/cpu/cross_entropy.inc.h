@@ -1,0 +1,244 @@
+// Cross entropy, one instruction set. Rows are worked on in groups of as many as a vector has lanes. Short rows are
+// turned, so that each lane holds a row; long rows are read one after the other, in blocks that stay in the first-level
+// cache. What is done once per row (logarithm, losses, weights) is done on a group's lanes in either case.
+#pragma once
+#include "cpu/element.h"
+#include "loreun/weighting.h"
+
+namespace loreun {
+namespace {
+
+constexpr int64_t kBlock = 2048;  // elements: 8 KB of float
+constexpr int64_t kShort = 64;    // classes up to which rows are turned
+
+template <typename A>
+constexpr A kInfinity = A(__builtin_inf());
+
+// exp(x - from) of n <= lanes values, in double: log-weights far from zero lose digits otherwise.
+template <typename A>
+static inline void exp_shifted(const A* x, double from, int n, A* out) {
+  constexpr int lanes = Lane<double>::count;
+  double wide[Lane<A>::count + lanes] = {};
+  for (int k = 0; k < n; k++) wide[k] = double(x[k]) - from;
+  for (int k = 0; k < n; k += lanes) store(wide + k, exp_negative<double>(load(wide + k)));
+  for (int k = 0; k < n; k++) out[k] = A(wide[k]);
+}
+
+template <typename T>
+struct CrossEntropyRows {
+  using A = Acc<T>;
+  static constexpr int lanes = Lane<A>::count;
+  using Group = A[lanes];
+  const CrossEntropy& part;
+  const Weighting& w;
+  const bool smooth;
+
+  explicit CrossEntropyRows(const CrossEntropy& p) : part(p), w(p.weighting), smooth(p.label_smoothing != 0) {}
+
+  const T* row(int64_t i) const { return (const T*)part.logits + i * part.row_stride; }
+  T* grad_row(int64_t i) const { return (T*)part.grad + i * part.grad_row_stride; }
+  A* column(int which) const { return (A*)part.table + which * part.rows; }
+  A ref(int64_t i) const { return w.ref_loss ? ((const A*)w.ref_loss)[i * w.ref_stride] : A(0); }
+  A logit(int64_t i, int64_t label) const { return to_acc(row(i)[label * part.class_stride]); }
+  int64_t target(int64_t i) const { return part.target[i * part.target_stride]; }
+  bool ignored(int64_t i) const { return target(i) == part.ignore_index; }
+  int64_t score_target(int64_t i) const {
+    return part.score_target ? part.score_target[i * part.score_stride] : target(i);
+  }
+
+  // turned[c * lanes + k] is class c of row first + k. Lanes past the last row repeat it.
+  void turn(int64_t first, int n, A* turned) const {
+    for (int k = 0; k < lanes; k++) {
+      const T* x = row(first + (k < n ? k : n - 1));
+      if (part.class_stride == 1)
+        for (int64_t c = 0; c < part.classes; c++) turned[c * lanes + k] = to_acc(x[c]);
+      else
+        for (int64_t c = 0; c < part.classes; c++) turned[c * lanes + k] = to_acc(x[c * part.class_stride]);
+    }
+  }
+
+  // ---- forward
+
+  // What a pass over the logits found of a group's rows; shifted is the sum of x - max.
+  struct Found {
+    alignas(kBytes) Group max, sum, shifted;
+  };
+
+  void short_rows(int64_t first, int n, Found& found) const {
+    alignas(kBytes) A turned[kShort * lanes];
+    turn(first, n, turned);
+    Vec<A> max = load(turned), sum{}, shifted{};
+    for (int64_t c = 1; c < part.classes; c++) max = larger<A>(load(turned + c * lanes), max);
+    for (int64_t c = 0; c < part.classes; c++) sum += exp_negative<A>(load(turned + c * lanes) - max);
+    if (smooth)
+      for (int64_t c = 0; c < part.classes; c++) shifted += load(turned + c * lanes) - max;
+    store(found.max, max), store(found.sum, sum), store(found.shifted, shifted);
+  }
+
+  struct Running {
+    A max = -kInfinity<A>;
+    double sum = 0, shifted = 0;
+  };
+
+  void add_block(const A* x, int64_t n, int64_t before, Running& run) const {
+    Vec<A> top[4];
+    for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
+    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger<A>(v, top[k]); });
+    A max = lanes_max<A>(larger<A>(larger<A>(top[0], top[1]), larger<A>(top[2], top[3])));
+    max = run.max > max ? run.max : max;
+    const A from = max == -kInfinity<A> ? A(0) : max;  // a block of masked classes adds nothing, a NaN in it does
+    Vec<A> sums[4] = {};
+    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { sums[k] += exp_negative<A>(v - from); });
+    if (max > run.max) {
+      run.sum *= __builtin_exp(double(run.max) - double(max));
+      if (before) run.shifted -= double(before) * (double(max) - double(run.max));
+    }
+    run.max = max;
+    run.sum += lanes_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    if (!smooth) return;
+    Vec<A> shifted[4] = {};
+    each_vector(x, n, max, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - max; });
+    run.shifted += lanes_sum<A>((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
+  }
+
+  void long_rows(int64_t first, int n, Found& found) const {
+    A copy[kBlock];
+    for (int k = 0; k < n; k++) {
+      Running run;
+      for (int64_t at = 0; at < part.classes; at += kBlock) {
+        const int64_t size = part.classes - at < kBlock ? part.classes - at : kBlock;
+        add_block(read_block(row(first + k) + at * part.class_stride, size, part.class_stride, copy), size, at, run);
+      }
+      found.max[k] = run.max, found.sum[k] = A(run.sum), found.shifted[k] = A(run.shifted);
+    }
+    for (int k = n; k < lanes; k++) found.max[k] = found.sum[k] = 1, found.shifted[k] = 0;
+  }
+
+  // Losses and log-weights of the rows that were found, into the table.
+  void finish(int64_t first, int n, const Found& found) const {
+    alignas(kBytes) Group objective, score, log_sum;
+    const Vec<A> max = load(found.max), log = log_positive<A>(load(found.sum));
+    store(log_sum, log);
+    for (int k = 0; k < lanes; k++) {
+      const int64_t i = first + (k < n ? k : n - 1);
+      objective[k] = ignored(i) ? max[k] + log[k] : logit(i, target(i));
+      score[k] = part.score_target ? logit(i, score_target(i)) : objective[k];
+    }
+    Vec<A> loss = log - (load(objective) - max);
+    store(score, Vec<A>(log - (load(score) - max)));
+    if (smooth) {
+      const Vec<A> to_all = log - load(found.shifted) * A(1.0 / double(part.classes));
+      loss = loss * A(1 - part.label_smoothing) + to_all * A(part.label_smoothing);
+    }
+    store(objective, loss);
+    for (int k = 0; k < n; k++) {
+      const int64_t i = first + k;
+      const bool out = ignored(i);
+      if (w.score_loss) score[k] = ((const A*)w.score_loss)[i];
+      else if (out && !part.score_target) score[k] = 0;
+      column(kObjective)[i] = out ? A(0) : objective[k];
+      column(kScore)[i] = score[k];
+      column(kLogWeight)[i] = out ? -kInfinity<A> : log_weight(score[k], ref(i), A(w.eta), w.ratio);
+      column(kMax)[i] = found.max[k];
+      column(kLogSum)[i] = log_sum[k];
+    }
+  }
+
+  void forward(int64_t begin, int64_t end) const {
+    Found found;
+    for (int64_t first = begin; first < end; first += lanes) {
+      const int n = int(end - first < lanes ? end - first : lanes);
+      part.classes <= kShort ? short_rows(first, n, found) : long_rows(first, n, found);
+      finish(first, n, found);
+    }
+  }
+
+  // ---- backward
+
+  // The gradient of a group's rows: dx = both * p - objective * onehot(target) - score * onehot(score target)
+  // - everywhere.
+  struct Slopes {
+    alignas(kBytes) Group both, everywhere, max, log_sum, objective, score;
+  };
+
+  void slopes(int64_t first, int n, A upstream, Slopes& s) const {
+    Group weight;
+    exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
+    const A mean = A(part.batch[kMean]), kept = A(1 - part.label_smoothing);
+    const A spread = A(part.label_smoothing / double(part.classes));
+    for (int k = 0; k < lanes; k++) {
+      const int from = k < n ? k : n - 1;
+      const int64_t i = first + from;
+      auto c = coefficients(weight[from], column(kObjective)[i], mean, ref(i), A(w.eta), w.ratio, w.detach, upstream);
+      if (w.score_loss) c.score = 0;
+      s.both[k] = c.objective + c.score, s.everywhere[k] = c.objective * spread;
+      s.objective[k] = c.objective * kept, s.score[k] = c.score;
+      s.max[k] = column(kMax)[i], s.log_sum[k] = column(kLogSum)[i];
+    }
+  }
+
+  void short_grad(int64_t first, int n, const Slopes& s) const {
+    alignas(kBytes) A turned[kShort * lanes];
+    turn(first, n, turned);
+    const Vec<A> both = load(s.both), everywhere = load(s.everywhere), max = load(s.max), log_sum = load(s.log_sum);
+    for (int64_t c = 0; c < part.classes; c++) {
+      const Vec<A> p = exp_negative<A>((load(turned + c * lanes) - max) - log_sum);
+      store(turned + c * lanes, Vec<A>(both * p - everywhere));
+    }
+    for (int k = 0; k < n; k++) {
+      const int64_t i = first + k, stride = part.grad_class_stride;
+      T* g = grad_row(i);
+      if (ignored(i)) {
+        for (int64_t c = 0; c < part.classes; c++) from_acc(A(0), g + c * stride);
+        continue;
+      }
+      turned[target(i) * lanes + k] -= s.objective[k];
+      if (!w.detach) turned[score_target(i) * lanes + k] -= s.score[k];
+      for (int64_t c = 0; c < part.classes; c++) from_acc(turned[c * lanes + k], g + c * stride);
+    }
+  }
+
+  void long_grad(int64_t i, int k, const Slopes& s) const {
+    const A both = s.both[k], everywhere = s.everywhere[k], max = s.max[k], log_sum = s.log_sum[k];
+    const int64_t label = target(i), score_label = score_target(i);
+    A copy[kBlock], made[kBlock + lanes];
+    for (int64_t at = 0; at < part.classes; at += kBlock) {
+      const int64_t n = part.classes - at < kBlock ? part.classes - at : kBlock;
+      const A* x = read_block(row(i) + at * part.class_stride, n, part.class_stride, copy);
+      if (ignored(i)) {
+        for (int64_t j = 0; j < n; j++) made[j] = 0;
+      } else {
+        each_vector(x, n, A(0), [&](int64_t j, Vec<A> v, int) {
+          store(made + j, Vec<A>(both * exp_negative<A>((v - max) - log_sum) - everywhere));
+        });
+        if (label >= at && label < at + n) made[label - at] -= s.objective[k];
+        if (!w.detach && score_label >= at && score_label < at + n) made[score_label - at] -= s.score[k];
+      }
+      write_block(made, n, grad_row(i) + at * part.grad_class_stride, part.grad_class_stride);
+    }
+  }
+
+  void backward(int64_t begin, int64_t end, A upstream) const {
+    Slopes s;
+    for (int64_t first = begin; first < end; first += lanes) {
+      const int n = int(end - first < lanes ? end - first : lanes);
+      slopes(first, n, upstream, s);
+      if (part.classes <= kShort) short_grad(first, n, s);
+      else
+        for (int k = 0; k < n; k++) long_grad(first + k, k, s);
+    }
+  }
+};
+
+template <typename T>
+static void ce_rows_of(const CrossEntropy& part, int64_t begin, int64_t end) {
+  CrossEntropyRows<T>(part).forward(begin, end);
+}
+
+template <typename T>
+static void ce_grad_of(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
+  CrossEntropyRows<T>(part).backward(begin, end, Acc<T>(part.scale * grad_out));
+}
+
+}  // namespace
+}  // namespace loreun

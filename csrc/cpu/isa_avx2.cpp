@@ -1,0 +1,2 @@
+#define LOREUN_ISA avx2
+#include "cpu/isa.inc.h"

@@ -1,0 +1,2 @@
+#define LOREUN_ISA avx512
+#include "cpu/isa.inc.h"

@@ -1,0 +1,2 @@
+#define LOREUN_ISA portable
+#include "cpu/isa.inc.h"

@@ -1,0 +1,40 @@
+// The CPU kernels of one instruction set. Rows [begin, end) are independent of every other row, so that a result does
+// not depend on the number of threads.
+#pragma once
+#include "loreun/params.h"
+
+namespace loreun {
+
+struct CpuKernels {
+  const char* name;
+  // Fills the table of rows [begin, end).
+  void (*ce_rows)(const CrossEntropy&, int64_t begin, int64_t end);
+  // Fills the gradient of rows [begin, end) from table and batch.
+  void (*ce_grad)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
+  // Fills batch from a table's log-weights and objective losses.
+  void (*combine)(DType, const void* table, int64_t rows, double* batch);
+  // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
+  void (*mse_sums)(const MeanSquared&, int64_t row, int64_t begin, int64_t end, double* sums);
+  void (*mse_grad)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
+};
+
+const CpuKernels& cpu_kernels_portable();
+const CpuKernels& cpu_kernels_avx2();
+const CpuKernels& cpu_kernels_avx512();
+
+// The widest set this machine has; LOREUN_CPU_CAPABILITY=portable|avx2|avx512 asks for a narrower one.
+const CpuKernels& cpu_kernels();
+
+// Elements one task works on at least: below that, starting a thread costs more than it saves.
+constexpr int64_t kGrain = 16384;
+
+using Body = void (*)(void* context, int64_t begin, int64_t end);
+using ParallelFor = void (*)(int64_t count, int64_t grain, void* context, Body body);
+
+// Forward: table, batch and the part's share of the loss. Backward: grad, for the gradient that arrives.
+double cpu_ce_forward(const CrossEntropy&, ParallelFor);
+void cpu_ce_backward(const CrossEntropy&, double grad_out, ParallelFor);
+double cpu_mse_forward(const MeanSquared&, ParallelFor);
+void cpu_mse_backward(const MeanSquared&, double grad_out, ParallelFor);
+
+}  // namespace loreun

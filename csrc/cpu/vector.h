@@ -1,0 +1,157 @@
+// Vectors of the compiler (GCC and Clang), as wide as the instruction set this file is compiled for. Every function is
+// static: the same header is compiled once per instruction set, and no copy may stand in for another at link time.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace loreun {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kBytes = 32;
+#else
+constexpr int kBytes = 16;
+#endif
+
+// The exponential's constants. ln2 is split in two so that n * ln2_high is exact for every n in range.
+template <typename T>
+struct Lane;
+
+template <>
+struct Lane<float> {
+  using Int = int32_t;
+  static constexpr int count = kBytes / 4, mantissa = 23, bias = 127;
+  static constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr float smallest = -87.33654f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+};
+
+template <>
+struct Lane<double> {
+  using Int = int64_t;
+  static constexpr int count = kBytes / 8, mantissa = 52, bias = 1023;
+  static constexpr double round = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double smallest = -708.39641853226408, ln2_high = 6.93145751953125e-1;
+  static constexpr double ln2_low = 1.42860682030941723212e-6;
+};
+
+template <typename T>
+struct Types {
+  typedef T V __attribute__((vector_size(kBytes)));
+  typedef typename Lane<T>::Int I __attribute__((vector_size(kBytes)));
+};
+template <typename T>
+using Vec = typename Types<T>::V;
+
+template <typename T>
+static inline Vec<T> splat(T x) {
+  return x - Vec<T>{};
+}
+
+template <typename T>
+static inline Vec<T> load(const T* p) {
+  Vec<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <typename T>
+static inline void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+// The larger of the two; a NaN in x is dropped, as sums keep it.
+template <typename T>
+static inline Vec<T> larger(Vec<T> x, Vec<T> best) {
+  return x > best ? x : best;
+}
+
+template <typename T>
+static inline T lanes_max(Vec<T> v) {
+  T best = v[0];
+  for (int i = 1; i < Lane<T>::count; i++) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+template <typename T>
+static inline double lanes_sum(Vec<T> v) {
+  double sum = 0;
+  for (int i = 0; i < Lane<T>::count; i++) sum += v[i];
+  return sum;
+}
+
+// exp(x) / 2^n for n the integer nearest to x / ln2. float: 2^f of f = x / ln2 - n, which the fused product forms without
+// loss, by a polynomial fitted to 9e-8; the float nearest to 1 / ln2 is off by 1.3e-8 of itself, so that the whole error
+// stays within 2e-7 down to x = -20. double: Taylor's series, 4e-18, of x less n ln2 in two parts.
+static inline Vec<float> exp_fraction(Vec<float> x, Vec<float> n) {
+  constexpr float c[] = {1.3264727199e-03f, 9.6715126895e-03f, 5.5507337437e-02f, 2.4022242085e-01f, 6.9314697760e-01f, 1.f};
+  const Vec<float> f = x * 1.44269504f - n;
+  Vec<float> p = splat(c[0]);
+  for (int i = 1; i < 6; i++) p = p * f + c[i];
+  return p;
+}
+
+static inline Vec<double> exp_fraction(Vec<double> x, Vec<double> n) {
+  const Vec<double> r = (x - n * Lane<double>::ln2_high) - n * Lane<double>::ln2_low;
+  double factorial = 6227020800.;  // 13!
+  Vec<double> p = splat(1 / factorial);
+  for (int k = 13; k > 0; k--) p = p * r + 1 / (factorial /= k);
+  return p;
+}
+
+#if defined(__AVX512F__)
+static inline Vec<float> round_to_integer(Vec<float> x) {
+  return (Vec<float>)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline Vec<double> round_to_integer(Vec<double> x) {
+  return (Vec<double>)_mm512_roundscale_pd((__m512d)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+// x * 2^n; 0 for n = -inf, even where x is NaN.
+static inline Vec<float> times_power(Vec<float> x, Vec<float> n) {
+  return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)n);
+}
+static inline Vec<double> times_power(Vec<double> x, Vec<double> n) {
+  return (Vec<double>)_mm512_scalef_pd((__m512d)x, (__m512d)n);
+}
+#endif
+
+// exp(x) for x <= 0: 0 for -inf, NaN for NaN. A denormal result may be 0.
+template <typename T>
+static inline Vec<T> exp_negative(Vec<T> x) {
+  using L = Lane<T>;
+#if defined(__AVX512F__)
+  const Vec<T> n = round_to_integer(x * T(1.4426950408889634));
+  return times_power(exp_fraction(x, n), n);
+#else
+  using I = typename Types<T>::I;
+  const Vec<T> shifted = x * T(1.4426950408889634) + L::round;
+  const Vec<T> n = shifted - L::round;
+  const I exponent = ((I)shifted - (I)splat(L::round) + L::bias) << L::mantissa;
+  const Vec<T> result = exp_fraction(x, n) * (Vec<T>)exponent;
+  return x < L::smallest ? Vec<T>{} : result;
+#endif
+}
+
+// log(x) for normal x > 0, and NaN for NaN: x = 2^e m with m near 1, log m = 2 atanh((m - 1) / (m + 1)) by its series.
+template <typename T>
+static inline Vec<T> log_positive(Vec<T> x) {
+  using L = Lane<T>;
+  using I = typename Types<T>::I;
+  const I half = (I)splat(T(0.70710678118654752));
+  const I shift = ((I)x - half) >> L::mantissa;  // e, such that m lies in [sqrt(1/2), sqrt(2))
+  const Vec<T> m = (Vec<T>)((I)x - (shift << L::mantissa));
+  const Vec<T> s = (m - 1) / (m + 1), square = s * s;
+  constexpr int last = sizeof(T) == 4 ? 11 : 23;
+  Vec<T> series = splat(T(1) / last);
+  for (int k = last - 2; k > 0; k -= 2) series = series * square + T(1) / k;
+  const Vec<T> e = __builtin_convertvector(shift, Vec<T>);
+  const Vec<T> result = e * L::ln2_high + (2 * s * series + e * L::ln2_low);
+  return x == x ? result : x;
+}
+
+}  // namespace
+}  // namespace loreun

@@ -1,0 +1,111 @@
+// From tensors to the kernels' structs. The checks keep memory safe; their messages are short, as Python explains a
+// refused call in full (loreun_bench/ops/checks.py).
+#pragma once
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+
+#include "loreun/params.h"
+
+namespace loreun {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Optional = std::optional<Tensor>;
+
+inline DType dtype_of(const Tensor& t, const char* name) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Double: return DType::f64;
+    case ScalarType::BFloat16: return DType::bf16;
+    case ScalarType::Half: return DType::f16;
+    default: STD_TORCH_CHECK(false, name, " must be float16, bfloat16, float32 or float64"); return DType::f32;
+  }
+}
+
+inline ScalarType acc_of(DType d) { return d == DType::f64 ? ScalarType::Double : ScalarType::Float; }
+
+inline void same_device(const Tensor& a, const Tensor& b, const char* name) {
+  STD_TORCH_CHECK(a.is_cpu() == b.is_cpu() && a.get_device_index() == b.get_device_index(), name,
+                  " is on another device");
+}
+
+// The labels of a batch: [rows] int64. On the CPU every one is looked at, as the kernels index with it.
+inline const int64_t* labels_of(const Tensor& labels, const Tensor& logits, const char* name, const int64_t* ignore) {
+  STD_TORCH_CHECK(labels.dim() == 1 && labels.scalar_type() == ScalarType::Long && labels.size(0) == logits.size(0),
+                  name, " must be int64 [N]");
+  same_device(labels, logits, name);
+  const auto* p = static_cast<const int64_t*>(labels.const_data_ptr());
+  if (!logits.is_cpu()) return p;
+  const int64_t rows = labels.size(0), stride = labels.stride(0), classes = logits.size(1);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t label = p[i * stride];
+    STD_TORCH_CHECK((label >= 0 && label < classes) || (ignore && label == *ignore), name, " is out of range at row ", i);
+  }
+  return p;
+}
+
+// A [rows] or one-element tensor of the accumulation type, its memory and the step from row to row.
+inline const void* per_row(const Tensor& t, DType dtype, const Tensor& like, const char* name, int64_t* stride) {
+  STD_TORCH_CHECK(t.scalar_type() == acc_of(dtype), name, " must have the accumulation type");
+  STD_TORCH_CHECK(t.dim() == 0 || (t.dim() == 1 && t.size(0) == like.size(0)), name, " must be a number or [N]");
+  same_device(t, like, name);
+  *stride = t.dim() == 0 ? 0 : t.stride(0);
+  return t.const_data_ptr();
+}
+
+// What a weighting is told; one struct, so that forward and backward cannot be told different things.
+struct WeightingArguments {
+  const Optional &score_loss, &ref;
+  double eta;
+  bool ratio, detach;
+
+  Weighting of(DType dtype, const Tensor& like) const {
+    Weighting w{nullptr, nullptr, 0, eta, ratio, detach};
+    int64_t stride = 1;
+    if (score_loss) w.score_loss = per_row(*score_loss, dtype, like, "score_loss", &stride);
+    STD_TORCH_CHECK(stride == 1 || like.size(0) <= 1, "score_loss must be contiguous [N]");
+    if (ref) w.ref_loss = per_row(*ref, dtype, like, "ref_loss", &w.ref_stride);
+    STD_TORCH_CHECK(ref || !ratio, "ref_loss is missing in ratio form");
+    return w;
+  }
+};
+
+inline int32_t shim_type(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float: return aoti_torch_dtype_float32();
+    case ScalarType::Double: return aoti_torch_dtype_float64();
+    case ScalarType::BFloat16: return aoti_torch_dtype_bfloat16();
+    case ScalarType::Half: return aoti_torch_dtype_float16();
+    default: return aoti_torch_dtype_uint8();
+  }
+}
+
+// A contiguous tensor on the device of `like`, to be written in full. By the shim, as torch::stable::new_empty looks
+// its operator up by name at every call (2 us).
+inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
+  int64_t strides[2] = {1, 1};
+  if (size.size() == 2) strides[0] = size.begin()[1];
+  int32_t device = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  AtenTensorHandle made = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(size.size()), size.begin(), strides, shim_type(type),
+                                                         device, like.get_device_index(), &made));
+  return Tensor(made);
+}
+
+inline double number_of(const Tensor& scalar) {
+  if (scalar.scalar_type() == ScalarType::Double) return *static_cast<const double*>(scalar.const_data_ptr());
+  return *static_cast<const float*>(scalar.const_data_ptr());
+}
+
+inline void set_number(Tensor& scalar, double value) {
+  if (scalar.scalar_type() == ScalarType::Double) *static_cast<double*>(scalar.mutable_data_ptr()) = value;
+  else *static_cast<float*>(scalar.mutable_data_ptr()) = float(value);
+}
+
+}  // namespace loreun

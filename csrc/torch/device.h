@@ -1,0 +1,93 @@
+// Where a batch is computed: the CPU kernels, or the CUDA kernels if they were built.
+#pragma once
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "cpu/kernels.h"
+#include "cuda/launch.h"
+#include "torch/arguments.h"
+
+#ifdef LOREUN_WITH_CUDA
+// Weak: a build with CUDA also loads under a torch without it, where the symbol is missing.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+#endif
+
+namespace loreun {
+
+inline void parallel_for(int64_t count, int64_t grain, void* context, Body body) {
+  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+#ifdef LOREUN_WITH_CUDA
+// Makes the tensor's device current and names the stream torch works on.
+struct Stream {
+  torch::stable::accelerator::DeviceGuard guard;
+  void* handle = nullptr;
+  explicit Stream(const Tensor& t) : guard(t.get_device_index()) {
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, "this torch has no CUDA");
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &handle));
+  }
+};
+
+inline void check_cuda(int code, const char* what) {
+  STD_TORCH_CHECK(code == 0, what, ": CUDA error ", code, " (cudaError_t)");
+}
+#endif
+
+// The two losses differ in their struct and in nothing else here.
+inline double on_cpu_forward(const CrossEntropy& part) { return cpu_ce_forward(part, parallel_for); }
+inline double on_cpu_forward(const MeanSquared& part) { return cpu_mse_forward(part, parallel_for); }
+inline void on_cpu_backward(const CrossEntropy& p, double grad) { cpu_ce_backward(p, grad, parallel_for); }
+inline void on_cpu_backward(const MeanSquared& p, double grad) { cpu_mse_backward(p, grad, parallel_for); }
+
+#ifdef LOREUN_WITH_CUDA
+inline int64_t workspace(const CrossEntropy* p, int n) { return loreun_cuda_ce_workspace(p, n); }
+inline int64_t workspace(const MeanSquared* p, int n) { return loreun_cuda_mse_workspace(p, n); }
+inline int on_cuda_forward(const CrossEntropy* p, int n, void* loss, void* work, void* stream) {
+  return loreun_cuda_ce_forward(p, n, loss, work, stream);
+}
+inline int on_cuda_forward(const MeanSquared* p, int n, void* loss, void* work, void* stream) {
+  return loreun_cuda_mse_forward(p, n, loss, work, stream);
+}
+inline int on_cuda_backward(const CrossEntropy* p, const void* grad, void* s) { return loreun_cuda_ce_backward(p, grad, s); }
+inline int on_cuda_backward(const MeanSquared* p, const void* grad, void* s) { return loreun_cuda_mse_backward(p, grad, s); }
+#endif
+
+// Fills every part's table and batch, their gradients where asked for, and returns the loss.
+template <typename Part>
+Tensor forward(const Part* parts, int count, const Tensor& like) {
+  Tensor loss = fresh(like, {}, acc_of(parts[0].dtype));
+  if (like.is_cpu()) {
+    double total = 0;
+    for (int i = 0; i < count; i++) {
+      total += on_cpu_forward(parts[i]);
+      if (parts[i].grad) on_cpu_backward(parts[i], 1.0);
+    }
+    set_number(loss, total);
+    return loss;
+  }
+#ifdef LOREUN_WITH_CUDA
+  const Stream stream(like);
+  Tensor work = fresh(like, {workspace(parts, count)}, ScalarType::Byte);
+  check_cuda(on_cuda_forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle), "forward");
+#else
+  STD_TORCH_CHECK(false, "built without CUDA");
+#endif
+  return loss;
+}
+
+// Fills the part's gradient.
+template <typename Part>
+void backward(const Part& part, const Tensor& grad_out, const Tensor& like) {
+  STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(part.dtype), "grad_out does not fit");
+  same_device(grad_out, like, "grad_out");
+  if (like.is_cpu()) return on_cpu_backward(part, number_of(grad_out));
+#ifdef LOREUN_WITH_CUDA
+  const Stream stream(like);
+  check_cuda(on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle), "backward");
+#else
+  STD_TORCH_CHECK(false, "built without CUDA");
+#endif
+}
+
+}  // namespace loreun

@@ -1,0 +1,150 @@
+// torch's operators of the mean squared error: loreun::mse_forward, mse_backward, and scale_ for a ready gradient.
+#include <algorithm>
+#include <array>
+#include <tuple>
+
+#include "torch/device.h"
+
+namespace loreun {
+namespace {
+
+constexpr int64_t kMaxDims = 8;
+
+// Whether each sample of t lies in one piece, its dimensions in any order (channels-last, say).
+bool dense_rows(const Tensor& t) {
+  std::array<std::pair<int64_t, int64_t>, kMaxDims> dims;  // stride, size
+  int64_t count = 0;
+  for (int64_t d = 1; d < t.dim(); d++)
+    if (t.size(d) != 1) dims[count++] = {t.stride(d), t.size(d)};
+  std::sort(dims.begin(), dims.begin() + count);
+  int64_t expected = 1;
+  for (int64_t k = 0; k < count; expected *= dims[k++].second)
+    if (dims[k].first != expected) return false;
+  return true;
+}
+
+// Whether the samples of a and b lie in the same order.
+bool same_rows(const Tensor& a, const Tensor& b) {
+  for (int64_t d = 1; d < a.dim(); d++)
+    if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;
+  return true;
+}
+
+// The tensors of a call in a layout the kernels read: as they are if their samples lie alike and in one piece.
+struct Layout {
+  Tensor input, target;
+  Optional score_target;
+
+  Layout(const Tensor& x, const Tensor& t, const Optional& u) : input(x), target(t), score_target(u) {
+    STD_TORCH_CHECK(x.dim() >= 1 && x.dim() <= kMaxDims, "input must be [N, ...] with at most 8 dimensions");
+    fits(t, "target");
+    if (u) fits(*u, "score_target");
+    if (dense_rows(x) && same_rows(x, t) && (!u || same_rows(x, *u))) return;
+    input = torch::stable::contiguous(x), target = torch::stable::contiguous(t);
+    if (u) score_target = torch::stable::contiguous(*u);
+  }
+
+  void fits(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.dim() == input.dim() && t.scalar_type() == input.scalar_type(), name, " must be like input");
+    for (int64_t d = 0; d < t.dim(); d++) STD_TORCH_CHECK(t.size(d) == input.size(d), name, " must be like input");
+    same_device(t, input, name);
+  }
+
+  MeanSquared part(const WeightingArguments& weighting, bool mean, double scale) const {
+    MeanSquared p{};
+    p.dtype = dtype_of(input, "input");
+    p.rows = input.size(0), p.row_size = 1;
+    for (int64_t d = 1; d < input.dim(); d++) p.row_size *= input.size(d);
+    p.input = input.const_data_ptr(), p.input_stride = input.stride(0);
+    p.target = target.const_data_ptr(), p.target_stride = target.stride(0);
+    if (score_target) p.score_target = score_target->const_data_ptr(), p.score_stride = score_target->stride(0);
+    p.divisor = mean ? double(p.row_size) : 1.0;
+    p.weighting = weighting.of(p.dtype, input);
+    p.scale = scale;
+    return p;
+  }
+};
+
+// The gradient's memory, and whether it lies as the kernels write it.
+std::pair<Tensor, bool> gradient_like(const Tensor& original, const Layout& layout, MeanSquared& part) {
+  Tensor grad = torch::stable::empty_like(original);
+  part.grad_stride = grad.stride(0);
+  return {grad, dense_rows(grad) && same_rows(grad, layout.input)};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor target, Optional score_target,
+                                                       Optional score_loss, Optional ref, double eta, bool ratio,
+                                                       bool detach, bool mean, double scale, bool with_grad) {
+  const Layout layout(input, target, score_target);
+  MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
+  Tensor table = fresh(input, {kMeanSquaredRows, part.rows}, acc_of(part.dtype));
+  Tensor batch = fresh(input, {kBatchValues}, ScalarType::Double);
+  Tensor grad = fresh(input, {0}, input.scalar_type());
+  part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
+  bool direct = true;
+  if (with_grad) {
+    std::tie(grad, direct) = gradient_like(input, layout, part);
+    if (!direct) part.grad_stride = part.row_size;
+    Tensor place = direct ? grad : torch::stable::empty_like(layout.input);
+    part.grad = place.mutable_data_ptr();
+    Tensor loss = forward(&part, 1, input);
+    if (!direct) torch::stable::copy_(grad, place);
+    return {loss, table, batch, grad};
+  }
+  return {forward(&part, 1, input), table, batch, grad};
+}
+
+Tensor mse_backward(Tensor grad_out, Tensor input, Tensor target, Optional score_target, Optional score_loss,
+                    Optional ref, Tensor table, Tensor batch, double eta, bool ratio, bool detach, bool mean,
+                    double scale) {
+  const Layout layout(input, target, score_target);
+  MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
+  STD_TORCH_CHECK(table.numel() == kMeanSquaredRows * part.rows && table.is_contiguous(), "table does not fit");
+  STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
+  part.table = table.data_ptr(), part.batch = static_cast<double*>(batch.data_ptr());
+  auto [grad, direct] = gradient_like(input, layout, part);
+  Tensor place = direct ? grad : torch::stable::empty_like(layout.input);
+  if (!direct) part.grad_stride = part.row_size;
+  part.grad = place.mutable_data_ptr();
+  backward(part, grad_out, input);
+  if (!direct) torch::stable::copy_(grad, place);
+  return grad;
+}
+
+#ifdef LOREUN_WITH_CUDA
+void scale_(Tensor grad, Tensor grad_out) {
+  const DType dtype = dtype_of(grad, "grad");
+  STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(dtype), "grad_out does not fit");
+  same_device(grad_out, grad, "grad_out");
+  const Stream stream(grad);
+  check_cuda(loreun_cuda_scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle),
+             "scale");
+}
+#endif
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(loreun, m) {
+  m.def(
+      "mse_forward(Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
+      "bool ratio, bool detach, bool mean, float scale, bool with_grad) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "mse_backward(Tensor grad_out, Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, "
+      "Tensor? ref, Tensor table, Tensor batch, float eta, bool ratio, bool detach, bool mean, float scale) -> Tensor");
+  m.def("scale_(Tensor(a!) grad, Tensor grad_out) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
+  m.impl("mse_forward", TORCH_BOX(&mse_forward));
+  m.impl("mse_backward", TORCH_BOX(&mse_backward));
+}
+
+#ifdef LOREUN_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) {
+  m.impl("mse_forward", TORCH_BOX(&mse_forward));
+  m.impl("mse_backward", TORCH_BOX(&mse_backward));
+  m.impl("scale_", TORCH_BOX(&scale_));
+}
+#endif
+
+}  // namespace loreun

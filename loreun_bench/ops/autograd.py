@@ -1,0 +1,147 @@
+"""The compiled operator under autograd.
+
+A small gradient is made in the forward pass, while the logits are at hand, for an incoming gradient of 1; a large one
+in the backward pass, so that it is not held through the network's. float16 never takes the first way: a gradient that
+is scaled after it was rounded loses what a loss scaler is there to keep.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loreun_bench.ops import distributed
+
+# Bytes of a gradient up to which it is made in the forward pass. On a CPU what counts is a second call saved, on a GPU
+# that the logits still lie in shared memory (132 blocks of 227 KB on an H200).
+READY_BYTES = {"cpu": 256 * 1024, "cuda": 24 * 1024 * 1024}
+
+
+def ready(x: Tensor) -> bool:
+    """Whether the gradient of `x` is made in the forward pass."""
+    if x.dtype == torch.float16 or torch.compiler.is_compiling():
+        return False
+    return x.numel() * x.element_size() <= READY_BYTES[x.device.type]
+
+
+def _refuse_double_backward(name: str) -> None:
+    if torch.is_grad_enabled():  # only under create_graph=True
+        raise RuntimeError(f"{name} has no second derivative: call backward without create_graph=True")
+
+
+def _scaled(grad: Tensor, grad_out: Tensor) -> Tensor:
+    """grad · grad_out, in place, for a ready gradient that nobody else holds."""
+    if grad.device.type == "cuda":
+        torch.ops.loreun.scale_.default(grad, grad_out)  # looks at grad_out on the device: no wait
+    elif (factor := grad_out.item()) != 1.0:
+        grad.mul_(factor)
+    return grad
+
+
+def _results(ctx: Any, with_stats: bool, loss: Tensor, *tables: Tensor) -> Any:
+    """The loss alone where nobody asks for more: every further output costs autograd 3 µs."""
+    if not with_stats:
+        return loss
+    ctx.mark_non_differentiable(*tables)
+    return loss, *tables
+
+
+class CrossEntropy(torch.autograd.Function):
+    """The loss of one batch of logits; with_stats adds table [5, N] and batch [2], which are not differentiable."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
+        ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool,
+    ) -> Any:  # fmt: skip
+        """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
+        early = ctx.needs_input_grad[0] and group is None and not inplace and ready(logits)
+        loss, table, batch, grad = torch.ops.loreun.ce_forward.default(
+            logits, target, score_target, score_loss, ref, *settings, early
+        )
+        if group is not None:
+            loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
+        ctx.save_for_backward(logits, target, score_target, score_loss, ref, table, batch)
+        ctx.settings, ctx.inplace, ctx.early = settings, inplace, grad if early else None
+        return _results(ctx, with_stats, loss, table, batch)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
+        """The gradient with respect to the logits; twice only without create_graph."""
+        _refuse_double_backward("loreun_cross_entropy")
+        nothing = (None,) * 8
+        if ctx.early is not None:
+            grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
+            return _scaled(grad, grad_out), *nothing
+        logits, *others = ctx.saved_tensors
+        if not ctx.inplace:
+            return torch.ops.loreun.ce_backward.default(grad_out, logits, *others, *ctx.settings), *nothing
+        torch.ops.loreun.ce_backward_.default(grad_out, logits, *others, *ctx.settings)
+        torch.autograd.graph.increment_version(logits)  # whoever else saved them is told
+        return logits.detach(), *nothing
+
+
+class MeanSquared(torch.autograd.Function):
+    """The loss of one batch of predictions, differentiable in `input` only; with_stats adds table [3, N] and batch [2]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
+        ref: Tensor | None, settings: tuple[Any, ...], group: Any, with_stats: bool,
+    ) -> Any:  # fmt: skip
+        """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
+        early = ctx.needs_input_grad[0] and group is None and ready(input)
+        loss, table, batch, grad = torch.ops.loreun.mse_forward.default(
+            input, target, score_target, score_loss, ref, *settings, early
+        )
+        if group is not None:
+            loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
+        ctx.save_for_backward(input, target, score_target, score_loss, ref, table, batch)
+        ctx.settings, ctx.early = settings, grad if early else None
+        return _results(ctx, with_stats, loss, table, batch)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
+        """The gradient with respect to `input`."""
+        _refuse_double_backward("loreun_mse_loss")
+        nothing = (None,) * 7
+        if ctx.early is not None:
+            grad, ctx.early = ctx.early, None
+            return _scaled(grad, grad_out), *nothing
+        return torch.ops.loreun.mse_backward.default(grad_out, *ctx.saved_tensors, *ctx.settings), *nothing
+
+
+class Step(torch.autograd.Function):
+    """The loss of both batches of eq. 6; with_stats adds table and batch of the forget, then of the retain batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, forget_logits: Tensor, forget_target: Tensor, forget_clean: Tensor | None,
+        retain_logits: Tensor, retain_target: Tensor, settings: tuple[Any, ...], with_stats: bool,
+    ) -> Any:  # fmt: skip
+        """settings: eta_f, eta_r, alpha, detach, ignore_index, label_smoothing, scale."""
+        early = all(ctx.needs_input_grad[i] and ready(x) for i, x in ((0, forget_logits), (3, retain_logits)))
+        loss, *parts = torch.ops.loreun.step_forward.default(
+            forget_logits, forget_target, forget_clean, retain_logits, retain_target, *settings, early
+        )
+        table_f, batch_f, grad_f, table_r, batch_r, grad_r = parts
+        ctx.save_for_backward(forget_logits, forget_target, forget_clean, table_f, batch_f,
+                              retain_logits, retain_target, table_r, batch_r)  # fmt: skip
+        ctx.settings, ctx.early = settings, (grad_f, grad_r) if early else None
+        return _results(ctx, with_stats, loss, table_f, batch_f, table_r, batch_r)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
+        """The gradients with respect to both logits."""
+        _refuse_double_backward("loreun_step")
+        if ctx.early is not None:
+            (grad_f, grad_r), ctx.early = ctx.early, None
+            return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), None, None, None
+        logits_f, target_f, clean_f, table_f, batch_f, logits_r, target_r, table_r, batch_r = ctx.saved_tensors
+        eta_f, eta_r, alpha, detach, *shared, scale = ctx.settings
+        back = torch.ops.loreun.ce_backward.default
+        grad_f = back(grad_out, logits_f, target_f, clean_f, None, None, table_f, batch_f, -eta_f, False, detach, *shared, scale)
+        grad_r = back(grad_out, logits_r, target_r, None, None, None, table_r, batch_r, eta_r, False, detach, *shared, alpha * scale)
+        return grad_f, None, None, grad_r, None, None, None

@@ -1,0 +1,102 @@
+"""Finds and loads the compiled operator, and tells torch.compile the shapes of what it returns."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@cache
+def state() -> tuple[frozenset[str], str]:
+    """(device types the compiled operator serves, and in words why these)."""
+    report = _report()
+    try:
+        importlib.import_module("loreun_bench.ops._operator")
+    except ImportError as error:
+        reason = report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
+        return frozenset(), reason
+    _register_fakes()
+    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() else set())
+    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {report.get('cuda', 'unknown')}"
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the compiled operator runs on `device`."""
+    return device.type in state()[0]
+
+
+@cache
+def cpu_capability() -> str:
+    """portable, avx2 or avx512; "unknown" where the information module was not built."""
+    information = info()
+    return str(information.cpu_capability()) if information else "unknown"
+
+
+def info() -> Any:
+    """The information module (build, processor, launch plan), or None where it was not built."""
+    try:
+        return importlib.import_module("loreun_bench.ops._info")
+    except ImportError:
+        return None
+
+
+def _report() -> dict[str, Any]:
+    try:
+        found = json.loads(Path(__file__).with_name("_build.json").read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _has_cuda() -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("loreun::ce_forward", "CUDA"))
+
+
+def _acc(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    table = like.new_empty((rows, like.shape[0]), dtype=_acc(like.dtype))
+    return table, like.new_empty(2, dtype=torch.float64), grad
+
+
+def _register_fakes() -> None:
+    register = torch.library.register_fake
+
+    @register("loreun::ce_forward")
+    def _(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        grad = logits.new_empty(tuple(logits.shape) if rest[-1] else 0)
+        return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
+
+    @register("loreun::step_forward")
+    def _(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if rest[-1] else 0)) for x in (forget, retain)]
+        return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
+
+    @register("loreun::mse_forward")
+    def _(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        grad = torch.empty_like(input) if rest[-1] else input.new_empty(0)
+        return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
+
+    @register("loreun::ce_backward")
+    def _(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:
+        return logits.new_empty(tuple(logits.shape))
+
+    @register("loreun::mse_backward")
+    def _(grad_out: Tensor, input: Tensor, *rest: Any) -> Tensor:
+        return torch.empty_like(input)
+
+    @register("loreun::ce_backward_")
+    def _(*arguments: Any) -> None:
+        return None
+
+    @register("loreun::scale_")
+    def _(*arguments: Any) -> None:
+        return None

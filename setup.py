@@ -1,0 +1,156 @@
+"""Builds the compiled operator (csrc/) through CMake and Ninja; where that cannot be done, the package installs without.
+
+    FORCE_CUDA=1            build the CUDA kernels or fail, with or without a GPU here
+    BUILD_NO_CUDA=1         leave them out
+    TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX"; by default every architecture from Turing to Blackwell
+    MAX_JOBS                how many files are compiled at once
+    DEBUG=1                 no optimisation, debug information
+    LOREUN_NO_EXTENSION=1   build nothing: the operator runs on plain PyTorch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+OLDEST_TORCH = (2, 10)
+
+
+class Unavailable(Exception):
+    """Something that the build needs is not here."""
+
+
+def flag(name: str) -> bool:
+    """Whether an environment switch is on."""
+    return os.environ.get(name, "").lower() not in ("", "0", "off", "no", "false")
+
+
+def find_nvcc() -> Path:
+    """nvcc in CUDA_HOME, /usr/local/cuda or on PATH. Raises Unavailable."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    for home in filter(None, homes):
+        if (nvcc := Path(home, "bin", "nvcc")).is_file():
+            return nvcc
+    if found := shutil.which("nvcc"):
+        return Path(found)
+    raise Unavailable("no nvcc in CUDA_HOME, /usr/local/cuda or on PATH")
+
+
+def cmake_architectures(wanted: str) -> str:
+    """torch's list in CMake's words: "8.0 9.0+PTX" is "80-real;90"."""
+    found = []
+    for item in re.split(r"[;\s]+", wanted.strip()):
+        match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", item)
+        if not match:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST: {item!r} is not like 9.0 or 9.0+PTX")
+        major, minor, feature, ptx = match.groups()
+        found.append(f"{major}{minor}{feature}" + ("" if ptx else "-real"))
+    return ";".join(found)
+
+
+def cuda_options() -> tuple[list[str], str]:
+    """CMake's options for CUDA, and in words why they are so. Raises Unavailable if FORCE_CUDA cannot be met."""
+    if flag("BUILD_NO_CUDA"):
+        return [], "BUILD_NO_CUDA is set"
+    try:
+        nvcc = find_nvcc()
+    except Unavailable as missing:
+        if flag("FORCE_CUDA"):
+            raise SystemExit(f"FORCE_CUDA is set, but there is {missing}") from None
+        return [], str(missing)
+    architectures = cmake_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST") or ARCHITECTURES)
+    return [
+        "-DLOREUN_CUDA=ON",
+        f"-DCMAKE_CUDA_COMPILER={nvcc}",
+        f"-DCUDAToolkit_ROOT={nvcc.parent.parent}",
+        f"-DCMAKE_CUDA_ARCHITECTURES={architectures}",
+    ], f"built for {architectures}"
+
+
+def torch_options() -> list[str]:
+    """CMake's options for torch and pybind11. Raises Unavailable."""
+    try:
+        import torch
+    except ImportError:
+        raise Unavailable("torch is not importable in the build (install with --no-build-isolation)") from None
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        raise Unavailable(f"torch {torch.__version__} is older than 2.10")
+    options = [f"-DTORCH_ROOT={Path(torch.__file__).parent}", f"-DPYTHON_INCLUDE={sysconfig.get_path('include')}"]
+    try:
+        import pybind11
+    except ImportError:
+        return options
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    return [*options, f"-DPYBIND11_INCLUDE={pybind11.get_include()}", f"-DINFO_SUFFIX={suffix}"]
+
+
+def compile_operator(folder: Path, out: Path) -> str:
+    """Configure and build in `folder`, put the modules into `out`; returns what became of CUDA. Raises Unavailable."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    for tool in ("cmake", "ninja"):
+        if not shutil.which(tool):
+            raise Unavailable(f"{tool} is not on PATH")
+    cuda, words = cuda_options()
+    folder.mkdir(parents=True, exist_ok=True)
+    build_type = "Debug" if flag("DEBUG") else "Release"
+    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}"]
+    build = ["cmake", "--build", str(folder)]
+    if jobs := os.environ.get("MAX_JOBS"):
+        build += ["--parallel", jobs]
+    for command in ([*configure, *torch_options(), *(cuda or ["-DLOREUN_CUDA=OFF"])], build):
+        done = subprocess.run(command, capture_output=True, text=True)
+        print(done.stdout[-20000:])
+        if done.returncode:
+            print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
+            raise Unavailable(f"the compiler failed: {lines[0].strip()[:200] if lines else 'see the output'}")
+    out.mkdir(parents=True, exist_ok=True)
+    for pattern in ("_operator*.so", "_info*.so"):
+        for module in folder.glob(pattern):
+            shutil.copy2(module, out)
+    return words
+
+
+class BuildOperator(build_ext):
+    """CMake decides what is compiled; setuptools only says where it goes."""
+
+    def run(self) -> None:
+        """Build, and write down what was built and why: the `env` verb reads it."""
+        package = ROOT / "loreun_bench" if self.inplace or self.editable_mode else Path(self.build_lib, "loreun_bench")
+        out = package / "ops"
+        for old in out.glob("_*.so"):
+            old.unlink()
+        try:
+            if flag("LOREUN_NO_EXTENSION"):
+                raise Unavailable("LOREUN_NO_EXTENSION is set")
+            report = {"operator": True, "cuda": compile_operator(Path(self.build_temp).absolute() / "cmake", out)}
+        except Unavailable as reason:
+            if flag("FORCE_CUDA"):
+                raise SystemExit(f"FORCE_CUDA is set, but {reason}") from None
+            report = {"operator": False, "reason": str(reason)}
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "_build.json").write_text(json.dumps(report) + "\n")
+        words = f"CUDA: {report['cuda']}" if report["operator"] else f"not built ({report['reason']}); plain PyTorch is used"
+        print(f"loreun_bench operator: {words}", file=sys.stderr)
+
+    def get_outputs(self) -> list[str]:
+        """What setuptools copies into an editable wheel: nothing, as the modules lie in the source folder."""
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """As above."""
+        return {}
+
+
+setup(ext_modules=[Extension("loreun_bench.ops._operator", [])], cmdclass={"build_ext": BuildOperator})
