@@ -2,7 +2,7 @@
 
     FORCE_CUDA=1            build the CUDA kernels or fail, with or without a GPU here
     BUILD_NO_CUDA=1         leave them out
-    TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX"; by default every architecture from Turing to Blackwell
+    TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX"; by default the GPU's that is here, or every one from Turing to Blackwell
     MAX_JOBS                how many files are compiled at once
     DEBUG=1                 no optimisation, debug information
     LOREUN_NO_EXTENSION=1   build nothing: the operator runs on plain PyTorch
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -59,6 +60,17 @@ def cmake_architectures(wanted: str) -> str:
     return ";".join(found)
 
 
+def visible_architecture() -> str:
+    """The GPU's own architecture, if one is here."""
+    try:
+        import torch
+    except ImportError:
+        return ""
+    if not torch.cuda.is_available():
+        return ""
+    return "{}.{}".format(*torch.cuda.get_device_capability())
+
+
 def cuda_options() -> tuple[list[str], str]:
     """CMake's options for CUDA, and in words why they are so. Raises Unavailable if FORCE_CUDA cannot be met."""
     if flag("BUILD_NO_CUDA"):
@@ -69,7 +81,7 @@ def cuda_options() -> tuple[list[str], str]:
         if flag("FORCE_CUDA"):
             raise SystemExit(f"FORCE_CUDA is set, but there is {missing}") from None
         return [], str(missing)
-    architectures = cmake_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST") or ARCHITECTURES)
+    architectures = cmake_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST") or visible_architecture() or ARCHITECTURES)
     return [
         "-DLOREUN_CUDA=ON",
         f"-DCMAKE_CUDA_COMPILER={nvcc}",
@@ -95,8 +107,18 @@ def torch_options() -> list[str]:
     return [*options, f"-DPYBIND11_INCLUDE={pybind11.get_include()}", f"-DINFO_SUFFIX={suffix}"]
 
 
-def compile_operator(folder: Path, out: Path) -> str:
-    """Configure and build in `folder`, put the modules into `out`; returns what became of CUDA. Raises Unavailable."""
+def run(command: list[str]) -> None:
+    """Run a build command. Raises Unavailable with the first error line."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(done.stdout[-20000:])
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
+        raise Unavailable(f"the compiler failed: {lines[0].strip()[:200] if lines else 'see the output'}")
+
+
+def compile_operator(folder: Path) -> dict[str, object]:
+    """Configure and build in `folder`; returns what was built, in the words of `_build.json`. Raises Unavailable."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     for tool in ("cmake", "ninja"):
         if not shutil.which(tool):
@@ -105,21 +127,26 @@ def compile_operator(folder: Path, out: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     build_type = "Debug" if flag("DEBUG") else "Release"
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}"]
+    configure += torch_options()
     build = ["cmake", "--build", str(folder)]
     if jobs := os.environ.get("MAX_JOBS"):
         build += ["--parallel", jobs]
-    for command in ([*configure, *torch_options(), *(cuda or ["-DLOREUN_CUDA=OFF"])], build):
-        done = subprocess.run(command, capture_output=True, text=True)
-        print(done.stdout[-20000:])
-        if done.returncode:
-            print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
-            lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
-            raise Unavailable(f"the compiler failed: {lines[0].strip()[:200] if lines else 'see the output'}")
-    out.mkdir(parents=True, exist_ok=True)
-    for pattern in ("_operator*.so", "_info*.so"):
-        for module in folder.glob(pattern):
-            shutil.copy2(module, out)
-    return words
+    try:
+        run([*configure, *(cuda or ["-DLOREUN_CUDA=OFF"])])
+        run(build)
+    except Unavailable as reason:
+        if not cuda or flag("FORCE_CUDA"):
+            raise
+        words = f"not built: {reason}"
+        run([*configure, "-DLOREUN_CUDA=OFF"])
+        run(build)
+    report: dict[str, object] = {"operator": True, "cuda": words}
+    try:
+        run([*build, "--target", "_eager"])
+        report["eager"] = importlib.import_module("torch").__version__
+    except Unavailable as reason:
+        report["eager_reason"] = str(reason)
+    return report
 
 
 class BuildOperator(build_ext):
@@ -129,17 +156,20 @@ class BuildOperator(build_ext):
         """Build, and write down what was built and why: the `env` verb reads it."""
         package = ROOT / "loreun_bench" if self.inplace or self.editable_mode else Path(self.build_lib, "loreun_bench")
         out = package / "ops"
-        for old in out.glob("_*.so"):
-            old.unlink()
+        folder = Path(self.build_temp).absolute() / "cmake"
         try:
             if flag("LOREUN_NO_EXTENSION"):
                 raise Unavailable("LOREUN_NO_EXTENSION is set")
-            report = {"operator": True, "cuda": compile_operator(Path(self.build_temp).absolute() / "cmake", out)}
+            report = compile_operator(folder)
         except Unavailable as reason:
             if flag("FORCE_CUDA"):
                 raise SystemExit(f"FORCE_CUDA is set, but {reason}") from None
             report = {"operator": False, "reason": str(reason)}
         out.mkdir(parents=True, exist_ok=True)
+        for old in out.glob("_*.so"):
+            old.unlink()
+        for module in folder.glob("_*.so") if report["operator"] else ():
+            shutil.copy2(module, out)
         (out / "_build.json").write_text(json.dumps(report) + "\n")
         words = f"CUDA: {report['cuda']}" if report["operator"] else f"not built ({report['reason']}); plain PyTorch is used"
         print(f"loreun_bench operator: {words}", file=sys.stderr)

@@ -88,7 +88,10 @@ struct CrossEntropyRows {
     max = run.max > max ? run.max : max;
     const A from = max == -kInfinity<A> ? A(0) : max;  // a block of masked classes adds nothing, a NaN in it does
     Vec<A> sums[4] = {};
-    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { sums[k] += exp_negative<A>(v - from); });
+    each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int k) {
+      __builtin_prefetch(x + n + i);  // the next block comes from memory while this one is worked on
+      sums[k] += exp_negative<A>(v - from);
+    });
     if (max > run.max) {
       run.sum *= __builtin_exp(double(run.max) - double(max));
       if (before) run.shifted -= double(before) * (double(max) - double(run.max));
@@ -97,7 +100,7 @@ struct CrossEntropyRows {
     run.sum += lanes_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
     if (!smooth) return;
     Vec<A> shifted[4] = {};
-    each_vector(x, n, max, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - max; });
+    each_vector(x, n, max, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - from; });
     run.shifted += lanes_sum<A>((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
   }
 

@@ -62,12 +62,18 @@ void finish(const MeanSquared& part, const std::vector<double>& sums) {
   }
 }
 
+// Runs a kernel that fills the gradient over all of it.
+void fill(const MeanSquared& part, double grad_out, ParallelFor pf, decltype(CpuKernels::mse_grad) kernel) {
+  over_stretches(pf, part, [&](int64_t, int64_t row, int64_t begin, int64_t end) { kernel(part, grad_out, row, begin, end); });
+}
+
 }  // namespace
 
 double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels();
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
   kernels.combine(part.dtype, part.table, part.rows, part.batch);
+  if (part.grad) cpu_ce_backward(part, 1.0, pf);
   return part.scale * part.batch[kMean];
 }
 
@@ -85,14 +91,12 @@ double cpu_mse_forward(const MeanSquared& part, ParallelFor pf) {
   if (part.dtype == DType::f64) finish<double>(part, sums);
   else finish<float>(part, sums);
   kernels.combine(part.dtype, part.table, part.rows, part.batch);
+  if (part.grad) fill(part, 1.0, pf, keeps_difference(part) ? kernels.mse_scale : kernels.mse_grad);
   return part.scale * part.batch[kMean];
 }
 
 void cpu_mse_backward(const MeanSquared& part, double grad_out, ParallelFor pf) {
-  const CpuKernels& kernels = cpu_kernels();
-  over_stretches(pf, part, [&](int64_t, int64_t row, int64_t begin, int64_t end) {
-    kernels.mse_grad(part, grad_out, row, begin, end);
-  });
+  fill(part, grad_out, pf, cpu_kernels().mse_grad);
 }
 
 }  // namespace loreun

@@ -16,7 +16,16 @@ struct CpuKernels {
   // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
   void (*mse_sums)(const MeanSquared&, int64_t row, int64_t begin, int64_t end, double* sums);
   void (*mse_grad)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
+  // The same where mse_sums kept the difference.
+  void (*mse_scale)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
 };
+
+// Whether a forward pass leaves input - target in the gradient's place, to be scaled there: a pass over two tensors
+// saved. Not in 16 bits, where it would be rounded twice, nor where the score target's difference is needed as well.
+static inline bool keeps_difference(const MeanSquared& part) {
+  const bool wide = part.dtype == DType::f32 || part.dtype == DType::f64;
+  return part.grad && wide && (part.weighting.detach || !part.score_target || part.weighting.score_loss);
+}
 
 const CpuKernels& cpu_kernels_portable();
 const CpuKernels& cpu_kernels_avx2();
@@ -31,7 +40,8 @@ constexpr int64_t kGrain = 16384;
 using Body = void (*)(void* context, int64_t begin, int64_t end);
 using ParallelFor = void (*)(int64_t count, int64_t grain, void* context, Body body);
 
-// Forward: table, batch and the part's share of the loss. Backward: grad, for the gradient that arrives.
+// Forward: table, batch and, if there is a place for it, grad for an incoming gradient of 1; returns the part's share of
+// the loss. Backward: grad, for the gradient that arrives.
 double cpu_ce_forward(const CrossEntropy&, ParallelFor);
 void cpu_ce_backward(const CrossEntropy&, double grad_out, ParallelFor);
 double cpu_mse_forward(const MeanSquared&, ParallelFor);

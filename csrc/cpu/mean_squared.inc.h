@@ -1,61 +1,80 @@
 // Mean squared error, one instruction set: sums of squares and the gradient of a stretch of one row.
 #pragma once
 #include "cpu/element.h"
+#include "cpu/kernels.h"
 #include "loreun/weighting.h"
 
 namespace loreun {
 namespace {
 
-constexpr int64_t kStretch = 1024;  // elements; three blocks of float are 12 KB
+constexpr int64_t kStretch = 4096;  // elements summed in the type of the arithmetic before they go into a double
 
-template <typename A>
-static inline double sum_of_squares(const A* x, const A* t, int64_t n) {
+// Adds the sums of squares of x - t and, if there is a u, of x - u; keeps x - t if there is a place for it.
+template <bool two, bool keep, typename A>
+static inline void add_squares(const A* x, const A* t, const A* u, int64_t n, double* sums, A* difference) {
   constexpr int lanes = Lane<A>::count;
-  Vec<A> sums[4] = {};
+  Vec<A> first[4] = {}, second[4] = {};
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes)
     for (int k = 0; k < 4; k++) {
-      const Vec<A> d = load(x + i + k * lanes) - load(t + i + k * lanes);
-      sums[k] += d * d;
+      const int64_t at = i + k * lanes;
+      const Vec<A> v = load(x + at), d = v - load(t + at);
+      first[k] += d * d;
+      if constexpr (keep) store(difference + at, d);
+      if constexpr (two) {
+        const Vec<A> e = v - load(u + at);
+        second[k] += e * e;
+      }
     }
-  double rest = 0;
-  for (; i < n; i++) rest += double(x[i] - t[i]) * double(x[i] - t[i]);
-  return lanes_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
+  sums[0] += lanes_sum<A>((first[0] + first[1]) + (first[2] + first[3]));
+  if constexpr (two) sums[1] += lanes_sum<A>((second[0] + second[1]) + (second[2] + second[3]));
+  for (; i < n; i++) {
+    const double d = double(x[i]) - double(t[i]);
+    sums[0] += d * d;
+    if constexpr (keep) difference[i] = A(d);
+    if constexpr (two) {
+      const double e = double(x[i]) - double(u[i]);
+      sums[1] += e * e;
+    }
+  }
 }
 
 template <typename T>
 static void mse_sums_of(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {
   using A = Acc<T>;
-  A copies[3][kStretch];
+  A copies[3][sizeof(T) == sizeof(A) ? 1 : kStretch];
   const T* x = (const T*)part.input + row * part.input_stride;
   const T* t = (const T*)part.target + row * part.target_stride;
   const T* u = part.score_target ? (const T*)part.score_target + row * part.score_stride : nullptr;
+  Acc<T>* kept = keeps_difference(part) ? (A*)part.grad + row * part.grad_stride : nullptr;
   sums[0] = sums[1] = 0;
   for (int64_t at = begin; at < end; at += kStretch) {
     const int64_t n = end - at < kStretch ? end - at : kStretch;
-    const A* values = read_block(x + at, n, 1, copies[0]);
-    sums[0] += sum_of_squares(values, read_block(t + at, n, 1, copies[1]), n);
-    if (u) sums[1] += sum_of_squares(values, read_block(u + at, n, 1, copies[2]), n);
+    const A* xs = read_block(x + at, n, 1, copies[0]);
+    const A* ts = read_block(t + at, n, 1, copies[1]);
+    const A* us = u ? read_block(u + at, n, 1, copies[2]) : ts;
+    if (kept) u ? add_squares<true, true>(xs, ts, us, n, sums, kept + at) : add_squares<false, true>(xs, ts, us, n, sums, kept + at);
+    else u ? add_squares<true, false>(xs, ts, us, n, sums, kept) : add_squares<false, false>(xs, ts, us, n, sums, kept);
   }
   if (!u) sums[1] = sums[0];
 }
 
-// out = a * (x - t) + b * (x - u)
-template <typename A>
+// out = a * (x - t) + b * (x - u), the second term only with a u
+template <bool two, typename A>
 static inline void slope_of_squares(const A* x, const A* t, const A* u, A a, A b, int64_t n, A* out) {
   constexpr int lanes = Lane<A>::count;
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     Vec<A> g = (load(x + i) - load(t + i)) * a;
-    if (u) g += (load(x + i) - load(u + i)) * b;
+    if constexpr (two) g += (load(x + i) - load(u + i)) * b;
     store(out + i, g);
   }
-  for (; i < n; i++) out[i] = (x[i] - t[i]) * a + (u ? (x[i] - u[i]) * b : A(0));
+  for (; i < n; i++) out[i] = (x[i] - t[i]) * a + (two ? (x[i] - u[i]) * b : A(0));
 }
 
-template <typename T>
-static void mse_grad_of(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end) {
-  using A = Acc<T>;
+// The gradient's coefficients of one row: of x - t and of x - u.
+template <typename A>
+static inline Coefficients<A> coefficients_of(const MeanSquared& part, double grad_out, int64_t row) {
   const Weighting& w = part.weighting;
   const A* table = (const A*)part.table;
   const A weight = A(__builtin_exp(double(table[kLogWeight * part.rows + row]) - part.batch[kLogNormaliser]));
@@ -63,23 +82,37 @@ static void mse_grad_of(const MeanSquared& part, double grad_out, int64_t row, i
   auto c = coefficients(weight, table[kObjective * part.rows + row], A(part.batch[kMean]), ref, A(w.eta), w.ratio,
                         w.detach, A(part.scale * grad_out * 2 / part.divisor));
   if (w.score_loss) c.score = 0;
-  const T* u = part.score_target && c.score != 0 ? (const T*)part.score_target + row * part.score_stride : nullptr;
-  if (!part.score_target) c.objective += c.score;  // one target serves both
+  if (!part.score_target) c.objective += c.score, c.score = 0;  // one target serves both
+  return c;
+}
+
+// The forward pass left x - t in the gradient's place.
+template <typename A>
+static inline void mse_scale_of(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end) {
+  const A a = coefficients_of<A>(part, grad_out, row).objective;
+  A* g = (A*)part.grad + row * part.grad_stride;
+  for (int64_t i = begin; i < end; i++) g[i] *= a;
+}
+
+template <typename T>
+static void mse_grad_of(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end) {
+  using A = Acc<T>;
+  const auto c = coefficients_of<A>(part, grad_out, row);
+  const T* u = c.score != 0 ? (const T*)part.score_target + row * part.score_stride : nullptr;
   const T* x = (const T*)part.input + row * part.input_stride;
   const T* t = (const T*)part.target + row * part.target_stride;
   T* g = (T*)part.grad + row * part.grad_stride;
-  A copies[3][kStretch], made[kStretch];
+  constexpr bool direct = sizeof(T) == sizeof(A);
+  A copies[3][direct ? 1 : kStretch], made[direct ? 1 : kStretch];
   for (int64_t at = begin; at < end; at += kStretch) {
     const int64_t n = end - at < kStretch ? end - at : kStretch;
     const A* xs = read_block(x + at, n, 1, copies[0]);
     const A* ts = read_block(t + at, n, 1, copies[1]);
-    const A* us = u ? read_block(u + at, n, 1, copies[2]) : nullptr;
-    if constexpr (sizeof(T) == sizeof(A)) {
-      slope_of_squares(xs, ts, us, c.objective, c.score, n, g + at);
-    } else {
-      slope_of_squares(xs, ts, us, c.objective, c.score, n, made);
-      write_block(made, n, g + at, 1);
-    }
+    A* out = made;
+    if constexpr (direct) out = g + at;
+    if (u) slope_of_squares<true>(xs, ts, read_block(u + at, n, 1, copies[2]), c.objective, c.score, n, out);
+    else slope_of_squares<false>(xs, ts, ts, c.objective, c.score, n, out);
+    if constexpr (!direct) write_block(made, n, g + at, 1);
   }
 }
 

@@ -27,6 +27,7 @@ struct Lane<float> {
   using Int = int32_t;
   static constexpr int count = kBytes / 4, mantissa = 23, bias = 127;
   static constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr float vanishes = -104.f;  // exp of it rounds to 0
   static constexpr float smallest = -87.33654f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 };
 
@@ -35,6 +36,7 @@ struct Lane<double> {
   using Int = int64_t;
   static constexpr int count = kBytes / 8, mantissa = 52, bias = 1023;
   static constexpr double round = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double vanishes = -746.;
   static constexpr double smallest = -708.39641853226408, ln2_high = 6.93145751953125e-1;
   static constexpr double ln2_low = 1.42860682030941723212e-6;
 };
@@ -110,7 +112,7 @@ static inline Vec<float> round_to_integer(Vec<float> x) {
 static inline Vec<double> round_to_integer(Vec<double> x) {
   return (Vec<double>)_mm512_roundscale_pd((__m512d)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-// x * 2^n; 0 for n = -inf, even where x is NaN.
+// x * 2^n
 static inline Vec<float> times_power(Vec<float> x, Vec<float> n) {
   return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)n);
 }
@@ -124,8 +126,9 @@ template <typename T>
 static inline Vec<T> exp_negative(Vec<T> x) {
   using L = Lane<T>;
 #if defined(__AVX512F__)
-  const Vec<T> n = round_to_integer(x * T(1.4426950408889634));
-  return times_power(exp_fraction(x, n), n);
+  const Vec<T> bounded = x < L::vanishes ? splat(L::vanishes) : x;  // the fraction of a huge x would overflow
+  const Vec<T> n = round_to_integer(bounded * T(1.4426950408889634));
+  return times_power(exp_fraction(bounded, n), n);
 #else
   using I = typename Types<T>::I;
   const Vec<T> shifted = x * T(1.4426950408889634) + L::round;

@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <cmath>
 #include <optional>
 
 #include "loreun/params.h"
@@ -68,10 +69,26 @@ struct WeightingArguments {
     Weighting w{nullptr, nullptr, 0, eta, ratio, detach};
     int64_t stride = 1;
     if (score_loss) w.score_loss = per_row(*score_loss, dtype, like, "score_loss", &stride);
-    STD_TORCH_CHECK(stride == 1 || like.size(0) <= 1, "score_loss must be contiguous [N]");
+    STD_TORCH_CHECK(stride == 1, "score_loss must be contiguous [N]");
     if (ref) w.ref_loss = per_row(*ref, dtype, like, "ref_loss", &w.ref_stride);
     STD_TORCH_CHECK(ref || !ratio, "ref_loss is missing in ratio form");
+    if (ref && like.is_cpu()) {
+      const int64_t count = ref->numel();
+      STD_TORCH_CHECK(dtype == DType::f64 ? valid<double>(w, count) : valid<float>(w, count), "ref_loss is out of range");
+    }
     return w;
+  }
+
+  // References are finite, and positive in ratio form.
+  template <typename Acc>
+  static bool valid(const Weighting& w, int64_t count) {
+    const Acc* ref = static_cast<const Acc*>(w.ref_loss);
+    bool good = true;
+    for (int64_t i = 0; i < count; i++) {
+      const Acc r = ref[i * w.ref_stride];
+      good &= std::isfinite(r) && (!w.ratio || r > 0);
+    }
+    return good;
   }
 };
 
@@ -96,6 +113,15 @@ inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, Sca
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(size.size()), size.begin(), strides, shim_type(type),
                                                          device, like.get_device_index(), &made));
   return Tensor(made);
+}
+
+// Whether a forward pass makes the gradient too, for an incoming gradient of 1: while the logits are at hand (on a GPU:
+// in shared memory), or where it saves a call, or, `cheap`, a pass over the tensors. Never in float16: a gradient that
+// is scaled after it was rounded loses what a loss scaler is there to keep. loreun_bench/ops/native.py tells
+// torch.compile the same.
+inline bool makes_gradient(const Tensor& t, bool allowed, bool cheap = false) {
+  const int64_t limit = !t.is_cpu() ? 24 << 20 : cheap ? 256 << 20 : 1 << 20;
+  return allowed && t.scalar_type() != ScalarType::Half && t.numel() * int64_t(t.element_size()) <= limit;
 }
 
 inline double number_of(const Tensor& scalar) {

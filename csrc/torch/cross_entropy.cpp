@@ -16,6 +16,8 @@ struct Call {
 
   CrossEntropy part() const {
     STD_TORCH_CHECK(logits.dim() == 2 && logits.size(1) > 0, "logits must be [N, C] with C > 0");
+    STD_TORCH_CHECK(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing must be in [0, 1]");
+    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
     CrossEntropy p{};
     p.dtype = dtype_of(logits, "logits");
     p.logits = logits.const_data_ptr();
@@ -48,10 +50,10 @@ struct Outputs {
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
     Tensor logits, Tensor target, Optional score_target, Optional score_loss, Optional ref, double eta, bool ratio,
-    bool detach, int64_t ignore_index, double label_smoothing, double scale, bool with_grad) {
+    bool detach, int64_t ignore_index, double label_smoothing, double scale, bool may_grad) {
   CrossEntropy part =
       Call{logits, target, score_target, {score_loss, ref, eta, ratio, detach}, ignore_index, label_smoothing, scale}.part();
-  Outputs out(part, logits, with_grad);
+  Outputs out(part, logits, makes_gradient(logits, may_grad));
   Tensor loss = forward(&part, 1, logits);
   return {loss, out.table, out.batch, out.grad};
 }
@@ -59,7 +61,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
     Tensor forget_logits, Tensor forget_target, Optional forget_score_target, Tensor retain_logits,
     Tensor retain_target, double eta_f, double eta_r, double alpha, bool detach, int64_t ignore_index,
-    double label_smoothing, double scale, bool with_grad) {
+    double label_smoothing, double scale, bool may_grad) {
   const Optional none;
   CrossEntropy parts[2] = {
       Call{forget_logits, forget_target, forget_score_target, {none, none, -eta_f, false, detach}, ignore_index,
@@ -68,6 +70,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
            alpha * scale}.part()};
   STD_TORCH_CHECK(parts[0].dtype == parts[1].dtype, "retain_logits must have the dtype of forget_logits");
   same_device(forget_logits, retain_logits, "retain_logits");
+  const bool with_grad = makes_gradient(forget_logits, may_grad) && makes_gradient(retain_logits, may_grad);
   Outputs forget(parts[0], forget_logits, with_grad), retain(parts[1], retain_logits, with_grad);
   Tensor loss = forward(parts, 2, forget_logits);
   return {loss, forget.table, forget.batch, forget.grad, retain.table, retain.batch, retain.grad};
@@ -102,12 +105,12 @@ void ce_backward_(Tensor grad_out, Tensor logits, Tensor target, Optional score_
 STABLE_TORCH_LIBRARY(loreun, m) {
   m.def(
       "ce_forward(Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, int ignore_index, float label_smoothing, float scale, bool with_grad) "
+      "bool ratio, bool detach, int ignore_index, float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "step_forward(Tensor forget_logits, Tensor forget_target, Tensor? forget_score_target, Tensor retain_logits, "
       "Tensor retain_target, float eta_f, float eta_r, float alpha, bool detach, int ignore_index, "
-      "float label_smoothing, float scale, bool with_grad) "
+      "float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "ce_backward(Tensor grad_out, Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, "

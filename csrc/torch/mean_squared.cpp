@@ -8,7 +8,7 @@
 namespace loreun {
 namespace {
 
-constexpr int64_t kMaxDims = 8;
+constexpr int64_t kMaxDims = 64;
 
 // Whether each sample of t lies in one piece, its dimensions in any order (channels-last, say).
 bool dense_rows(const Tensor& t) {
@@ -36,7 +36,7 @@ struct Layout {
   Optional score_target;
 
   Layout(const Tensor& x, const Tensor& t, const Optional& u) : input(x), target(t), score_target(u) {
-    STD_TORCH_CHECK(x.dim() >= 1 && x.dim() <= kMaxDims, "input must be [N, ...] with at most 8 dimensions");
+    STD_TORCH_CHECK(x.dim() >= 1 && x.dim() <= kMaxDims, "input must be [N, ...]");
     fits(t, "target");
     if (u) fits(*u, "score_target");
     if (dense_rows(x) && same_rows(x, t) && (!u || same_rows(x, *u))) return;
@@ -51,6 +51,7 @@ struct Layout {
   }
 
   MeanSquared part(const WeightingArguments& weighting, bool mean, double scale) const {
+    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
     MeanSquared p{};
     p.dtype = dtype_of(input, "input");
     p.rows = input.size(0), p.row_size = 1;
@@ -74,7 +75,7 @@ std::pair<Tensor, bool> gradient_like(const Tensor& original, const Layout& layo
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor target, Optional score_target,
                                                        Optional score_loss, Optional ref, double eta, bool ratio,
-                                                       bool detach, bool mean, double scale, bool with_grad) {
+                                                       bool detach, bool mean, double scale, bool may_grad) {
   const Layout layout(input, target, score_target);
   MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
   Tensor table = fresh(input, {kMeanSquaredRows, part.rows}, acc_of(part.dtype));
@@ -82,7 +83,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor targ
   Tensor grad = fresh(input, {0}, input.scalar_type());
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
   bool direct = true;
-  if (with_grad) {
+  const bool wide = part.dtype == DType::f32 || part.dtype == DType::f64;  // see keeps_difference
+  if (makes_gradient(input, may_grad, wide && detach)) {
     std::tie(grad, direct) = gradient_like(input, layout, part);
     if (!direct) part.grad_stride = part.row_size;
     Tensor place = direct ? grad : torch::stable::empty_like(layout.input);
@@ -127,7 +129,7 @@ void scale_(Tensor grad, Tensor grad_out) {
 STABLE_TORCH_LIBRARY_FRAGMENT(loreun, m) {
   m.def(
       "mse_forward(Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, bool mean, float scale, bool with_grad) -> (Tensor, Tensor, Tensor, Tensor)");
+      "bool ratio, bool detach, bool mean, float scale, bool may_grad) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "mse_backward(Tensor grad_out, Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, "
       "Tensor? ref, Tensor table, Tensor batch, float eta, bool ratio, bool detach, bool mean, float scale) -> Tensor");

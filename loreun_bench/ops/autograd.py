@@ -1,8 +1,7 @@
 """The compiled operator under autograd.
 
-A small gradient is made in the forward pass, while the logits are at hand, for an incoming gradient of 1; a large one
-in the backward pass, so that it is not held through the network's. float16 never takes the first way: a gradient that
-is scaled after it was rounded loses what a loss scaler is there to keep.
+The forward pass may return the gradient as well, made for an incoming gradient of 1: the operator decides by its size
+and type. Every microsecond of this file is paid once per training step.
 """
 
 from __future__ import annotations
@@ -14,17 +13,6 @@ from torch import Tensor
 
 from loreun_bench.ops import distributed
 
-# Bytes of a gradient up to which it is made in the forward pass. On a CPU what counts is a second call saved, on a GPU
-# that the logits still lie in shared memory (132 blocks of 227 KB on an H200).
-READY_BYTES = {"cpu": 256 * 1024, "cuda": 24 * 1024 * 1024}
-
-
-def ready(x: Tensor) -> bool:
-    """Whether the gradient of `x` is made in the forward pass."""
-    if x.dtype == torch.float16 or torch.compiler.is_compiling():
-        return False
-    return x.numel() * x.element_size() <= READY_BYTES[x.device.type]
-
 
 def _refuse_double_backward(name: str) -> None:
     if torch.is_grad_enabled():  # only under create_graph=True
@@ -35,6 +23,8 @@ def _scaled(grad: Tensor, grad_out: Tensor) -> Tensor:
     """grad · grad_out, in place, for a ready gradient that nobody else holds."""
     if grad.device.type == "cuda":
         torch.ops.loreun.scale_.default(grad, grad_out)  # looks at grad_out on the device: no wait
+    elif type(grad) is not Tensor:  # fake: there is no number to look at
+        grad.mul_(grad_out)
     elif (factor := grad_out.item()) != 1.0:
         grad.mul_(factor)
     return grad
@@ -57,14 +47,14 @@ class CrossEntropy(torch.autograd.Function):
         ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        early = ctx.needs_input_grad[0] and group is None and not inplace and ready(logits)
+        may = ctx.needs_input_grad[0] and group is None and not inplace and not torch.compiler.is_compiling()
         loss, table, batch, grad = torch.ops.loreun.ce_forward.default(
-            logits, target, score_target, score_loss, ref, *settings, early
+            logits, target, score_target, score_loss, ref, *settings, may
         )
         if group is not None:
             loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
         ctx.save_for_backward(logits, target, score_target, score_loss, ref, table, batch)
-        ctx.settings, ctx.inplace, ctx.early = settings, inplace, grad if early else None
+        ctx.settings, ctx.inplace, ctx.early = settings, inplace, grad if may and grad.numel() else None
         return _results(ctx, with_stats, loss, table, batch)
 
     @staticmethod
@@ -92,14 +82,14 @@ class MeanSquared(torch.autograd.Function):
         ref: Tensor | None, settings: tuple[Any, ...], group: Any, with_stats: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        early = ctx.needs_input_grad[0] and group is None and ready(input)
+        may = ctx.needs_input_grad[0] and group is None and not torch.compiler.is_compiling()
         loss, table, batch, grad = torch.ops.loreun.mse_forward.default(
-            input, target, score_target, score_loss, ref, *settings, early
+            input, target, score_target, score_loss, ref, *settings, may
         )
         if group is not None:
             loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
         ctx.save_for_backward(input, target, score_target, score_loss, ref, table, batch)
-        ctx.settings, ctx.early = settings, grad if early else None
+        ctx.settings, ctx.early = settings, grad if may and grad.numel() else None
         return _results(ctx, with_stats, loss, table, batch)
 
     @staticmethod
@@ -122,14 +112,14 @@ class Step(torch.autograd.Function):
         retain_logits: Tensor, retain_target: Tensor, settings: tuple[Any, ...], with_stats: bool,
     ) -> Any:  # fmt: skip
         """settings: eta_f, eta_r, alpha, detach, ignore_index, label_smoothing, scale."""
-        early = all(ctx.needs_input_grad[i] and ready(x) for i, x in ((0, forget_logits), (3, retain_logits)))
+        may = ctx.needs_input_grad[0] and ctx.needs_input_grad[3] and not torch.compiler.is_compiling()
         loss, *parts = torch.ops.loreun.step_forward.default(
-            forget_logits, forget_target, forget_clean, retain_logits, retain_target, *settings, early
+            forget_logits, forget_target, forget_clean, retain_logits, retain_target, *settings, may
         )
         table_f, batch_f, grad_f, table_r, batch_r, grad_r = parts
         ctx.save_for_backward(forget_logits, forget_target, forget_clean, table_f, batch_f,
                               retain_logits, retain_target, table_r, batch_r)  # fmt: skip
-        ctx.settings, ctx.early = settings, (grad_f, grad_r) if early else None
+        ctx.settings, ctx.early = settings, (grad_f, grad_r) if may and grad_f.numel() else None
         return _results(ctx, with_stats, loss, table_f, batch_f, table_r, batch_r)
 
     @staticmethod

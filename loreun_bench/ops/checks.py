@@ -13,6 +13,7 @@ from torch import Tensor
 
 DIRECTIONS = ("forget", "retain")
 DISTANCES = ("difference", "ratio")
+SMALLEST = torch.finfo(torch.float32).tiny  # dividing by less overflows
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -38,13 +39,14 @@ def reference_loss(ref_loss: float | Tensor, distance: str, like: Tensor) -> Non
             raise ValueError(f"ref_loss must be a number or [{like.shape[0]}], got {tuple(ref_loss.shape)}")
         if not ref_loss.is_floating_point():
             raise ValueError(f"ref_loss must be floating, got {ref_loss.dtype}")
-        if ref_loss.dim() and ref_loss.device != like.device:
+        if ref_loss.device != like.device and (ref_loss.dim() or ref_loss.device.type != "cpu"):
             raise ValueError(f"ref_loss is on {ref_loss.device}, expected {like.device}")
         if torch.compiler.is_compiling() or ref_loss.device.type != "cpu":
             return
-        finite, positive = bool(torch.isfinite(ref_loss).all()), bool((ref_loss > 0).all())
+        values = ref_loss.to(like.dtype if like.dtype == torch.float64 else torch.float32)
+        finite, positive = bool(torch.isfinite(values).all()), bool((values > 0).all())
     else:
-        finite, positive = math.isfinite(ref_loss), ref_loss > 0
+        finite, positive = math.isfinite(ref_loss), ref_loss > SMALLEST
     if not finite:
         raise ValueError("ref_loss must be finite")
     if distance == "ratio" and not positive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -81,15 +82,20 @@ def loreun_cross_entropy(
         return (found.loss, _stats(*found[1:])) if return_stats else found.loss
     if torch.compiler.is_compiling() or inplace_backward:
         _check_cross_entropy(*arguments)
+        checks.reference_loss(ref_loss, distance, logits)
     signed, ratio, ref = _reference(eta, direction, ref_loss, distance, logits)
     score_loss = _of_type(score_loss, logits)
     settings = (signed, ratio, detach_weights, ignore_index, label_smoothing, loss_scale)
+    plain = not (inplace_backward or return_stats or process_group is not None or torch.compiler.is_compiling())
     try:
+        if plain and (eager := native.eager()):
+            return eager.cross_entropy.default(logits, target, score_target, score_loss, ref, *settings)
         found = CrossEntropy.apply(
             logits, target, score_target, score_loss, ref, settings, inplace_backward, process_group, return_stats
         )
     except RuntimeError:
         _check_cross_entropy(*arguments)
+        checks.reference_loss(ref_loss, distance, logits)
         raise
     return _with_stats(*found) if return_stats else found
 
@@ -133,13 +139,19 @@ def loreun_mse_loss(
         return (found.loss, _stats(*found[1:])) if return_stats else found.loss
     if torch.compiler.is_compiling():
         _check_mean_squared(*tensors)
+        checks.reference_loss(ref_loss, distance, input)
     signed, ratio, ref = _reference(eta, direction, ref_loss, distance, input)
     settings = (signed, ratio, detach_weights, mean, loss_scale)
+    plain = not (return_stats or process_group is not None or torch.compiler.is_compiling())
     try:
         same = _promoted(input, target, score_target)
-        found = MeanSquared.apply(*same, _of_type(score_loss, same[0]), ref, settings, process_group, return_stats)
+        score_loss = _of_type(score_loss, same[0])
+        if plain and (eager := native.eager()):
+            return eager.mean_squared.default(*same, score_loss, ref, *settings)
+        found = MeanSquared.apply(*same, score_loss, ref, settings, process_group, return_stats)
     except RuntimeError:
         _check_mean_squared(*tensors)
+        checks.reference_loss(ref_loss, distance, input)
         raise
     return _with_stats(*found) if return_stats else found
 
@@ -191,6 +203,7 @@ def loreun_step(
     forget = (forget_logits, forget_target, forget_clean, None, ignore_index, label_smoothing, False)
     retain = (retain_logits, retain_target, None, None, ignore_index, label_smoothing, False)
     if not native.serves(forget_logits.device) or retain_logits.dtype != forget_logits.dtype:
+        _check_step(forget, retain)
         shared: Any = dict(ignore_index=ignore_index, label_smoothing=label_smoothing, detach_weights=detach_weights,
                            return_stats=True)  # fmt: skip
         loss_f, stats_f = loreun_cross_entropy(*forget[:3], eta=eta_f, direction="forget", loss_scale=loss_scale, **shared)
@@ -225,29 +238,30 @@ def _reference(
     One number cancels in difference form, as the softmax does not see a shift, and divides eta in ratio form.
     """
     signed = reference.SIGNS[direction] * eta
-    if ref_loss is not None and not isinstance(ref_loss, Tensor) and (distance == "ratio" or ref_loss != 0.0):
+    if isinstance(ref_loss, Tensor):
+        return signed, distance == "ratio", _of_type(ref_loss, like)
+    if distance == "ratio" or ref_loss != 0.0:
         checks.reference_loss(ref_loss, distance, like)
-        return (signed / ref_loss if distance == "ratio" else signed), False, None
-    if not isinstance(ref_loss, Tensor):
-        return signed, False, None
-    checks.reference_loss(ref_loss, distance, like)
-    return signed, distance == "ratio", _of_type(ref_loss, like)
+    return (signed / ref_loss if distance == "ratio" else signed), False, None
 
 
 def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
-    """Values that go with `like`, in the type of its arithmetic."""
-    if values is None:
-        return None
+    """Values that go with `like`, in the type of its arithmetic; what does not fit is left for the operator to refuse."""
+    if values is None or not values.is_floating_point():
+        return values
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return values.detach().to(like.device if values.dim() == 0 else values.device, dtype).contiguous()
+    if values.dim() == 0 and values.device != like.device and values.device.type == "cpu":
+        values = values.to(like.device)
+    if values.dtype == dtype and values.is_contiguous():
+        return values
+    return values.detach().to(dtype).contiguous()
 
 
 def _promoted(input: Tensor, target: Tensor, score_target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    if target.dtype == input.dtype and (score_target is None or score_target.dtype == input.dtype):
+    given = [t.dtype for t in (input, target, score_target) if t is not None]
+    if len(set(given)) == 1 or not all(dtype.is_floating_point for dtype in given):
         return input, target, score_target
-    dtype = torch.promote_types(input.dtype, target.dtype)
-    if score_target is not None:
-        dtype = torch.promote_types(dtype, score_target.dtype)
+    dtype = functools.reduce(torch.promote_types, given)
     return input.to(dtype), target.to(dtype), None if score_target is None else score_target.to(dtype)
 
 

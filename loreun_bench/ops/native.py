@@ -26,6 +26,16 @@ def state() -> tuple[frozenset[str], str]:
     return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {report.get('cuda', 'unknown')}"
 
 
+@cache
+def eager() -> Any:
+    """The operators with autograd in C++, or None: they are built for exactly one torch (csrc/torch/eager.cpp)."""
+    path = Path(__file__).with_name("_eager.so")
+    if not state()[0] or _report().get("eager") != torch.__version__ or not path.is_file():
+        return None
+    torch.ops.load_library(str(path))
+    return torch.ops.loreun_eager
+
+
 def serves(device: torch.device) -> bool:
     """Whether the compiled operator runs on `device`."""
     return device.type in state()[0]
@@ -62,6 +72,18 @@ def _acc(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _makes_gradient(like: Tensor, may: bool, cheap: bool = False) -> bool:
+    """Whether the forward pass makes the gradient too: as makes_gradient in csrc/torch/arguments.h."""
+    limit = 24 << 20 if like.device.type != "cpu" else 256 << 20 if cheap else 1 << 20
+    return may and like.dtype != torch.float16 and like.numel() * like.element_size() <= limit
+
+
+def _same_device(*values: Any) -> None:
+    """A call that mixes devices comes to the fakes if one of them is meta."""
+    if len({value.device.type for value in values if isinstance(value, Tensor)}) > 1:
+        raise RuntimeError("the tensors are on several devices")
+
+
 def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     table = like.new_empty((rows, like.shape[0]), dtype=_acc(like.dtype))
     return table, like.new_empty(2, dtype=torch.float64), grad
@@ -72,17 +94,23 @@ def _register_fakes() -> None:
 
     @register("loreun::ce_forward")
     def _(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        grad = logits.new_empty(tuple(logits.shape) if rest[-1] else 0)
+        _same_device(logits, *rest)
+        grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1]) else 0)
         return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
 
     @register("loreun::step_forward")
     def _(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if rest[-1] else 0)) for x in (forget, retain)]
+        _same_device(forget, target, score, retain, *rest)
+        made = _makes_gradient(forget, rest[-1]) and _makes_gradient(retain, rest[-1])
+        parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
         return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
 
     @register("loreun::mse_forward")
     def _(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        grad = torch.empty_like(input) if rest[-1] else input.new_empty(0)
+        _same_device(input, *rest)
+        *_, detach, mean, scale, may = rest
+        cheap = detach and input.dtype in (torch.float32, torch.float64)
+        grad = torch.empty_like(input) if _makes_gradient(input, may, cheap) else input.new_empty(0)
         return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
 
     @register("loreun::ce_backward")

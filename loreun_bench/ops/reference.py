@@ -24,6 +24,8 @@ class Weighted(NamedTuple):
 
 def scores(losses: Tensor, eta: float, direction: str, ref_loss: float | Tensor, distance: str) -> Tensor:
     """∓eta·d(loss, reference), the logarithm of the unnormalised weight (LoReUn, eqs. 4 and 5)."""
+    if isinstance(ref_loss, Tensor):
+        ref_loss = ref_loss.to(losses.dtype)
     excess = losses - ref_loss if distance == "difference" else losses / ref_loss
     return SIGNS[direction] * eta * excess
 
