@@ -1,15 +1,17 @@
 """Builds the compiled operator (csrc/) through CMake and Ninja; where that cannot be done, the package installs without.
 
-    FORCE_CUDA=1            build the CUDA kernels or fail, with or without a GPU here
-    BUILD_NO_CUDA=1         leave them out
-    TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX"; by default the GPU's that is here, or every one from Turing to Blackwell
-    MAX_JOBS                how many files are compiled at once
-    DEBUG=1                 no optimisation, debug information
-    LOREUN_NO_EXTENSION=1   build nothing: the operator runs on plain PyTorch
+FORCE_CUDA=1            build the CUDA kernels or fail, with or without a GPU here
+BUILD_NO_CUDA=1         leave them out
+TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX": build them for these; by default for the GPU that is here, if one is, and
+                        with FORCE_CUDA and no GPU for every one from Turing to Blackwell
+MAX_JOBS                how many files are compiled at once
+DEBUG=1                 no optimisation, debug information
+LOREUN_NO_EXTENSION=1   build nothing: the operator runs on plain PyTorch
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -81,7 +83,10 @@ def cuda_options() -> tuple[list[str], str]:
         if flag("FORCE_CUDA"):
             raise SystemExit(f"FORCE_CUDA is set, but there is {missing}") from None
         return [], str(missing)
-    architectures = cmake_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST") or visible_architecture() or ARCHITECTURES)
+    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or visible_architecture()
+    if not wanted and not flag("FORCE_CUDA"):
+        return [], "no GPU where it was built (FORCE_CUDA=1 builds them all the same)"
+    architectures = cmake_architectures(wanted or ARCHITECTURES)
     return [
         "-DLOREUN_CUDA=ON",
         f"-DCMAKE_CUDA_COMPILER={nvcc}",
@@ -105,6 +110,12 @@ def torch_options() -> list[str]:
         return options
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     return [*options, f"-DPYBIND11_INCLUDE={pybind11.get_include()}", f"-DINFO_SUFFIX={suffix}"]
+
+
+def source_digest() -> str:
+    """SHA-256 of the sources of the operator."""
+    files = sorted(path for path in (ROOT / "csrc").rglob("*") if path.is_file() and "sim" not in path.parts)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def run(command: list[str]) -> None:
@@ -166,8 +177,12 @@ class BuildOperator(build_ext):
                 raise SystemExit(f"FORCE_CUDA is set, but {reason}") from None
             report = {"operator": False, "reason": str(reason)}
         out.mkdir(parents=True, exist_ok=True)
-        for old in out.glob("_*.so"):
+        for old in (*out.glob("_*.so"), *out.glob("_source.py")):
             old.unlink()
+        if report["operator"]:  # a stage's key is made of the code in ops/: this file makes csrc/ a part of it
+            (out / "_source.py").write_text(
+                f'"""Generated: what the operator was built from."""\n\nDIGEST = "{source_digest()}"\n'
+            )
         for module in folder.glob("_*.so") if report["operator"] else ():
             shutil.copy2(module, out)
         (out / "_build.json").write_text(json.dumps(report) + "\n")

@@ -68,7 +68,7 @@ struct CrossEntropyRows {
     alignas(kBytes) A turned[kShort * lanes];
     turn(first, n, turned);
     Vec<A> max = load(turned), sum{}, shifted{};
-    for (int64_t c = 1; c < part.classes; c++) max = larger<A>(load(turned + c * lanes), max);
+    for (int64_t c = 1; c < part.classes; c++) max = larger(load(turned + c * lanes), max);
     for (int64_t c = 0; c < part.classes; c++) sum += exp_negative<A>(load(turned + c * lanes) - max);
     if (smooth)
       for (int64_t c = 0; c < part.classes; c++) shifted += load(turned + c * lanes) - max;
@@ -83,8 +83,8 @@ struct CrossEntropyRows {
   void add_block(const A* x, int64_t n, int64_t before, Running& run) const {
     Vec<A> top[4];
     for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
-    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger<A>(v, top[k]); });
-    A max = lanes_max<A>(larger<A>(larger<A>(top[0], top[1]), larger<A>(top[2], top[3])));
+    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger(v, top[k]); });
+    A max = lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
     max = run.max > max ? run.max : max;
     const A from = max == -kInfinity<A> ? A(0) : max;  // a block of masked classes adds nothing, a NaN in it does
     Vec<A> sums[4] = {};

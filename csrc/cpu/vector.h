@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -66,11 +66,19 @@ static inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-// The larger of the two; a NaN in x is dropped, as sums keep it.
-template <typename T>
-static inline Vec<T> larger(Vec<T> x, Vec<T> best) {
-  return x > best ? x : best;
+// The larger of the two; x where either is NaN. By hand, as compilers take a comparison and a selection for it.
+#if defined(__AVX512F__)
+static inline Vec<float> larger(Vec<float> best, Vec<float> x) { return (Vec<float>)_mm512_max_ps((__m512)best, (__m512)x); }
+static inline Vec<double> larger(Vec<double> best, Vec<double> x) { return (Vec<double>)_mm512_max_pd((__m512d)best, (__m512d)x); }
+#elif defined(__AVX2__)
+static inline Vec<float> larger(Vec<float> best, Vec<float> x) { return (Vec<float>)_mm256_max_ps((__m256)best, (__m256)x); }
+static inline Vec<double> larger(Vec<double> best, Vec<double> x) { return (Vec<double>)_mm256_max_pd((__m256d)best, (__m256d)x); }
+#else
+template <typename V>
+static inline V larger(V best, V x) {
+  return best > x ? best : x;
 }
+#endif
 
 template <typename T>
 static inline T lanes_max(Vec<T> v) {
@@ -126,7 +134,7 @@ template <typename T>
 static inline Vec<T> exp_negative(Vec<T> x) {
   using L = Lane<T>;
 #if defined(__AVX512F__)
-  const Vec<T> bounded = x < L::vanishes ? splat(L::vanishes) : x;  // the fraction of a huge x would overflow
+  const Vec<T> bounded = larger(splat(L::vanishes), x);  // the fraction of a huge x would overflow
   const Vec<T> n = round_to_integer(bounded * T(1.4426950408889634));
   return times_power(exp_fraction(bounded, n), n);
 #else

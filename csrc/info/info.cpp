@@ -1,8 +1,12 @@
 // What was built, and what this processor can do. The launch plan is asked here too, so that it can be tested without
 // a GPU.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
 
 #include "cpu/kernels.h"
+#include "loreun/plan.h"
 
 namespace py = pybind11;
 
@@ -17,9 +21,41 @@ py::dict build() {
   return d;
 }
 
+const char* regime_name(loreun::Regime regime) {
+  constexpr const char* names[] = {"tiny", "on_chip", "split"};
+  return names[int(regime)];
+}
+
+loreun::DType dtype_named(const std::string& name) {
+  constexpr std::array names = {"float32", "float64", "bfloat16", "float16"};
+  for (size_t i = 0; i < names.size(); i++)
+    if (name == names[i]) return loreun::DType(i);
+  throw py::value_error("dtype must be float32, float64, bfloat16 or float16, got " + name);
+}
+
+// The forward pass's plan on a device: what the launcher in csrc/cuda would do.
+py::dict plan(const std::string& loss, const std::string& dtype, const std::vector<std::pair<int64_t, int64_t>>& shapes,
+              bool with_grad, int sms, int64_t smem_per_block) {
+  if (shapes.empty() || shapes.size() > 2) throw py::value_error("shapes must be one or two pairs (rows, size)");
+  loreun::Shape given[2];
+  for (size_t i = 0; i < shapes.size(); i++) given[i].rows = shapes[i].first, given[i].size = shapes[i].second;
+  const loreun::Device device{sms, smem_per_block};
+  const bool squares = loss == "mean_squared";
+  if (!squares && loss != "cross_entropy") throw py::value_error("loss must be cross_entropy or mean_squared");
+  const auto p = (squares ? loreun::plan_mean_squared : loreun::plan_cross_entropy)(
+      device, dtype_named(dtype), given, int(shapes.size()), with_grad);
+  py::dict d;
+  d["regime"] = regime_name(p.regime), d["blocks"] = p.blocks, d["threads"] = p.threads;
+  d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.part[0].splits;
+  return d;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_info, m) {
   m.def("build", &build, "How the compiled operator was built; cuda is empty for a build without CUDA.");
   m.def("cpu_capability", [] { return loreun::cpu_kernels().name; }, "The CPU kernels in use: portable, avx2 or avx512.");
+  m.def("plan", &plan, py::arg("loss"), py::arg("dtype"), py::arg("shapes"), py::arg("with_grad") = true,
+        py::arg("sms") = 132, py::arg("smem_per_block") = 232448,
+        "How the CUDA kernels would be launched, by default on an H200: regime, blocks, threads, bytes.");
 }

@@ -16,12 +16,13 @@ def env() -> None:
 
     from loreun_bench.harness import environment
     from loreun_bench.harness.store import data_root, default_root
+    from loreun_bench.ops import native
     from loreun_bench.ops.functional import backend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for key, value in environment.describe(device).items():
         print(f"{key:14} {value}")
     print(f"{'torch CUDA':14} {torch.version.cuda or 'none'}; GPUs: {torch.cuda.device_count()}")
-    print(f"{'operator':14} {backend()} (pure PyTorch; this version has no compiled operator)")
+    print(f"{'operator':14} {backend(device)} ({native.state()[1]})")
     print(f"{'store':14} {default_root()}")
     print(f"{'data':14} {data_root()}")

@@ -76,7 +76,7 @@ def _run(task: Task, start: float) -> None:
         inputs[name] = artifact
     output = task.stage.function()(task.stage.config, inputs, task.device)
     about = {
-        "label": task.stage.label, "run": task.stage.run, "backend": backend(),
+        "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device),
         "environment": environment.describe(task.device), "seconds": time.perf_counter() - start,
     }  # fmt: skip
     store.put(task.key, output, about)

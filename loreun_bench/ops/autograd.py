@@ -44,10 +44,10 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-        ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool,
+        ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool, with_grad: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        may = ctx.needs_input_grad[0] and group is None and not inplace and not torch.compiler.is_compiling()
+        may = with_grad and ctx.needs_input_grad[0] and not inplace and group is None and not torch.compiler.is_compiling()
         loss, table, batch, grad = torch.ops.loreun.ce_forward.default(
             logits, target, score_target, score_loss, ref, *settings, may
         )
@@ -61,7 +61,7 @@ class CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradient with respect to the logits; twice only without create_graph."""
         _refuse_double_backward("loreun_cross_entropy")
-        nothing = (None,) * 8
+        nothing = (None,) * 9
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
             return _scaled(grad, grad_out), *nothing
@@ -79,10 +79,10 @@ class MeanSquared(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-        ref: Tensor | None, settings: tuple[Any, ...], group: Any, with_stats: bool,
+        ref: Tensor | None, settings: tuple[Any, ...], group: Any, with_stats: bool, with_grad: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        may = ctx.needs_input_grad[0] and group is None and not torch.compiler.is_compiling()
+        may = with_grad and ctx.needs_input_grad[0] and group is None and not torch.compiler.is_compiling()
         loss, table, batch, grad = torch.ops.loreun.mse_forward.default(
             input, target, score_target, score_loss, ref, *settings, may
         )
@@ -96,7 +96,7 @@ class MeanSquared(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradient with respect to `input`."""
         _refuse_double_backward("loreun_mse_loss")
-        nothing = (None,) * 7
+        nothing = (None,) * 8
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None
             return _scaled(grad, grad_out), *nothing
@@ -109,10 +109,10 @@ class Step(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, forget_logits: Tensor, forget_target: Tensor, forget_clean: Tensor | None,
-        retain_logits: Tensor, retain_target: Tensor, settings: tuple[Any, ...], with_stats: bool,
+        retain_logits: Tensor, retain_target: Tensor, settings: tuple[Any, ...], with_stats: bool, with_grad: bool,
     ) -> Any:  # fmt: skip
         """settings: eta_f, eta_r, alpha, detach, ignore_index, label_smoothing, scale."""
-        may = ctx.needs_input_grad[0] and ctx.needs_input_grad[3] and not torch.compiler.is_compiling()
+        may = with_grad and all(ctx.needs_input_grad[i] for i in (0, 3)) and not torch.compiler.is_compiling()
         loss, *parts = torch.ops.loreun.step_forward.default(
             forget_logits, forget_target, forget_clean, retain_logits, retain_target, *settings, may
         )
@@ -128,10 +128,14 @@ class Step(torch.autograd.Function):
         _refuse_double_backward("loreun_step")
         if ctx.early is not None:
             (grad_f, grad_r), ctx.early = ctx.early, None
-            return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), None, None, None
+            return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), *(None,) * 4
         logits_f, target_f, clean_f, table_f, batch_f, logits_r, target_r, table_r, batch_r = ctx.saved_tensors
         eta_f, eta_r, alpha, detach, *shared, scale = ctx.settings
         back = torch.ops.loreun.ce_backward.default
-        grad_f = back(grad_out, logits_f, target_f, clean_f, None, None, table_f, batch_f, -eta_f, False, detach, *shared, scale)
-        grad_r = back(grad_out, logits_r, target_r, None, None, None, table_r, batch_r, eta_r, False, detach, *shared, alpha * scale)
-        return grad_f, None, None, grad_r, None, None, None
+        grad_f = back(
+            grad_out, logits_f, target_f, clean_f, None, None, table_f, batch_f, -eta_f, False, detach, *shared, scale
+        )
+        grad_r = back(
+            grad_out, logits_r, target_r, None, None, None, table_r, batch_r, eta_r, False, detach, *shared, alpha * scale
+        )
+        return grad_f, None, None, grad_r, *(None,) * 4

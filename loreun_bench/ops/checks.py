@@ -28,7 +28,7 @@ def settings(eta: float, direction: str, distance: str) -> None:
 
 def number(value: float, name: str) -> None:
     """Raises ValueError unless `value` is a finite number."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not -math.inf < value < math.inf:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
@@ -46,7 +46,7 @@ def reference_loss(ref_loss: float | Tensor, distance: str, like: Tensor) -> Non
         values = ref_loss.to(like.dtype if like.dtype == torch.float64 else torch.float32)
         finite, positive = bool(torch.isfinite(values).all()), bool((values > 0).all())
     else:
-        finite, positive = math.isfinite(ref_loss), ref_loss > SMALLEST
+        finite, positive = -math.inf < ref_loss < math.inf, ref_loss > SMALLEST  # isfinite cannot be traced
     if not finite:
         raise ValueError("ref_loss must be finite")
     if distance == "ratio" and not positive:
@@ -104,8 +104,9 @@ def overwritable(values: Tensor) -> None:
     """Whether a gradient may be written over logits. Raises ValueError."""
     if values.is_leaf and not torch.compiler.is_compiling():
         raise ValueError("inplace_backward writes the gradient over logits: they must come from a model, not be a leaf")
-    if any(stride == 0 and size > 1 for stride, size in zip(values.stride(), values.shape, strict=True)):
-        raise ValueError("inplace_backward cannot write over expanded logits: their rows share memory")
+    span = sum((size - 1) * stride for size, stride in zip(values.shape, values.stride(), strict=True)) + 1
+    if values.numel() > span:
+        raise ValueError("inplace_backward cannot write over logits whose elements share memory (expanded, say)")
 
 
 def predictions(input: Tensor, target: Tensor, name: str = "target") -> None:
@@ -116,6 +117,50 @@ def predictions(input: Tensor, target: Tensor, name: str = "target") -> None:
         raise ValueError(f"{name} must be floating {tuple(input.shape)}, got {target.dtype} {tuple(target.shape)}")
     if target.device != input.device:
         raise ValueError(f"{name} is on {target.device}, expected {input.device}")
+
+
+def cross_entropy(
+    values: Tensor, target: Tensor, score_target: Tensor | None, scores: Tensor | None, ref_loss: float | Tensor,
+    distance: str, ignore_index: int, label_smoothing: float, inplace: bool,
+    names: tuple[str, str, str] = ("logits", "target", "score_target"),
+) -> None:  # fmt: skip
+    """All of a `loreun_cross_entropy` call. Raises ValueError, IndexError."""
+    logits(values, names[0])
+    score_loss(scores, score_target, values)
+    labels(target, values, names[1], ignore_index)
+    if score_target is not None:
+        labels(score_target, values, names[2], None)
+    smoothing(label_smoothing)
+    if inplace:
+        overwritable(values)
+    reference_loss(ref_loss, distance, values)
+
+
+def mean_squared(
+    input: Tensor, target: Tensor, score_target: Tensor | None, scores: Tensor | None, ref_loss: float | Tensor,
+    distance: str, reduction: str,
+) -> None:  # fmt: skip
+    """All of a `loreun_mse_loss` call. Raises ValueError."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    predictions(input, target)
+    if score_target is not None:
+        predictions(input, score_target, "score_target")
+    score_loss(scores, score_target, input)
+    reference_loss(ref_loss, distance, input)
+
+
+def step(
+    forget_logits: Tensor, forget_target: Tensor, forget_clean: Tensor | None, retain_logits: Tensor,
+    retain_target: Tensor, ignore_index: int, label_smoothing: float,
+) -> None:  # fmt: skip
+    """All of a `loreun_step` call. Raises ValueError, IndexError."""
+    rest = (0.0, "difference", ignore_index, label_smoothing, False)
+    names = ("forget_logits", "forget_target", "forget_clean"), ("retain_logits", "retain_target", "")
+    cross_entropy(forget_logits, forget_target, forget_clean, None, *rest, names[0])
+    cross_entropy(retain_logits, retain_target, None, None, *rest, names[1])
+    if retain_logits.device != forget_logits.device:
+        raise ValueError(f"retain_logits is on {retain_logits.device}, expected {forget_logits.device}")
 
 
 def _fake(values: Tensor) -> bool:

@@ -23,7 +23,9 @@ def gather(batch: Tensor, group: Any) -> tuple[Tensor, int]:
     return torch.stack([total, (share * mean.where(normaliser != float("-inf"), 0.0)).sum()]), ranks
 
 
-def combine(batch: Tensor, settings: tuple[Any, ...], group: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+def combine(
+    batch: Tensor, settings: tuple[Any, ...], group: Any, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """(loss of the whole batch, its `batch`, settings whose scale, the last, is multiplied by the number of ranks).
 
     Data-parallel training divides gradients by the number of ranks: the local gradient is multiplied by it, so that

@@ -12,18 +12,9 @@ import torch
 from torch import Tensor
 
 
-@cache
 def state() -> tuple[frozenset[str], str]:
     """(device types the compiled operator serves, and in words why these)."""
-    report = _report()
-    try:
-        importlib.import_module("loreun_bench.ops._operator")
-    except ImportError as error:
-        reason = report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
-        return frozenset(), reason
-    _register_fakes()
-    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() else set())
-    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {report.get('cuda', 'unknown')}"
+    return _STATE
 
 
 @cache
@@ -38,7 +29,7 @@ def eager() -> Any:
 
 def serves(device: torch.device) -> bool:
     """Whether the compiled operator runs on `device`."""
-    return device.type in state()[0]
+    return device.type in _STATE[0]
 
 
 @cache
@@ -89,42 +80,56 @@ def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Ten
     return table, like.new_empty(2, dtype=torch.float64), grad
 
 
+def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    _same_device(logits, *rest)
+    grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1]) else 0)
+    return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
+
+
+def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    _same_device(forget, target, score, retain, *rest)
+    made = _makes_gradient(forget, rest[-1]) and _makes_gradient(retain, rest[-1])
+    parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
+    return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
+
+
+def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    _same_device(input, *rest)
+    cheap = rest[-4] and input.dtype in (torch.float32, torch.float64)  # rest ends: detach, mean, scale, may_grad
+    grad = torch.empty_like(input) if _makes_gradient(input, rest[-1], cheap) else input.new_empty(0)
+    return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
+
+
+def _ce_backward(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:
+    return logits.new_empty(tuple(logits.shape))
+
+
+def _mse_backward(grad_out: Tensor, input: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(input)
+
+
+def _in_place(*arguments: Any) -> None:
+    return None
+
+
 def _register_fakes() -> None:
-    register = torch.library.register_fake
+    fakes: dict[str, Any] = {
+        "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward,
+        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "scale_": _in_place,
+    }  # fmt: skip
+    for name, fake in fakes.items():
+        torch.library.register_fake(f"loreun::{name}", fake)
 
-    @register("loreun::ce_forward")
-    def _(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        _same_device(logits, *rest)
-        grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1]) else 0)
-        return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
 
-    @register("loreun::step_forward")
-    def _(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        _same_device(forget, target, score, retain, *rest)
-        made = _makes_gradient(forget, rest[-1]) and _makes_gradient(retain, rest[-1])
-        parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
-        return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
+def _load() -> tuple[frozenset[str], str]:
+    report = _report()
+    try:
+        importlib.import_module("loreun_bench.ops._operator")
+    except ImportError as error:
+        return frozenset(), report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
+    _register_fakes()
+    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() else set())
+    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {report.get('cuda', 'unknown')}"
 
-    @register("loreun::mse_forward")
-    def _(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        _same_device(input, *rest)
-        *_, detach, mean, scale, may = rest
-        cheap = detach and input.dtype in (torch.float32, torch.float64)
-        grad = torch.empty_like(input) if _makes_gradient(input, may, cheap) else input.new_empty(0)
-        return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
 
-    @register("loreun::ce_backward")
-    def _(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:
-        return logits.new_empty(tuple(logits.shape))
-
-    @register("loreun::mse_backward")
-    def _(grad_out: Tensor, input: Tensor, *rest: Any) -> Tensor:
-        return torch.empty_like(input)
-
-    @register("loreun::ce_backward_")
-    def _(*arguments: Any) -> None:
-        return None
-
-    @register("loreun::scale_")
-    def _(*arguments: Any) -> None:
-        return None
+_STATE = _load()  # at import: torch.compile cannot trace the search for a file

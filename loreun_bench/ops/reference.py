@@ -66,8 +66,10 @@ def cross_entropy(
     ignore_index: int, label_smoothing: float, **weighting: Any,
 ) -> Weighted:  # fmt: skip
     """From one log-softmax of [N, C]; `weighting` is that of `reduce`."""
-    logp = F.log_softmax(logits, 1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
     kept = target != ignore_index
+    if score_target is None:  # else an ignored row's NaN would reach its gradient
+        logits = logits.masked_fill(~kept.unsqueeze(1), 0.0)
+    logp = F.log_softmax(logits, 1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
     objective = _nll(logp, target, kept, label_smoothing)
     if score_loss is not None:
         score = score_loss.to(objective.dtype)
@@ -82,6 +84,8 @@ def mean_squared(
     input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None, *, mean: bool, **weighting: Any
 ) -> Weighted:
     """Per-sample squared errors, averaged or summed over all dimensions but the first; `weighting` is that of `reduce`."""
+    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+    input = input.to(dtype)  # once: autograd would add two gradients in 16 bits
     objective = _squares(input, target, mean)
     if score_loss is not None:
         score = score_loss.to(objective.dtype)
@@ -98,7 +102,6 @@ def _nll(logp: Tensor, target: Tensor, kept: Tensor | None, smoothing: float) ->
 
 
 def _squares(input: Tensor, target: Tensor, mean: bool) -> Tensor:
-    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
-    squares = (input.to(dtype) - target.to(dtype)).square()
+    squares = (input - target.to(input.dtype)).square()
     rows = squares.flatten(1) if squares.dim() > 1 else squares.unsqueeze(1)
     return rows.mean(1) if mean else rows.sum(1)

@@ -20,6 +20,7 @@ FLOORS = [
     "training",
     "report",
     "classification",
+    "bench",
     "api",
     "cli",
 ]

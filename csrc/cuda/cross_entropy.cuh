@@ -1,0 +1,291 @@
+// One row of cross entropy: its sums, its losses, its gradient.
+#pragma once
+#include "reduce.cuh"
+#include "vector.cuh"
+
+namespace loreun::gpu {
+
+// Labels as the kernels use them: a column, or one of these.
+enum Label : int64_t { kWrong = -1, kIgnored = -2 };
+
+// A row apart from its logits: what was given, and what the batch and the gradient need.
+template <typename A>
+struct RowState {
+  A objective, log_weight, max, log_sum, ref, given;  // given: the score loss, where the kernel does not compute it
+  int64_t target, score;
+};
+
+__device__ __forceinline__ int64_t label_in_range(int64_t label, int64_t classes) {
+  return label >= 0 && label < classes ? label : static_cast<int64_t>(kWrong);
+}
+
+template <typename A>
+__device__ __forceinline__ RowState<A> read_inputs(const CrossEntropy& part, int64_t row) {
+  const int64_t label = part.target[row * part.target_stride];
+  RowState<A> in{};
+  in.target = label == part.ignore_index ? static_cast<int64_t>(kIgnored) : label_in_range(label, part.classes);
+  in.score = in.target;
+  if (part.score_target) in.score = label_in_range(part.score_target[row * part.score_stride], part.classes);
+  in.ref = reference_loss<A>(part.weighting, row);
+  in.given = part.weighting.score_loss ? static_cast<const A*>(part.weighting.score_loss)[row] : A(0);
+  return in;
+}
+
+// So that the end of a row does not wait for them.
+template <typename A>
+__device__ __forceinline__ void prefetch_inputs(const CrossEntropy& part, int64_t row) {
+  const Weighting& w = part.weighting;
+  prefetch(part.target + row * part.target_stride);
+  if (part.score_target) prefetch(part.score_target + row * part.score_stride);
+  if (w.score_loss) prefetch(static_cast<const A*>(w.score_loss) + row);
+  if (w.ref_loss) prefetch(static_cast<const A*>(w.ref_loss) + row * w.ref_stride);
+}
+
+// logit(label): the row's logit there. base: what Moments::total is relative to. Fills the row's table, too.
+template <typename A, typename Logit>
+__device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row, RowState<A>& r,
+                                           const Moments<A>& moments, A base, Logit logit) {
+  const bool ignored = r.target == kIgnored;
+  const auto above = [&](int64_t label) { return label < 0 ? A(NAN) : logit(label) - moments.max; };
+  r.max = moments.max;
+  r.log_sum = log_of(moments.sum);
+  r.objective = 0;
+  if (!ignored) {
+    const A smoothing = static_cast<A>(part.label_smoothing), of_target = above(r.target);
+    r.objective = r.log_sum - of_target;
+    if (smoothing != 0) {  // 0 * mean would be NaN where a logit is -inf
+      const A mean = moments.total / static_cast<A>(part.classes) + (base - r.max);
+      r.objective = r.log_sum - (1 - smoothing) * of_target - smoothing * mean;
+    }
+  }
+  A score = r.given;
+  if (!part.weighting.score_loss) score = r.score == kIgnored ? A(0) : r.log_sum - above(r.score);
+  const A eta = static_cast<A>(part.weighting.eta);
+  r.log_weight = ignored ? A(-INFINITY) : log_weight(score, r.ref, eta, part.weighting.ratio);
+  A* table = static_cast<A*>(part.table) + row;
+  table[kObjective * part.rows] = r.objective;
+  table[kScore * part.rows] = score;
+  table[kLogWeight * part.rows] = r.log_weight;
+  table[kMax * part.rows] = r.max;
+  table[kLogSum * part.rows] = r.log_sum;
+}
+
+template <typename A>
+__device__ __forceinline__ RowState<A> finished_row(const CrossEntropy& part, int64_t row) {
+  RowState<A> r = read_inputs<A>(part, row);
+  const A* table = static_cast<const A*>(part.table) + row;
+  r.objective = table[kObjective * part.rows];
+  r.log_weight = table[kLogWeight * part.rows];
+  r.max = table[kMax * part.rows];
+  r.log_sum = table[kLogSum * part.rows];
+  return r;
+}
+
+// dx = slope * p - even, less on_target and on_score in those columns.
+template <typename A>
+struct RowGradient {
+  A max, log_sum, slope, even, on_target, on_score;
+  int64_t target, score;
+};
+
+// plan.cpp counts on these; the fused kernel turns the one into the other in place.
+static_assert(sizeof(RowState<float>) == row_state_size(4) && sizeof(RowState<double>) == row_state_size(8));
+static_assert(sizeof(RowGradient<float>) == row_state_size(4) && sizeof(RowGradient<double>) == row_state_size(8));
+
+template <typename A>
+__device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part, const RowState<A>& row, A weight,
+                                                       A mean, A upstream) {
+  const Weighting& w = part.weighting;
+  auto c = coefficients(weight, row.objective, mean, row.ref, static_cast<A>(w.eta), w.ratio, w.detach, upstream);
+  if (w.score_loss) c.score = 0;  // given losses do not depend on these logits
+  const A smoothing = static_cast<A>(part.label_smoothing);
+  RowGradient<A> g{row.max,    row.log_sum, c.objective + c.score, A(0), c.objective * (1 - smoothing), c.score,
+                   row.target, row.score};
+  if (smoothing != 0) g.even = c.objective * smoothing / static_cast<A>(part.classes);
+  if (row.target == kWrong) g.slope = A(NAN);
+  return g;
+}
+
+// Vectors that are added to a row's sums at once: 16 elements, for the registers' sake.
+template <typename T>
+constexpr int kSlice = kLanes<T> > 4 ? 16 / kLanes<T> : kUnroll;
+
+// Adds kSlice vectors to the row's sums: one exponential per element and one to rescale. Elements outside the row are
+// -inf; valid(i) says whether vector i is inside.
+template <typename T, typename Valid>
+__device__ __forceinline__ void absorb(Moments<Acc<T>>& m, const Pack<T>* x, Acc<T> base, bool total, Valid valid) {
+  using A = Acc<T>;
+  constexpr int kCount = kSlice<T>;
+  A tops[kCount], sums[kCount];
+  if (total) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++)
+#pragma unroll
+      for (int e = 0; e < kLanes<T>; e++)
+        if (valid(i)) m.total += element(x[i], e) - base;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; i++) {
+    tops[i] = element(x[i], 0);
+#pragma unroll
+    for (int e = 1; e < kLanes<T>; e++) tops[i] = max_of(tops[i], element(x[i], e));
+  }
+  A top = m.max;
+#pragma unroll
+  for (int i = 0; i < kCount; i++) top = max_of(top, tops[i]);
+  const A shift = shift_of(top);
+#pragma unroll
+  for (int i = 0; i < kCount; i++) {
+    sums[i] = exp_of(element(x[i], 0) - shift);
+#pragma unroll
+    for (int e = 1; e < kLanes<T>; e++) sums[i] += exp_of(element(x[i], e) - shift);
+  }
+  m.sum *= exp_of(m.max - shift);
+#pragma unroll
+  for (int i = 0; i < kCount; i++) m.sum += sums[i];
+  m.max = top;
+}
+
+template <typename A>
+__device__ __forceinline__ void absorb_one(Moments<A>& m, A x, A base, bool total) {
+  const A top = max_of(m.max, x), shift = shift_of(top);
+  m.sum = m.sum * exp_of(m.max - shift) + exp_of(x - shift);
+  m.max = top;
+  if (total) m.total += x - base;
+}
+
+// One lane's share of one of `chunks` pieces of a row, read as vectors; copied to `keep`, aligned alike, if not null.
+template <typename T>
+__device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, int n, int chunk, int chunks,
+                                                       const Group& group, Acc<T> base, bool total) {
+  Moments<Acc<T>> m;
+  const Span span(row, n);
+  const Range range(span.vectors, chunk, chunks);
+  for (int v = range.first + group.lane; v < range.last; v += group.size * kUnroll) {
+    Pack<T> x[kUnroll];
+    const auto valid = [&](int i) { return v + i * group.size < range.last; };
+    const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++) x[i] = valid(i) ? load(row + at(i)) : filled<T>(-INFINITY);
+    if (keep) {
+#pragma unroll
+      for (int i = 0; i < kUnroll; i++)
+        if (valid(i)) store(keep + at(i), x[i]);
+    }
+#pragma unroll
+    for (int s = 0; s < kUnroll; s += kSlice<T>) absorb(m, x + s, base, total, [&](int i) { return valid(s + i); });
+  }
+  const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
+  for (int i = group.lane; i < loose; i += group.size) {
+    const int at = loose_element<T>(span, i);
+    if (keep) keep[at] = row[at];
+    absorb_one(m, to_acc(row[at]), base, total);
+  }
+  return m;
+}
+
+// The same for a row of any stride, element by element.
+template <typename T>
+__device__ __forceinline__ Moments<Acc<T>> sum_elements(const T* row, int64_t stride, T* keep, int n, int chunk,
+                                                        int chunks, const Group& group, Acc<T> base, bool total) {
+  using A = Acc<T>;
+  Moments<A> m;
+  const Range range(n, chunk, chunks);
+  for (int j = range.first + group.lane; j < range.last; j += group.size * kUnroll) {
+    A x[kUnroll], top = m.max;
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++) {
+      const int column = j + i * group.size;
+      x[i] = A(-INFINITY);
+      if (column >= range.last) continue;
+      const T value = row[column * stride];
+      if (keep) keep[column] = value;
+      x[i] = to_acc(value);
+      if (total) m.total += x[i] - base;
+    }
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++) top = max_of(top, x[i]);
+    const A shift = shift_of(top);
+    m.sum *= exp_of(m.max - shift);
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++) m.sum += exp_of(x[i] - shift);
+    m.max = top;
+  }
+  return m;
+}
+
+// Elements of the gradient, target and score columns apart. Exactly 0 in an ignored row, whatever its logits are.
+template <typename A>
+__device__ __forceinline__ A even_gradient(const RowGradient<A>& g, A x) {
+  return g.slope * exp_of((x - g.max) - g.log_sum) - g.even;
+}
+
+template <typename T>
+__device__ __forceinline__ T element_gradient(const RowGradient<Acc<T>>& g, T x, int column) {
+  if (g.target == kIgnored) return from_acc<T>(0);
+  Acc<T> dx = even_gradient(g, to_acc(x));
+  if (column == g.target) dx -= g.on_target;
+  if (column == g.score) dx -= g.on_score;
+  return from_acc<T>(dx);
+}
+
+template <typename T>
+__device__ __forceinline__ Pack<T> vector_gradient(const RowGradient<Acc<T>>& g, const Pack<T>& x, int column) {
+  if (g.target == kIgnored) return filled<T>(0);
+  const int target = static_cast<int>(g.target) - column, score = static_cast<int>(g.score) - column;
+  const bool special = (target >= 0 && target < kLanes<T>) || (score >= 0 && score < kLanes<T>);
+  Acc<T> dx[kLanes<T>];
+#pragma unroll
+  for (int e = 0; e < kLanes<T>; e++) dx[e] = even_gradient(g, element(x, e));
+  if (special) {  // one vector of a row, or two
+#pragma unroll
+    for (int e = 0; e < kLanes<T>; e++) {
+      if (e == target) dx[e] -= g.on_target;
+      if (e == score) dx[e] -= g.on_score;
+    }
+  }
+  return packed<T>(dx);
+}
+
+// One lane's share of a piece of a row. row and grad are aligned alike and may be the same memory. gradient() gives the
+// row's RowGradient: it is asked for after the first logits, so that both are under way together.
+template <typename T, typename Gradient>
+__device__ __forceinline__ void write_vectors(const T* row, T* grad, int n, int chunk, int chunks, const Group& group,
+                                              Gradient gradient) {
+  const Span span(row, n);
+  const Range range(span.vectors, chunk, chunks);
+  int v = range.first + group.lane;
+  Pack<T> x[kUnroll];
+  const auto valid = [&](int i) { return v + i * group.size < range.last; };
+  const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
+  const auto fetch = [&] {
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++)
+      if (valid(i)) x[i] = load(row + at(i));
+  };
+  fetch();
+  const RowGradient<Acc<T>> g = gradient();
+  while (v < range.last) {
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++)
+      if (valid(i)) store(grad + at(i), vector_gradient(g, x[i], at(i)));
+    v += group.size * kUnroll;
+    fetch();
+  }
+  const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
+  for (int i = group.lane; i < loose; i += group.size) {
+    const int column = loose_element<T>(span, i);
+    grad[column] = element_gradient(g, row[column], column);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void write_elements(const T* row, int64_t row_stride, T* grad, int64_t grad_stride, int n,
+                                               int chunk, int chunks, const Group& group,
+                                               const RowGradient<Acc<T>>& g) {
+  const Range range(n, chunk, chunks);
+  for (int j = range.first + group.lane; j < range.last; j += group.size)
+    grad[j * grad_stride] = element_gradient(g, row[j * row_stride], j);
+}
+
+}  // namespace loreun::gpu

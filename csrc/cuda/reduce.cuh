@@ -1,0 +1,108 @@
+// The two running sums: of exp over a row, and of weights over a batch. Orders are fixed: results repeat bit for bit.
+#pragma once
+#include "common.cuh"
+#include "loreun/weighting.h"
+
+namespace loreun::gpu {
+
+template <typename A>
+__device__ __forceinline__ A reference_loss(const Weighting& weighting, int64_t row) {
+  return weighting.ref_loss ? static_cast<const A*>(weighting.ref_loss)[row * weighting.ref_stride] : A(0);
+}
+
+// A batch so far: max log-weight, sum of exp(log_weight - max), and the same sum with each term times its objective.
+template <typename A>
+struct Partial {
+  A max = A(-INFINITY), weight = 0, weighted = 0;
+};
+
+template <typename A>
+__device__ __forceinline__ Partial<A> merge(const Partial<A>& a, const Partial<A>& b) {
+  const A max = max_of(a.max, b.max), shift = shift_of(max);
+  const A of_a = exp_of(a.max - shift), of_b = exp_of(b.max - shift);  // 0 for a maximum of -inf
+  return {max, a.weight * of_a + b.weight * of_b, a.weighted * of_a + b.weighted * of_b};
+}
+
+// A row of weight exp(-inf) adds 0, or NaN if its objective is not finite; a NaN log-weight makes the sums NaN.
+template <typename A>
+__device__ __forceinline__ void add_row(Partial<A>& batch, A log_weight, A objective) {
+  const A one = log_weight == A(-INFINITY) ? A(0) : exp_of(log_weight - log_weight);
+  batch = merge(batch, {log_weight, one, one * objective});
+}
+
+template <typename A>
+__device__ __forceinline__ Partial<A> shuffle_xor(const Partial<A>& a, int lanes) {
+  return {__shfl_xor_sync(kAllLanes, a.max, lanes), __shfl_xor_sync(kAllLanes, a.weight, lanes),
+          __shfl_xor_sync(kAllLanes, a.weighted, lanes)};
+}
+
+// Over a group of neighbouring lanes (a power of two); every lane of the warp takes part and gets its group's result.
+template <typename Value>
+__device__ __forceinline__ Value reduce_group(Value value, int group) {
+  for (int lanes = group / 2; lanes > 0; lanes /= 2) value = merge(value, shuffle_xor(value, lanes));
+  return value;
+}
+
+// Lanes that merge `count` values: not more than there are.
+__device__ __forceinline__ int lanes_for(int64_t count) {
+  int lanes = kWarp;
+  while (lanes > 1 && lanes >= 2 * count) lanes /= 2;
+  return lanes;
+}
+
+// Over the block, in two steps with a barrier between them; every thread gets the result. scratch: a value per warp.
+template <typename A>
+__device__ __forceinline__ void leave_warp_sum(const Partial<A>& value, Partial<A>* scratch) {
+  const Partial<A> sum = reduce_group(value, kWarp);
+  if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = sum;
+}
+
+template <typename A>
+__device__ __forceinline__ Partial<A> sum_of_warps(const Partial<A>* scratch) {
+  const unsigned lane = threadIdx.x % kWarp;
+  return reduce_group(lane < blockDim.x / kWarp ? scratch[lane] : Partial<A>{}, kWarp);
+}
+
+template <typename A>
+__device__ __forceinline__ Partial<A> reduce_block(const Partial<A>& value, Partial<A>* scratch) {
+  leave_warp_sum(value, scratch);
+  __syncthreads();
+  return sum_of_warps(scratch);
+}
+
+// One thread's share of all blocks' partial sums.
+template <typename A>
+__device__ __forceinline__ Partial<A> sum_of_partials(const Partial<A>* partials, int64_t count) {
+  Partial<A> batch;
+#pragma unroll 2
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) batch = merge(batch, partials[i]);
+  return batch;
+}
+
+template <typename A>
+__device__ __forceinline__ void write_batch(double* to, const Partial<A>& batch) {
+  to[kLogNormaliser] = static_cast<double>(batch.max) + static_cast<double>(log_of(batch.weight));
+  to[kMean] = static_cast<double>(batch.weighted / batch.weight);
+}
+
+// Running maximum of a row, sum of exp(x - max), and sum of x - base (for label smoothing).
+template <typename A>
+struct Moments {
+  A max = A(-INFINITY), sum = 0, total = 0;
+};
+
+template <typename A>
+__device__ __forceinline__ Moments<A> merge(const Moments<A>& a, const Moments<A>& b) {
+  const A max = max_of(a.max, b.max), shift = shift_of(max);
+  return {max, a.sum * exp_of(a.max - shift) + b.sum * exp_of(b.max - shift), a.total + b.total};
+}
+
+template <typename A>
+__device__ __forceinline__ Moments<A> shuffle_xor(const Moments<A>& a, int lanes) {
+  return {__shfl_xor_sync(kAllLanes, a.max, lanes), __shfl_xor_sync(kAllLanes, a.sum, lanes),
+          __shfl_xor_sync(kAllLanes, a.total, lanes)};
+}
+
+static_assert(sizeof(Partial<float>) == triple_size(4) && sizeof(Moments<double>) == triple_size(8));
+
+}  // namespace loreun::gpu

@@ -1,0 +1,130 @@
+// 16-byte vectors of elements.
+#pragma once
+#include <cstring>
+
+#include "common.cuh"
+
+namespace loreun::gpu {
+
+template <typename T>
+constexpr int kLanes = static_cast<int>(kVectorBytes / sizeof(T));  // elements per vector
+
+// Kept as words: arrays of a 16-bit class go to local memory.
+template <typename T>
+struct alignas(16) Pack {
+  uint32_t word[4];
+};
+
+template <typename To, typename From>
+__device__ __forceinline__ To bits_as(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(static_cast<void*>(&to), &from, sizeof(To));
+  return to;
+}
+
+__device__ __forceinline__ float element(const Pack<float>& pack, int e) { return bits_as<float>(pack.word[e]); }
+__device__ __forceinline__ double element(const Pack<double>& pack, int e) {
+  return bits_as<double>(uint64_t(pack.word[2 * e + 1]) << 32 | pack.word[2 * e]);
+}
+__device__ __forceinline__ float element(const Pack<__nv_bfloat16>& pack, int e) {  // the upper half of a float
+  return bits_as<float>(e % 2 ? pack.word[e / 2] & 0xffff0000u : pack.word[e / 2] << 16);
+}
+__device__ __forceinline__ float element(const Pack<__half>& pack, int e) {
+  return __half2float(bits_as<__half>(static_cast<uint16_t>(pack.word[e / 2] >> (e % 2 * 16))));
+}
+
+__device__ __forceinline__ void put_elements(Pack<float>& pack, const float (&x)[4]) {
+#pragma unroll
+  for (int e = 0; e < 4; e++) pack.word[e] = bits_as<uint32_t>(x[e]);
+}
+__device__ __forceinline__ void put_elements(Pack<double>& pack, const double (&x)[2]) {
+#pragma unroll
+  for (int e = 0; e < 2; e++) {
+    const uint64_t bits = bits_as<uint64_t>(x[e]);
+    pack.word[2 * e] = static_cast<uint32_t>(bits);
+    pack.word[2 * e + 1] = static_cast<uint32_t>(bits >> 32);
+  }
+}
+__device__ __forceinline__ void put_elements(Pack<__nv_bfloat16>& pack, const float (&x)[8]) {
+#pragma unroll
+  for (int e = 0; e < 8; e += 2) pack.word[e / 2] = bits_as<uint32_t>(__floats2bfloat162_rn(x[e], x[e + 1]));
+}
+__device__ __forceinline__ void put_elements(Pack<__half>& pack, const float (&x)[8]) {
+#pragma unroll
+  for (int e = 0; e < 8; e += 2) pack.word[e / 2] = bits_as<uint32_t>(__floats2half2_rn(x[e], x[e + 1]));
+}
+
+template <typename T>
+__device__ __forceinline__ Pack<T> packed(const Acc<T> (&x)[kLanes<T>]) {
+  Pack<T> pack;
+  put_elements(pack, x);
+  return pack;
+}
+
+template <typename T>
+__device__ __forceinline__ Pack<T> load(const T* from) {
+  LOREUN_CHECK_ALIGNED(from, 16);
+  return *reinterpret_cast<const Pack<T>*>(from);
+}
+
+template <typename T>
+__device__ __forceinline__ void store(T* to, const Pack<T>& pack) {
+  LOREUN_CHECK_ALIGNED(to, 16);
+  *reinterpret_cast<Pack<T>*>(to) = pack;
+}
+
+template <typename T>
+__device__ __forceinline__ Pack<T> filled(Acc<T> value) {
+  Acc<T> x[kLanes<T>];
+#pragma unroll
+  for (int e = 0; e < kLanes<T>; e++) x[e] = value;
+  return packed<T>(x);
+}
+
+// A run of n elements as aligned vectors with some elements before and after them.
+struct Span {
+  int head, vectors;
+  template <typename T>
+  __device__ __forceinline__ Span(const T* start, int n) {
+    const int past = static_cast<int>((reinterpret_cast<uintptr_t>(start) % kVectorBytes) / sizeof(T));
+    head = min(n, past ? kLanes<T> - past : 0);
+    vectors = (n - head) / kLanes<T>;
+  }
+};
+
+// Element i of those that belong to no vector.
+template <typename T>
+__device__ __forceinline__ int loose_element(const Span& span, int i) {
+  return i < span.head ? i : i + span.vectors * kLanes<T>;
+}
+
+// The piece of [0, n) that belongs to one of `chunks` groups.
+struct Range {
+  int first, last;
+  __device__ __forceinline__ Range(int n, int chunk, int chunks) {
+    const int each = chunks == 1 ? n : (n + chunks - 1) / chunks;
+    first = min(n, chunk * each);
+    last = min(n, first + each);
+  }
+};
+
+inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0; }
+
+// Copies n elements with the whole block; both sides aligned.
+template <typename T>
+__device__ __forceinline__ void copy_run(T* to, const T* from, int n) {
+  const int vectors = n / kLanes<T>, threads = static_cast<int>(blockDim.x);
+  for (int v = static_cast<int>(threadIdx.x); v < vectors; v += threads * kUnroll) {
+    Pack<T> x[kUnroll];
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++)
+      if (v + i * threads < vectors) x[i] = load(from + (v + i * threads) * kLanes<T>);
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++)
+      if (v + i * threads < vectors) store(to + (v + i * threads) * kLanes<T>, x[i]);
+  }
+  for (int i = vectors * kLanes<T> + static_cast<int>(threadIdx.x); i < n; i += threads) to[i] = from[i];
+}
+
+}  // namespace loreun::gpu

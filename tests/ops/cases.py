@@ -1,0 +1,168 @@
+"""Calls of the emulated kernels, and how each is checked.
+
+python tests/ops/cases.py LIBRARY    runs a short battery that reaches every regime; fails if anything is wrong
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from emulation import CrossEntropy, Gpu, MeanSquared, Part, Run
+from oracle import check_forward, check_grads, expect
+from torch import Tensor
+
+TYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
+DEVICES = {
+    "4 SMs": {"sms": 4},
+    "little shared memory": {"sms": 2, "shared": 48 * 1024},
+    "no grid sync": {"sms": 2, "capability": 52},
+    "1 SM": {"sms": 1, "shared": 99 * 1024, "capability": 120},
+}
+SEEDS = (0, 1, 2)
+INF, NAN = float("inf"), float("nan")
+
+
+def bits(tensors: list[Tensor]) -> list[bytes]:
+    return [each.contiguous().view(torch.uint8).numpy().tobytes() for each in tensors]
+
+
+def verify(gpu: Gpu, *parts: Part, device: str = "4 SMs", seeds: tuple[int, ...] = SEEDS, grad_out: float = 0.7) -> set[str]:
+    """Forward with gradient, and forward then backward: right, and the same to the bit whoever runs first.
+
+    Returns the regimes that were reached."""
+    wanted, reached = [expect(part) for part in parts], set()
+    for gradient in (True, False):
+        seen = []
+        for seed in seeds:
+            gpu.configure(**DEVICES[device], seed=seed)
+            run = Run(gpu, *parts, gradient=gradient)
+            grads, incoming = (run.grads, 1.0) if gradient else (run.backward(grad_out), grad_out)
+            seen.append(bits([run.loss.reshape(1), *run.tables, *run.batches, *grads]))
+            if len(seen) == 1:
+                check_forward(run, wanted, parts)
+                check_grads(grads, wanted, parts, incoming)
+                reached.add(run.regime)
+        assert all(each == seen[0] for each in seen), "the result depends on who runs first"
+    return reached
+
+
+def cross_entropy(rows: int, classes: int, dtype: torch.dtype, seed: int = 0, spread: float = 3, **options) -> CrossEntropy:
+    """Random logits and labels; `other`: and the labels that set the weights."""
+    rng = torch.Generator().manual_seed(seed)
+    names = ("target", "score_target") if options.pop("other", False) else ("target",)
+    labels = {name: torch.randint(classes, (rows,), generator=rng) for name in names}
+    logits = (torch.randn(rows, classes, generator=rng, dtype=torch.float64) * spread).to(dtype)
+    return CrossEntropy(**{"logits": logits, **labels, **options})
+
+
+def mean_squared(rows: int, size: int, dtype: torch.dtype, seed: int = 0, **options) -> MeanSquared:
+    rng = torch.Generator().manual_seed(seed)
+    x, target, other = (torch.randn(rows, size, generator=rng, dtype=torch.float64).to(dtype) for _ in range(3))
+    score = other if options.pop("other", False) else None
+    return MeanSquared(**{"input": x, "target": target, "score_target": score, "divisor": float(max(size, 1)), **options})
+
+
+def per_row(rows: int, low: float = 0.5) -> Tensor:
+    return torch.linspace(low, 2.0, rows, dtype=torch.float64)
+
+
+# Every option of a loss, by rows.
+OPTIONS: dict[str, Callable[[int], dict]] = {
+    "plain": lambda rows: {},
+    "undetached": lambda rows: {"other": True, "detach": False, "eta": 0.3, "ref_loss": per_row(rows)},
+    "ratio": lambda rows: {"ratio": True, "ref_loss": per_row(rows), "detach": False, "scale": 2.5},
+    "given scores": lambda rows: {"score_loss": per_row(rows, -1.0), "detach": False, "ref_loss": torch.tensor(0.3)},
+}
+SMOOTHED: dict[str, Callable[[int], dict]] = {
+    "smoothing": lambda rows: {"other": True, "label_smoothing": 0.2, "detach": False, "eta": 0.2},
+    "smoothing, one label": lambda rows: {"label_smoothing": 0.1, "scale": 0.5},
+}
+
+
+def spoil(logits: Tensor, *changes: tuple[int, int | slice, float]) -> Tensor:
+    logits = logits.clone()
+    for row, column, value in changes:
+        logits[row, column] = value
+    return logits
+
+
+def battery() -> Iterator[tuple[str, list[Part], str, tuple[int, ...]]]:
+    """(name, parts, device, seeds): the fewest cases that notice every known bug."""
+    both = {**OPTIONS, **SMOOTHED}
+    shapes = [(33, 10), (40, 300), (9, 1025), (2, 6001), (300, 33), (70, 130), (700, 127), (1, 20000), (5000, 2)]
+    for number, (rows, classes) in enumerate(shapes):
+        dtype = list(TYPES.values())[number % 4]
+        for shift, device in enumerate(DEVICES):
+            name = list(both)[(number + shift) % len(both)]
+            part = cross_entropy(rows, classes, dtype, **both[name](rows))
+            part.target[1::4] = -100
+            yield f"{name} {rows}x{classes}", [part], device, SEEDS
+    for number, (rows, size) in enumerate([(8, 30), (2, 5000), (40, 300)]):
+        for shift, device in enumerate(DEVICES):
+            name = list(OPTIONS)[(number + shift) % len(OPTIONS)]
+            yield (
+                f"mse {name} {rows}x{size}",
+                [mean_squared(rows, size, torch.float32, **OPTIONS[name](rows))],
+                device,
+                SEEDS,
+            )
+    yield "many long rows", [cross_entropy(300, 200, torch.float32, other=True)], "1 SM", SEEDS
+    for device in ("4 SMs", "no grid sync"):
+        for rows, classes in ((8, 11), (12, 701)):
+            yield from ((name, [part], device, (1,)) for name, part in special_cases(rows, classes))
+        pair = [cross_entropy(n, 40, torch.float32, seed=n, eta=-0.01 * n, scale=1 / n) for n in (30, 64)]
+        yield "two parts", pair, device, (1,)
+        yield "two large parts", [cross_entropy(20, 900, torch.float32, seed=s, scale=1.0 + s) for s in (1, 2)], device, (1,)
+        yield "mse two parts", [mean_squared(n, 700, torch.float32, seed=n, scale=1 / n) for n in (9, 30)], device, (1,)
+        for options in ({"offset": 1}, {"grad_offset": 1}, {"grad_gap": 1}):
+            yield "mse layout", [mean_squared(6, 400, torch.float32, other=True, detach=False, **options)], device, (1,)
+        wide = mean_squared(6, 404, torch.float32)
+        yield "mse target off the vectors", [mean_squared(6, 400, torch.float32, target_offset=2)], device, (1,)
+        yield "mse loose", [replace(wide, input=wide.input[:, :-3], target=wide.target[:, :-3])], device, (1,)
+
+
+def special_cases(rows: int, classes: int) -> Iterator[tuple[str, CrossEntropy]]:
+    """Values and layouts that few batches have."""
+    part = cross_entropy(rows, classes, torch.float32, other=True)
+    part.target[:] = 0
+    plain = replace(part, score_target=None)
+    yield "-inf", replace(plain, logits=spoil(part.logits, (1, 3, -INF), (3, slice(1, None), -INF)))
+    for column in (5, -1):
+        nan = spoil(part.logits, (2, column, NAN))
+        yield "nan", replace(plain, logits=nan)
+        yield "nan in an ignored row", replace(plain, logits=nan, target=torch.arange(rows), ignore_index=2)
+    for labels in ({"target": classes}, {"score_target": -1}):
+        wrong = {name: getattr(part, name).clone() for name in ("target", "score_target")}
+        for name, label in labels.items():
+            wrong[name][2] = label
+        yield "label out of range", replace(part, **wrong)
+    given = torch.zeros(rows)
+    given[1] = INF
+    yield "a weight of 0", replace(plain, score_loss=given)
+    yield "an infinite loss of weight 0", replace(plain, score_loss=given, logits=spoil(part.logits, (1, 0, -INF)))
+    wide = cross_entropy(rows, 2 * classes, torch.float32).logits
+    yield "every second class", replace(plain, logits=wide[:, ::2], label_smoothing=0.1)
+    yield "odd rows", replace(plain, logits=wide[:, : classes + 1].to(torch.bfloat16)[:, 1:], grad_gap=2)
+    yield "in place", replace(plain, logits=wide[:, 1 : classes + 1], in_place=True, offset=1)
+    yield "odd start", replace(plain, offset=1)
+    yield "odd start of the gradient", replace(part, grad_offset=1)
+
+
+def main(library: str) -> None:
+    gpu = Gpu(Path(library))
+    for name, parts, device, seeds in battery():
+        try:
+            verify(gpu, *parts, device=device, seeds=seeds)
+        except Exception as error:
+            sys.exit(f"{name}, {device}: {type(error).__name__}: {error}")
+    grad = torch.arange(9.0)
+    if not all(torch.equal(gpu.scale(grad, 0.5, offset), grad * 0.5) for offset in (0, 1)):
+        sys.exit("scale")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

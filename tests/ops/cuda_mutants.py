@@ -1,0 +1,154 @@
+# ruff: noqa: E501
+"""Puts bugs into a copy of the CUDA source, one at a time, and checks that the battery of cases.py fails for each.
+
+python tests/ops/cuda_mutants.py [NUMBER …]    builds and runs them (all, if none is named)
+python tests/ops/cuda_mutants.py --check       only looks whether each still matches the source
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from emulation import CSRC, build
+
+CE, MSE, ANY, PLAN = "cross_entropy*", "mean_squared*", "*.cuh", "plan.cpp"
+SYNC = "__syncthreads();"
+
+# number: (what the bug is, files, the right code, found once in them, the bug)
+MUTANTS = {
+    # Barriers
+    1: ("grid: nobody waits for the other blocks' sums", CE, "cooperative_groups::this_grid().sync();", ""),
+    2: ("fused: rows are read before they are staged", CE, f"bring_in<T>(a);\n  {SYNC}", "bring_in<T>(a);"),
+    3: ("fused: losses before the sums are there", CE, f"0, true);\n  }}\n  {SYNC}", "0, true);\n  }"),
+    4: ("fused: gradients before they are prepared", CE, f"a.with_grad) return;\n  {SYNC}", "a.with_grad) return;"),
+    5: ("a tile is copied out before it is finished", CE, f"if (!in_place) return;\n  {SYNC}", "if (!in_place) return;"),
+    6: ("split: rows are read before they are staged", CE, f"stage(tile);\n      {SYNC}\n    }}", "stage(tile);\n    }"),
+    7: ("split: losses before the sums are there", CE, f"splits), false);\n    {SYNC}", "splits), false);"),
+    8: ("split: next rows overwrite those being read", CE, f"if (plan.staged) {SYNC}", ""),
+    9: ("split: next sums overwrite those being read", CE, "turn ^= 1;", ""),
+    10: ("gradient: rows are read before they are staged", CE, f"stage(tile);\n      {SYNC}\n      write", "stage(tile);\n      write"),
+    11: ("a block's sum is added up before it is there", ANY, f"scratch);\n  {SYNC}\n  return sum_of_warps", "scratch);\n  return sum_of_warps"),
+    12: ("mse: nobody waits for the other blocks' sums", MSE, "cooperative_groups::this_grid().sync();", ""),
+    13: ("mse fused: losses before the sums are there", MSE, f"a.with_grad);\n  }}\n  {SYNC}", "a.with_grad);\n  }"),
+    14: ("mse fused: a block's sum is added up before it is there", MSE, f"scratch + p * warps);\n  {SYNC}", "scratch + p * warps);"),
+    15: ("mse split: losses before the sums are there", MSE, f"sums, false);\n    {SYNC}", "sums, false);"),
+    # Reductions
+    20: ("shuffles start too low", ANY, "int lanes = group / 2; lanes", "int lanes = group / 4; lanes"),
+    21: ("shuffles stop too early", ANY, "lanes > 0; lanes /= 2", "lanes > 1; lanes /= 2"),
+    22: ("row sums merge without rescaling", ANY, "a.sum * exp_of(a.max - shift) +", "a.sum +"),
+    23: ("batch sums merge without rescaling", ANY, "a.weight * of_a + b.weight * of_b", "a.weight + b.weight"),
+    24: ("vectors: the old sum is not rescaled", CE, "  m.sum *= exp_of(m.max - shift);\n#pragma unroll\n  for", "#pragma unroll\n  for"),
+    25: ("elements: the old sum is not rescaled", CE, "    m.sum *= exp_of(m.max - shift);\n#pragma unroll\n    for", "#pragma unroll\n    for"),
+    26: ("loose elements: the old sum is not rescaled", CE, "m.sum * exp_of(m.max - shift) +", "m.sum +"),
+    27: ("a maximum of -inf makes NaN", ANY, "max == A(-INFINITY) ? A(0) : max", "max"),
+    28: ("the last block's sum is forgotten", ANY, "i < count; i += blockDim.x", "i < count - 1; i += blockDim.x"),
+    # Rows and columns
+    30: ("loose elements are taken from the start", ANY, "i < span.head ? i : i + span.vectors * kLanes<T>", "i"),
+    31: ("rows that start off a vector are not noticed", ANY, "past ? kLanes<T> - past : 0", "0"),
+    32: ("pieces of a row overlap", ANY, "first = min(n, chunk * each)", "first = min(n, chunk * (each - 1))"),
+    33: ("a row keeps no alignment on chip", CE, "(global_row(r)) % kVectorBytes : 0", "(global_row(r)) * 0 : 0"),
+    34: ("gradient vectors wherever it starts", CE, "offset % kVectorBytes == 0", "true"),
+    35: ("gradient vectors whatever its rows' distance", CE, "(part.grad_row_stride - part.row_stride) * size % kVectorBytes == 0", "true"),
+    36: ("short rows may start off a vector", CE, "row_stride == part.classes && aligned(start)", "row_stride == part.classes"),
+    37: ("rows with gaps are read as one run", CE, "class_stride == 1 && row_stride == part.classes", "class_stride == 1"),
+    38: ("gradient: the first row is left out", CE, "part.rows - 1 - index", "part.rows - 1 - index + (index == part.rows - 1)"),
+    39: ("the second part starts where the first does", CE, "blockIdx.x - plan.first_block", "int64_t(blockIdx.x)"),
+    40: ("tiles of short rows start off a vector", PLAN, "part.tile = round_up(part.tile, element.lanes);", "{}"),
+    41: ("rows touch on chip", PLAN, "round_up(row_bytes, kVectorBytes) + kVectorBytes;", "round_up(row_bytes, kVectorBytes);"),
+    42: ("a block has more rows than threads", PLAN, "(kStagedTileBytes / row_total, kSplitThreads)", "(kStagedTileBytes / row_total, 1024)"),
+    43: ("mse: rows that are no whole vectors", MSE, "part.row_size % lanes == 0 &&", ""),
+    44: ("mse: gradient vectors wherever it starts", MSE, "whole(part.grad, part.grad_stride)", "true"),
+    45: ("mse: a target off the vectors", MSE, "whole(part.target, part.target_stride) &&", ""),
+    46: ("mse: a sample's state is not kept", MSE, "if (row == mine) *state = finished;", ""),
+    # Losses, labels, weights
+    50: ("an ignored row takes part", CE, "ignored ? A(-INFINITY) : log_weight", "log_weight"),
+    51: ("an ignored row's loss is not 0", CE, "const bool ignored = r.target == kIgnored", "const bool ignored = false"),
+    52: ("an ignored row has a gradient", CE, "if (g.target == kIgnored) return from_acc<T>(0);", ""),
+    53: ("an ignored row has a gradient, vectors", CE, "if (g.target == kIgnored) return filled<T>(0);", ""),
+    54: ("the class after the last is a label", CE, "label < classes", "label <= classes"),
+    55: ("a wrong label has a gradient", CE, "if (row.target == kWrong) g.slope = A(NAN);", ""),
+    56: ("smoothing keeps the whole label", CE, "r.log_sum - (1 - smoothing) * of_target", "r.log_sum - of_target"),
+    57: ("smoothing forgets what the mean is relative to", CE, "+ (base - r.max)", "- r.max"),
+    58: ("the gradient forgets smoothing", CE, "c.objective * (1 - smoothing), c.score,", "c.objective, c.score,"),
+    59: ("given scores have a gradient", CE, "if (w.score_loss) c.score = 0;", ""),
+    60: ("the incoming gradient is forgotten", CE, "* (a.grad_out ? *static_cast<const A*>(a.grad_out) : A(1))", ""),
+    61: ("scale is forgotten in the fused gradient", CE, "upstream = static_cast<A>(tile.part.scale)", "upstream = A(1)"),
+    62: ("an infinite loss of weight 0 is forgotten", ANY, "{log_weight, one, one * objective}", "{log_weight, one, one == 0 ? A(0) : one * objective}"),
+    63: ("a NaN logit is dropped", CE, "m.sum * exp_of(m.max - shift) + exp_of(x - shift)", "m.sum * exp_of(m.max - shift) + (x == x ? exp_of(x - shift) : A(0))"),
+    64: ("the score label's share goes to the target", CE, "if (column == g.score) dx -= g.on_score", "if (column == g.target) dx -= g.on_score"),
+    65: ("mse: given scores have a gradient", MSE, "if (w.score_loss) c.score = 0;", ""),
+    66: ("mse: half the gradient", MSE, "2 / static_cast<A>(part.divisor)", "1 / static_cast<A>(part.divisor)"),
+    67: ("mse: the score differences have no gradient", MSE, "return {both * c.objective, both * c.score};", "return {both * c.objective, A(0)};"),
+    68: ("scale: the start is multiplied twice", "scale.cu", "i = vectors * kLanes<T> + thread", "i = thread"),
+    69: ("scale: vectors wherever it starts", "scale.cu", "gpu::aligned(grad)", "true"),
+}  # fmt: skip
+
+USUAL = (1, 7, 20)  # the grid, a barrier, the shuffles
+
+
+def holders(number: int) -> list[Path]:
+    """The files that hold a mutant's right code, once for each time."""
+    _, files, right, _ = MUTANTS[number]
+    return [path for path in sorted((CSRC / "cuda").glob(files)) for _ in range(path.read_text().count(right))]
+
+
+def mismatches() -> list[str]:
+    """Mutants whose right code is not in the source exactly once."""
+    found = {number: [path.name for path in holders(number)] for number in MUTANTS}
+    return [f"{number}: {names or 'no file'}: {MUTANTS[number][2]!r}" for number, names in found.items() if len(names) != 1]
+
+
+def sources(cuda: Path) -> list[Path]:
+    return sorted([*cuda.glob("*.cu"), *cuda.glob("*.cpp")])
+
+
+def changes(object_file: str, source: str, cuda: Path) -> bool:
+    """Whether the object depends on the source. Headers are taken to change every kernel."""
+    if source.endswith((".cu", ".cpp")):
+        return object_file == Path(source).stem
+    return (cuda / f"{object_file}.cu").exists()
+
+
+def caught(number: int, objects: Path) -> str | None:
+    """What noticed the mutant, or None. objects: a folder with a build of the right source; what is the same is taken."""
+    _, _, right, wrong = MUTANTS[number]
+    (file,) = (path.name for path in holders(number))
+    with tempfile.TemporaryDirectory() as name:
+        cuda = Path(name) / "cuda"
+        shutil.copytree(CSRC / "cuda", cuda)
+        (cuda / file).write_text((cuda / file).read_text().replace(right, wrong))
+        for each in objects.glob("*.o"):
+            if not changes(each.stem, file, cuda):
+                shutil.copy(each, name)
+        library = build(sources(cuda), Path(name), "mutant.so", cuda=cuda)
+        command = [sys.executable, str(Path(__file__).with_name("cases.py")), str(library)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            return "no end"
+    lines = run.stderr.strip().splitlines()
+    return f"exit {run.returncode}: {lines[-1] if lines else ''}" if run.returncode else None
+
+
+def main(numbers: list[int]) -> int:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        build(sources(CSRC / "cuda"), Path(folder), "right.so")
+        for number in numbers:
+            found = caught(number, Path(folder))
+            survivors += found is None
+            verdict = f"caught {number}" if found else f"SURVIVED {number}"
+            print(f"{verdict} {MUTANTS[number][0]}: {(found or '')[:150]}", flush=True)
+    return survivors
+
+
+if __name__ == "__main__":
+    unknown = mismatches()
+    print("\n".join(unknown), file=sys.stderr)
+    if unknown or sys.argv[1:] == ["--check"]:
+        sys.exit(bool(unknown))
+    sys.exit(bool(main([int(each) for each in sys.argv[1:]] or list(MUTANTS))))
