@@ -11,9 +11,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+# The operator is compiled against the torch that is installed, so torch comes first. No compiler: plain PyTorch is used.
+$(READY): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/cpu/* csrc/torch/* csrc/cuda/* csrc/include/loreun/*)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) 'setuptools>=77' wheel
+	$(PIP) 'setuptools>=77' wheel cmake ninja pybind11 torch
 	$(PIP) --no-build-isolation --editable '.[dev,plots]'
 	touch $@
 
@@ -30,4 +31,4 @@ typecheck: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info loreun_bench/ops/_*.so loreun_bench/ops/_build.json loreun_bench/ops/_source.py

@@ -64,10 +64,8 @@ struct LossBackward : torch::autograd::Node {
     if (grad.is_cuda()) {  // grad_out is looked at on the device: no wait
       torch::jit::Stack stack{grad, grad_out};
       loss.scale.callBoxed(&stack);
-    } else if (grad.unsafeGetTensorImpl()->is_python_dispatch()) {  // fake: there is no number to look at
-      grad.mul_(grad_out);
-    } else if (const double factor = grad_out.item().toDouble(); factor != 1.0) {
-      grad.mul_(factor);
+    } else if (grad.unsafeGetTensorImpl()->is_python_dispatch() || grad_out.item().toDouble() != 1.0) {
+      grad.mul_(grad_out);  // by the tensor, as a number would be rounded to 16 bits first; a fake one cannot be looked at
     }
     return grad;
   }

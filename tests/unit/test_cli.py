@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from loreun_bench.cli import app, main
+from loreun_bench.ops.functional import backend
 
 TINY = """
 name: tiny
@@ -112,7 +113,7 @@ def test_a_sweep_prints_its_table_and_leaves_its_files(cli, tmp_path):
     assert {(line["method"], line["weighting"]) for line in lines} == {
         ("Original", "none"), ("Retrain", "none"), ("Retrain-2", "none"), ("RL", "none"), ("RL", "w_f"),
     }  # fmt: skip
-    assert all(line["status"] == "ok" and line["backend"] == "reference" and line["artifact"] for line in lines)
+    assert all(line["status"] == "ok" and line["backend"] == backend() and line["artifact"] for line in lines)
     before = (tmp_path / "run" / "records.jsonl").read_bytes()
     code, again, _ = cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run")
     assert (code, again) == (0, out)
@@ -301,7 +302,7 @@ def test_what_is_not_the_data_set_is_refused(cli, tmp_path):
 def test_env_names_the_operator_backend(cli):
     code, out, _ = cli("env")
     assert code == 0
-    assert "operator       reference" in out
+    assert f"operator       {backend()} (" in out
 
 
 @pytest.mark.parametrize(
