@@ -21,7 +21,8 @@ void over_rows(ParallelFor pf, const CrossEntropy& part, const F& body) {
   const int64_t groups = (part.rows + kGroup - 1) / kGroup;
   const int64_t grain = std::max<int64_t>(1, kGrain / (part.classes * kGroup));
   if (part.classes * kGroup > kGrain) return parallel(pf, part.rows, 1, body);
-  parallel(pf, groups, grain, [&](int64_t begin, int64_t end) { body(begin * kGroup, std::min(end * kGroup, part.rows)); });
+  parallel(pf, groups, grain,
+           [&](int64_t begin, int64_t end) { body(begin * kGroup, std::min(end * kGroup, part.rows)); });
 }
 
 // Stretches of a row that one task works on; a fixed length, so that sums do not depend on the number of threads.

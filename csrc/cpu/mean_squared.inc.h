@@ -53,8 +53,9 @@ static void mse_sums_of(const MeanSquared& part, int64_t row, int64_t begin, int
     const A* xs = read_block(x + at, n, 1, copies[0]);
     const A* ts = read_block(t + at, n, 1, copies[1]);
     const A* us = u ? read_block(u + at, n, 1, copies[2]) : ts;
-    if (kept) u ? add_squares<true, true>(xs, ts, us, n, sums, kept + at) : add_squares<false, true>(xs, ts, us, n, sums, kept + at);
-    else u ? add_squares<true, false>(xs, ts, us, n, sums, kept) : add_squares<false, false>(xs, ts, us, n, sums, kept);
+    const auto add = kept ? (u ? add_squares<true, true, A> : add_squares<false, true, A>)
+                          : (u ? add_squares<true, false, A> : add_squares<false, false, A>);
+    add(xs, ts, us, n, sums, kept ? kept + at : nullptr);
   }
   if (!u) sums[1] = sums[0];
 }

@@ -68,11 +68,19 @@ static inline void store(T* p, Vec<T> v) {
 
 // The larger of the two; x where either is NaN. By hand, as compilers take a comparison and a selection for it.
 #if defined(__AVX512F__)
-static inline Vec<float> larger(Vec<float> best, Vec<float> x) { return (Vec<float>)_mm512_max_ps((__m512)best, (__m512)x); }
-static inline Vec<double> larger(Vec<double> best, Vec<double> x) { return (Vec<double>)_mm512_max_pd((__m512d)best, (__m512d)x); }
+static inline Vec<float> larger(Vec<float> best, Vec<float> x) {
+  return (Vec<float>)_mm512_max_ps((__m512)best, (__m512)x);
+}
+static inline Vec<double> larger(Vec<double> best, Vec<double> x) {
+  return (Vec<double>)_mm512_max_pd((__m512d)best, (__m512d)x);
+}
 #elif defined(__AVX2__)
-static inline Vec<float> larger(Vec<float> best, Vec<float> x) { return (Vec<float>)_mm256_max_ps((__m256)best, (__m256)x); }
-static inline Vec<double> larger(Vec<double> best, Vec<double> x) { return (Vec<double>)_mm256_max_pd((__m256d)best, (__m256d)x); }
+static inline Vec<float> larger(Vec<float> best, Vec<float> x) {
+  return (Vec<float>)_mm256_max_ps((__m256)best, (__m256)x);
+}
+static inline Vec<double> larger(Vec<double> best, Vec<double> x) {
+  return (Vec<double>)_mm256_max_pd((__m256d)best, (__m256d)x);
+}
 #else
 template <typename V>
 static inline V larger(V best, V x) {
@@ -94,12 +102,24 @@ static inline double lanes_sum(Vec<T> v) {
   return sum;
 }
 
-// exp(x) / 2^n for n the integer nearest to x / ln2. float: 2^f of f = x / ln2 - n, which the fused product forms without
-// loss, by a polynomial fitted to 9e-8; the float nearest to 1 / ln2 is off by 1.3e-8 of itself, so that the whole error
-// stays within 2e-7 down to x = -20. double: Taylor's series, 4e-18, of x less n ln2 in two parts.
+// x / ln2 - n. Fused by hand, as a compiler takes the rounded product that n was made of and is off by |x| * 6e-8; the
+// float nearest to 1 / ln2 leaves |x| * 1.3e-8.
+static inline Vec<float> fraction_of_log2(Vec<float> x, Vec<float> n) {
+#if defined(__AVX512F__)
+  return (Vec<float>)_mm512_fmsub_ps((__m512)x, _mm512_set1_ps(1.44269504f), (__m512)n);
+#elif defined(__FMA__)
+  return (Vec<float>)_mm256_fmsub_ps((__m256)x, _mm256_set1_ps(1.44269504f), (__m256)n);
+#else
+  return x * 1.44269504f - n;
+#endif
+}
+
+// exp(x) / 2^n for n the integer nearest to x / ln2. float: 2^fraction by a polynomial fitted to 9e-8. double: Taylor's
+// series, 4e-18, of x less n ln2 in two parts.
 static inline Vec<float> exp_fraction(Vec<float> x, Vec<float> n) {
-  constexpr float c[] = {1.3264727199e-03f, 9.6715126895e-03f, 5.5507337437e-02f, 2.4022242085e-01f, 6.9314697760e-01f, 1.f};
-  const Vec<float> f = x * 1.44269504f - n;
+  constexpr float c[] = {1.3264727199e-03f, 9.6715126895e-03f, 5.5507337437e-02f,
+                         2.4022242085e-01f, 6.9314697760e-01f, 1.f};
+  const Vec<float> f = fraction_of_log2(x, n);
   Vec<float> p = splat(c[0]);
   for (int i = 1; i < 6; i++) p = p * f + c[i];
   return p;

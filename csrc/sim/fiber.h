@@ -1,4 +1,4 @@
-// Stacks and the switch between them. swapcontext() costs a system call each time, so the common processors have their own.
+// Stacks and the switch between them. swapcontext() costs a system call each time, so x86-64 has its own.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,8 +7,10 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
-#define LOREUN_SIM_UCONTEXT 1
+#ifndef __x86_64__
+#define LOREUN_SIM_UCONTEXT
+#endif
+#ifdef LOREUN_SIM_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -32,7 +34,20 @@ struct Context {
 #endif
 };
 
-#if defined(__x86_64__)
+#ifdef LOREUN_SIM_UCONTEXT
+
+inline void prepare(Context& context, char* stack, void (*entry)()) {
+  forget_frames(stack);
+  getcontext(&context.registers);
+  context.registers.uc_stack.ss_sp = stack;
+  context.registers.uc_stack.ss_size = kStackBytes;
+  context.registers.uc_link = nullptr;
+  makecontext(&context.registers, entry, 0);
+}
+
+inline void switch_to(Context& from, Context& to) { swapcontext(&from.registers, &to.registers); }
+
+#else
 
 extern "C" void loreun_sim_switch(void** save, void* load);
 asm(R"(
@@ -58,58 +73,6 @@ loreun_sim_switch:
 )");
 // Six saved registers, the address to return to, and one word that keeps a function's entry aligned as the ABI wants.
 constexpr int kFrameWords = 8, kEntryWord = 6;
-
-#elif defined(__aarch64__)
-
-extern "C" void loreun_sim_switch(void** save, void* load);
-asm(R"(
-.text
-.type loreun_sim_switch, %function
-loreun_sim_switch:
-  stp x29, x30, [sp, #-160]!
-  stp x19, x20, [sp, #16]
-  stp x21, x22, [sp, #32]
-  stp x23, x24, [sp, #48]
-  stp x25, x26, [sp, #64]
-  stp x27, x28, [sp, #80]
-  stp d8, d9, [sp, #96]
-  stp d10, d11, [sp, #112]
-  stp d12, d13, [sp, #128]
-  stp d14, d15, [sp, #144]
-  mov x9, sp
-  str x9, [x0]
-  mov sp, x1
-  ldp x19, x20, [sp, #16]
-  ldp x21, x22, [sp, #32]
-  ldp x23, x24, [sp, #48]
-  ldp x25, x26, [sp, #64]
-  ldp x27, x28, [sp, #80]
-  ldp d8, d9, [sp, #96]
-  ldp d10, d11, [sp, #112]
-  ldp d12, d13, [sp, #128]
-  ldp d14, d15, [sp, #144]
-  ldp x29, x30, [sp], #160
-  ret
-.size loreun_sim_switch, .-loreun_sim_switch
-)");
-constexpr int kFrameWords = 20, kEntryWord = 1;
-
-#endif
-
-#ifdef LOREUN_SIM_UCONTEXT
-
-inline void prepare(Context& context, char* stack, void (*entry)()) {
-  forget_frames(stack);
-  getcontext(&context.registers);
-  context.registers.uc_stack.ss_sp = stack;
-  context.registers.uc_stack.ss_size = kStackBytes;
-  context.registers.uc_link = nullptr;
-  makecontext(&context.registers, entry, 0);
-}
-
-inline void switch_to(Context& from, Context& to) { swapcontext(&from.registers, &to.registers); }
-
-#else
 
 // The next switch to `context` calls `entry`, which must not return.
 inline void prepare(Context& context, char* stack, void (*entry)()) {

@@ -42,7 +42,8 @@ struct Outputs {
   Outputs(CrossEntropy& p, const Tensor& logits, bool with_grad)
       : table(fresh(logits, {kCrossEntropyRows, p.rows}, acc_of(p.dtype))),
         batch(fresh(logits, {kBatchValues}, ScalarType::Double)),
-        grad(with_grad ? fresh(logits, {p.rows, p.classes}, logits.scalar_type()) : fresh(logits, {0}, logits.scalar_type())) {
+        grad(with_grad ? fresh(logits, {p.rows, p.classes}, logits.scalar_type())
+                       : fresh(logits, {0}, logits.scalar_type())) {
     p.table = table.mutable_data_ptr(), p.batch = static_cast<double*>(batch.mutable_data_ptr());
     if (with_grad) p.grad = grad.mutable_data_ptr(), p.grad_row_stride = p.classes, p.grad_class_stride = 1;
   }

@@ -21,7 +21,8 @@ constexpr size_t kTensors = 5;
 struct Loss {
   c10::OperatorHandle forward, backward, scale;
 
-  explicit Loss(const std::string& name) : forward(find(name + "_forward")), backward(find(name + "_backward")), scale(find("scale_")) {}
+  explicit Loss(const std::string& name)
+      : forward(find(name + "_forward")), backward(find(name + "_backward")), scale(find("scale_")) {}
 
   static c10::OperatorHandle find(const std::string& name) {
     return c10::Dispatcher::singleton().findSchemaOrThrow(("loreun::" + name).c_str(), "");
@@ -45,7 +46,8 @@ struct LossBackward : torch::autograd::Node {
   }
 
   variable_list apply(variable_list&& grads) override {
-    TORCH_CHECK(!c10::GradMode::is_enabled(), "the LoReUn losses have no second derivative: call backward without create_graph=True");
+    TORCH_CHECK(!c10::GradMode::is_enabled(),
+                "the LoReUn losses have no second derivative: call backward without create_graph=True");
     if (!grads[0].defined()) return {Tensor()};
     at::AutoDispatchBelowADInplaceOrView below;
     if (ready.defined()) return {scaled(std::move(ready), grads[0])};  // a second pass through a kept graph goes below
