@@ -53,7 +53,7 @@ def find_nvcc() -> Path:
 def cmake_architectures(wanted: str) -> str:
     """torch's list in CMake's words: "8.0 9.0+PTX" is "80-real;90"."""
     found = []
-    for item in re.split(r"[;\s]+", wanted.strip()):
+    for item in re.findall(r"[^;\s]+", wanted):
         match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", item)
         if not match:
             raise SystemExit(f"TORCH_CUDA_ARCH_LIST: {item!r} is not like 9.0 or 9.0+PTX")

@@ -91,6 +91,7 @@ void call(const Loss& loss, torch::jit::Stack* stack, size_t count) {
   torch::jit::Stack arguments(stack->begin() + start, stack->end());
   stack->resize(start);
   const Tensor x = arguments[0].toTensor();
+  TORCH_CHECK(!x._fw_grad(0).defined(), "the LoReUn losses have no forward-mode derivative");
   const bool differentiable = c10::GradMode::is_enabled() && x.requires_grad();
   torch::jit::Stack results = arguments;
   results.emplace_back(differentiable);

@@ -31,7 +31,8 @@ def cross_entropy(
 ) -> Any:  # fmt: skip
     """`loreun_cross_entropy`."""
     checks.settings(eta, direction, distance)
-    score_target = None if score_target is target else score_target  # torch.compile takes no tensor twice
+    if torch.compiler.is_compiling() and score_target is target and score_loss is None:
+        score_target = None  # dynamo takes no tensor twice
     check = functools.partial(
         checks.cross_entropy, logits, target, score_target, score_loss, ref_loss, distance, ignore_index,
         label_smoothing, inplace,
@@ -65,7 +66,8 @@ def mean_squared(
 ) -> Any:  # fmt: skip
     """`loreun_mse_loss`."""
     checks.settings(eta, direction, distance)
-    score_target = None if score_target is target else score_target
+    if torch.compiler.is_compiling() and score_target is target and score_loss is None:
+        score_target = None
     input, target, score_target = _promoted(input, target, score_target)
     check = functools.partial(checks.mean_squared, input, target, score_target, score_loss, ref_loss, distance, reduction)
     mean = reduction == "mean"
@@ -99,10 +101,13 @@ def step(
     """`loreun_step`."""
     for name, number in (("eta_f", eta_f), ("eta_r", eta_r), ("alpha", alpha)):
         checks.number(number, name)
-    forget_clean = None if forget_clean is forget_target else forget_clean
+    if torch.compiler.is_compiling() and forget_clean is forget_target:
+        forget_clean = None
     forget, retain = (forget_logits, forget_target, forget_clean), (retain_logits, retain_target)
     check = functools.partial(checks.step, *forget, *retain, ignore_index, label_smoothing)
-    if not native.serves(forget_logits.device) or retain_logits.dtype != forget_logits.dtype:
+    shared = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
+    apart = retain_logits.dtype != forget_logits.dtype or (shared and torch.compiler.is_compiling())
+    if apart or not native.serves(forget_logits.device):
         check()
         one = functools.partial(
             cross_entropy, score_loss=None, ref_loss=0.0, distance="difference", ignore_index=ignore_index,

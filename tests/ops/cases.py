@@ -101,7 +101,7 @@ def battery() -> Iterator[tuple[str, list[Part], str, tuple[int, ...]]]:
             part = cross_entropy(rows, classes, dtype, **both[name](rows))
             part.target[1::4] = -100
             yield f"{name} {rows}x{classes}", [part], device, SEEDS
-    for number, (rows, size) in enumerate([(8, 30), (2, 5000), (40, 300)]):
+    for number, (rows, size) in enumerate([(8, 30), (2, 5000), (40, 300), (1, 20000)]):
         for shift, device in enumerate(DEVICES):
             name = list(OPTIONS)[(number + shift) % len(OPTIONS)]
             yield (

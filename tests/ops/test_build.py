@@ -1,0 +1,199 @@
+"""setup.py: its switches, what it says when something is missing, and that the package then runs on plain PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import setuptools
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("setup.py", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE", "csrc", "loreun_bench")
+SWITCHES = (
+    "BUILD_NO_CUDA",
+    "FORCE_CUDA",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "TORCH_CUDA_ARCH_LIST",
+    "LOREUN_NO_EXTENSION",
+    "DEBUG",
+    "CXX",
+)
+BUILT = shutil.ignore_patterns("_*.so", "_build.json", "_source.py", "__pycache__")
+BESIDE_PYTHON = Path(sys.executable).parent / "cmake"  # setup.py looks there first
+TRY = """
+import json, torch
+from loreun_bench.ops import loreun_cross_entropy, native
+from loreun_bench.ops.functional import backend
+x = torch.linspace(-3, 3, 40).view(8, 5).requires_grad_()
+loss = loreun_cross_entropy(x, torch.arange(8) % 5, eta=0.3, direction="forget")
+loss.backward()
+print(json.dumps([backend("cpu"), native.state()[1], loss.item(), x.grad.abs().sum().item()]))
+"""
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A copy of the sources, without what was built; no CUDA toolkit is found at the usual place."""
+    copy = tmp_path / "tree"
+    copy.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=BUILT)
+        else:
+            shutil.copy(ROOT / name, copy)
+    setup = copy / "setup.py"
+    setup.write_text(setup.read_text().replace('"/usr/local/cuda"]', f'"{tmp_path}/nowhere"]'))
+    return copy
+
+
+def environment(**change: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if name not in SWITCHES}
+    clean["PATH"] = os.pathsep.join(p for p in clean["PATH"].split(os.pathsep) if not Path(p, "nvcc").exists())
+    return clean | {"MAX_JOBS": "2", "OMP_NUM_THREADS": "1"} | change
+
+
+def python(arguments: list[str], cwd: Path, **change: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment(**change), capture_output=True, text=True)
+
+
+def build(tree: Path, **change: str) -> subprocess.CompletedProcess[str]:
+    return python(["setup.py", "build_ext", "--inplace"], tree, **change)
+
+
+def use(cwd: Path) -> list:
+    """[backend, why, loss, sum of the gradient] of a call in a new process."""
+    done = python(["-c", TRY], cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def report(tree: Path) -> dict:
+    return json.loads((tree / "loreun_bench/ops/_build.json").read_text())
+
+
+@pytest.fixture
+def setup_py(monkeypatch):
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: None)
+    spec = importlib.util.spec_from_file_location("setup_of_the_operator", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cmake"),
+    [
+        ("9.0", "90-real"),
+        ("9.0+PTX", "90"),
+        ("8.0 8.6;9.0+PTX", "80-real;86-real;90"),
+        (" 7.5;\n12.0 ", "75-real;120-real"),
+        ("9.0a", "90a-real"),
+        ("10.0f+PTX", "100f"),
+    ],
+)
+def test_architectures_are_torchs(wanted, cmake, setup_py):
+    assert setup_py.cmake_architectures(wanted) == cmake
+
+
+@pytest.mark.parametrize("wanted", ["90", "Hopper", "9.0-PTX", "sm_90", "9.0,8.0", "9"])
+def test_other_architectures_are_refused_in_one_line(wanted, setup_py):
+    with pytest.raises(SystemExit, match=r"TORCH_CUDA_ARCH_LIST: .* is not like 9.0 or 9.0\+PTX"):
+        setup_py.cmake_architectures(wanted)
+
+
+@pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("0", False), ("OFF", False), ("", False)])
+def test_switches(value, on, setup_py, monkeypatch):
+    monkeypatch.setenv("FORCE_CUDA", value)
+    assert setup_py.flag("FORCE_CUDA") is on
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "FORCE_CUDA is set, but there is no nvcc in CUDA_HOME, /usr/local/cuda or on PATH"),
+        ({"CUDA_HOME": "/no/such/folder"}, "FORCE_CUDA is set, but there is no nvcc in CUDA_HOME"),
+        ({"LOREUN_NO_EXTENSION": "1"}, "FORCE_CUDA is set, but LOREUN_NO_EXTENSION is set"),
+        (
+            {"TORCH_CUDA_ARCH_LIST": "Hopper", "CUDA_HOME": "toolkit"},
+            "TORCH_CUDA_ARCH_LIST: 'Hopper' is not like",
+        ),
+        ({"TORCH_CUDA_ARCH_LIST": "9.0", "CUDA_HOME": "toolkit"}, "FORCE_CUDA is set, but the compiler failed: "),
+    ],
+    ids=["no nvcc", "wrong CUDA_HOME", "no extension", "architectures", "broken nvcc"],
+)
+def test_a_forced_build_fails_in_one_clear_line(change, says, tree):
+    broken_nvcc(tree)
+    done = build(tree, FORCE_CUDA="1", **change)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith(says)
+    assert "Traceback" not in done.stderr
+    assert not (tree / "loreun_bench/ops/_build.json").exists()
+
+
+def broken_nvcc(tree: Path) -> None:
+    nvcc = tree / "toolkit/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"LOREUN_NO_EXTENSION": "1"}, "LOREUN_NO_EXTENSION is set"),
+        pytest.param(
+            {"CXX": "false", "BUILD_NO_CUDA": "1"},
+            "the compiler failed: ",
+            marks=pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake"),
+        ),
+    ],
+    ids=["switched off", "no compiler"],
+)
+def test_without_a_build_old_modules_are_removed_and_plain_pytorch_runs(change, reason, tree):
+    old = tree / "loreun_bench/ops/_operator.abi3.so"
+    old.write_text("built earlier")
+    done = build(tree, **change)
+    assert done.returncode == 0, done.stderr
+    assert not old.exists()
+    found = report(tree)
+    assert found["operator"] is False
+    assert found["reason"].startswith(reason)
+    assert f"not built ({found['reason']}); plain PyTorch is used" in done.stderr
+    assert use(tree)[:2] == ["reference", found["reason"]]
+
+
+@pytest.mark.skipif(BESIDE_PYTHON.exists(), reason=f"{BESIDE_PYTHON} cannot be hidden")
+def test_it_installs_without_cmake(tree, tmp_path):
+    where = tmp_path / "installed"
+    pip = ["-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(where), "."]
+    done = python(pip, tree, PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert report(where) == {"operator": False, "reason": "cmake is not on PATH"}
+    assert use(where)[:2] == ["reference", "cmake is not on PATH"]
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
+def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
+    """The one build from nothing: CUDA is asked for and broken, everything else works."""
+    broken_nvcc(tree)
+    done = build(tree, CUDA_HOME="toolkit", TORCH_CUDA_ARCH_LIST="9.0", DEBUG="1")
+    assert done.returncode == 0, done.stderr
+    found = report(tree)
+    assert found["operator"] is True
+    assert found["cuda"].startswith("not built: the compiler failed: ")
+    name, why, loss, slope = use(tree)
+    assert name.startswith("cpu-")
+    assert found["cuda"] in why
+    (tree / "loreun_bench/ops/_operator.abi3.so").unlink()
+    plain = use(tree)
+    assert plain[0] == "reference"
+    assert "does not load" in plain[1]
+    assert [loss, slope] == pytest.approx(plain[2:], rel=1e-5)
