@@ -40,6 +40,7 @@ struct LossBackward : torch::autograd::Node {
   std::string name() const override { return "LoReUnBackward"; }
 
   void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);  // two threads may run backward over one graph
     for (auto& t : tensors) t.reset_data();
     table.reset_data(), batch.reset_data();
     ready.reset();
@@ -49,6 +50,7 @@ struct LossBackward : torch::autograd::Node {
     TORCH_CHECK(!c10::GradMode::is_enabled(),
                 "the LoReUn losses have no second derivative: call backward without create_graph=True");
     if (!grads[0].defined()) return {Tensor()};
+    std::lock_guard<std::mutex> lock(mutex_);
     at::AutoDispatchBelowADInplaceOrView below;
     if (ready.defined()) return {scaled(std::move(ready), grads[0])};  // a second pass through a kept graph goes below
     torch::jit::Stack stack{grads[0]};

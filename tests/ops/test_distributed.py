@@ -77,7 +77,7 @@ def rank_main(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> list[list[dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__]
     pipes = {"stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen([*command, rank, str(folder)], env=environment, **pipes) for rank in ("0", "1")]

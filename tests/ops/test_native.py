@@ -123,7 +123,11 @@ def test_the_number_of_threads_changes_nothing(dtype):
 @compiled
 @pytest.mark.parametrize("capability", ["portable", "avx2"])
 def test_narrower_instruction_sets(capability):
-    environment = os.environ | {"LOREUN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "LOREUN_CPU_CAPABILITY": capability,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     done = subprocess.run([sys.executable, __file__, "1"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[0] in (capability, "portable", "extension:")
