@@ -31,12 +31,15 @@ def cross_entropy(
 ) -> Any:  # fmt: skip
     """`loreun_cross_entropy`."""
     checks.settings(eta, direction, distance)
-    if torch.compiler.is_compiling() and score_target is target and score_loss is None:
+    compiling = torch.compiler.is_compiling()
+    if compiling and score_target is target and score_loss is None:
         score_target = None  # dynamo takes no tensor twice
-    check = functools.partial(
-        checks.cross_entropy, logits, target, score_target, score_loss, ref_loss, distance, ignore_index,
-        label_smoothing, inplace,
-    )  # fmt: skip
+
+    def check() -> None:
+        checks.cross_entropy(
+            logits, target, score_target, score_loss, ref_loss, distance, ignore_index, label_smoothing, inplace
+        )
+
     if not native.serves(logits.device) or (not detach and _differentiable(score_loss, ref_loss)):
         check()
         found = reference.cross_entropy(
@@ -44,14 +47,14 @@ def cross_entropy(
             eta=eta, direction=direction, ref_loss=ref_loss, distance=distance, detach=detach, scale=scale, group=group,
         )  # fmt: skip
         return (found.loss, _stats(*found[1:])) if return_stats else found.loss
-    if inplace or torch.compiler.is_compiling():
+    if inplace or compiling:
         check()
     signed, ratio, ref = _reference(eta, direction, ref_loss, distance, logits)
     tensors = (logits, target, score_target, _of_type(score_loss, logits), ref)
     settings = (signed, ratio, detach, ignore_index, label_smoothing, scale)
     try:
-        if not inplace and (eager := _eager(return_stats, group)):
-            return eager.cross_entropy.default(*tensors, *settings)
+        if not (inplace or return_stats or compiling or group is not None) and (eager := native.eager()):
+            return eager.cross_entropy(*tensors, *settings)
         found = CrossEntropy.apply(*tensors, settings, inplace, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
@@ -66,26 +69,32 @@ def mean_squared(
 ) -> Any:  # fmt: skip
     """`loreun_mse_loss`."""
     checks.settings(eta, direction, distance)
-    if torch.compiler.is_compiling() and score_target is target and score_loss is None:
+    compiling = torch.compiler.is_compiling()
+    if compiling and score_target is target and score_loss is None:
         score_target = None
-    input, target, score_target = _promoted(input, target, score_target)
-    check = functools.partial(checks.mean_squared, input, target, score_target, score_loss, ref_loss, distance, reduction)
+    if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
+        input, target, score_target = _promoted(input, target, score_target)
+
+    def check() -> None:
+        checks.mean_squared(input, target, score_target, score_loss, ref_loss, distance, reduction)
+
     mean = reduction == "mean"
-    if not native.serves(input.device) or _differentiable(target, *(() if detach else (score_target, score_loss, ref_loss))):
+    scored = not detach and _differentiable(score_target, score_loss, ref_loss)
+    if scored or (target.requires_grad and torch.is_grad_enabled()) or not native.serves(input.device):
         check()
         found = reference.mean_squared(
             input, target, score_target, score_loss, mean=mean, eta=eta, direction=direction, ref_loss=ref_loss,
             distance=distance, detach=detach, scale=scale, group=group,
         )  # fmt: skip
         return (found.loss, _stats(*found[1:])) if return_stats else found.loss
-    if reduction not in ("mean", "sum") or torch.compiler.is_compiling():
+    if compiling or not (mean or reduction == "sum"):
         check()
     signed, ratio, ref = _reference(eta, direction, ref_loss, distance, input)
     settings = (signed, ratio, detach, mean, scale)
     try:
         tensors = (input, target, score_target, _of_type(score_loss, input), ref)
-        if eager := _eager(return_stats, group):
-            return eager.mean_squared.default(*tensors, *settings)
+        if not (return_stats or compiling or group is not None) and (eager := native.eager()):
+            return eager.mean_squared(*tensors, *settings)
         found = MeanSquared.apply(*tensors, settings, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
@@ -130,14 +139,9 @@ def step(
     return loss, (_with_stats(loss, table_f, batch_f)[1], _with_stats(loss, table_r, batch_r)[1])
 
 
-def _eager(return_stats: bool, group: Any) -> Any:
-    """The operators with autograd in C++, where they are there and do all that is asked."""
-    return None if return_stats or group is not None or torch.compiler.is_compiling() else native.eager()
-
-
 def _differentiable(*values: Any) -> bool:
     """Whether a gradient must flow into any of these: the kernels have none but that of their first argument."""
-    return torch.is_grad_enabled() and any(isinstance(v, Tensor) and v.requires_grad for v in values)
+    return any(isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled() for value in values)
 
 
 def _reference(
@@ -157,19 +161,22 @@ def _reference(
 
 def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
     """Values that go with `like`, in the type of its arithmetic; what does not fit is left for the operator to refuse."""
-    if values is None or not values.is_floating_point():
-        return values
+    if values is None:
+        return None
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    if values.dim() == 0 and values.device != like.device and values.device.type == "cpu":
-        values = values.to(like.device)
-    if values.dtype == dtype and values.is_contiguous():
+    if values.dtype == dtype and values.dim() and values.is_contiguous():
         return values
+    if not values.is_floating_point():
+        return values
+    if values.dim() == 0 and values.device.type == "cpu":
+        values = values.to(like.device)
     return values.detach().to(dtype).contiguous()
 
 
 def _promoted(input: Tensor, target: Tensor, score_target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All in the type that holds them all; what is not floating is left for the checks to refuse."""
     given = [t.dtype for t in (input, target, score_target) if t is not None]
-    if len(set(given)) == 1 or not all(dtype.is_floating_point for dtype in given):
+    if not all(dtype.is_floating_point for dtype in given):
         return input, target, score_target
     dtype = functools.reduce(torch.promote_types, given)
     return input.to(dtype), target.to(dtype), None if score_target is None else score_target.to(dtype)

@@ -19,7 +19,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def settings(eta: float, direction: str, distance: str) -> None:
     """The words and numbers of a weighting. Raises ValueError."""
-    number(eta, "eta")
+    if not isinstance(eta, (int, float)) or not -math.inf < eta < math.inf:
+        number(eta, "eta")
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be 'forget' or 'retain', got {direction!r}")
     if distance not in DISTANCES:

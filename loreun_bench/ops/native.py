@@ -6,6 +6,7 @@ import importlib
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ def eager() -> Any:
     if not state()[0] or _report().get("eager") != torch.__version__ or not path.is_file():
         return None
     torch.ops.load_library(str(path))
-    return torch.ops.loreun_eager
+    found = torch.ops.loreun_eager
+    return SimpleNamespace(cross_entropy=found.cross_entropy.default, mean_squared=found.mean_squared.default)
 
 
 def serves(device: torch.device) -> bool:
