@@ -34,12 +34,13 @@ struct Stretches {
       : per_row(std::max<int64_t>(1, (part.row_size + kTask - 1) / kTask)), total(per_row * part.rows) {}
 };
 
-template <typename F>
+template <bool backwards = false, typename F>
 void over_stretches(ParallelFor pf, const MeanSquared& part, const F& body) {
   const Stretches all(part);
   const int64_t size = std::clamp<int64_t>(part.row_size, 1, kTask);
   parallel(pf, all.total, std::max<int64_t>(1, kGrain / size), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
+    for (int64_t k = begin; k < end; k++) {
+      const int64_t task = backwards ? all.total - 1 - k : k;
       const int64_t row = task / all.per_row, from = task % all.per_row * kTask;
       body(task, row, from, std::min(from + kTask, part.row_size));
     }
@@ -63,9 +64,12 @@ void finish(const MeanSquared& part, const std::vector<double>& sums) {
   }
 }
 
-// Runs a kernel that fills the gradient over all of it.
+// Runs a kernel that fills the gradient, from the last stretch to the first: what the forward pass read last is still
+// in cache.
 void fill(const MeanSquared& part, double grad_out, ParallelFor pf, decltype(CpuKernels::mse_grad) kernel) {
-  over_stretches(pf, part, [&](int64_t, int64_t row, int64_t begin, int64_t end) { kernel(part, grad_out, row, begin, end); });
+  over_stretches<true>(pf, part, [&](int64_t, int64_t row, int64_t begin, int64_t end) {
+    kernel(part, grad_out, row, begin, end);
+  });
 }
 
 }  // namespace
