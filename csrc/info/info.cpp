@@ -1,11 +1,9 @@
-// What was built, and what this processor can do. The launch plan is asked here too, so that it can be tested without
-// a GPU.
+// How the operator was built, and how its CUDA kernels would be launched: both can be asked without a GPU.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <array>
 
-#include "cpu/kernels.h"
 #include "loreun/plan.h"
 
 namespace py = pybind11;
@@ -54,7 +52,6 @@ py::dict plan(const std::string& loss, const std::string& dtype, const std::vect
 
 PYBIND11_MODULE(_info, m) {
   m.def("build", &build, "How the compiled operator was built; cuda is empty for a build without CUDA.");
-  m.def("cpu_capability", [] { return loreun::cpu_kernels().name; }, "The CPU kernels in use: portable, avx2 or avx512.");
   m.def("plan", &plan, py::arg("loss"), py::arg("dtype"), py::arg("shapes"), py::arg("with_grad") = true,
         py::arg("sms") = 132, py::arg("smem_per_block") = 232448,
         "How the CUDA kernels would be launched, by default on an H200: regime, blocks, threads, bytes.");

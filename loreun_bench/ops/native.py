@@ -34,15 +34,13 @@ def serves(device: torch.device) -> bool:
     return device.type in _STATE[0]
 
 
-@cache
 def cpu_capability() -> str:
-    """portable, avx2 or avx512; "unknown" where the information module was not built."""
-    information = info()
-    return str(information.cpu_capability()) if information else "unknown"
+    """The CPU kernels in use: portable, avx2 or avx512."""
+    return str(importlib.import_module("loreun_bench.ops._operator").cpu_capability())
 
 
 def info() -> Any:
-    """The information module (build, processor, launch plan), or None where it was not built."""
+    """The information module (build, launch plan), or None where it was not built for this Python."""
     try:
         return importlib.import_module("loreun_bench.ops._info")
     except ImportError:
