@@ -157,7 +157,7 @@ Plan plan_split(const Device& device, const Element& element, const Shape* shape
       split_rows(part, shapes[p], element, slots);
     part.units = ceil_div(shapes[p].rows, part.tile) * part.splits;
     const int64_t each = std::max<int64_t>(1, ceil_div(part.units, slots));
-    part.blocks = ceil_div(part.units, each);
+    part.blocks = std::max<int64_t>(1, ceil_div(part.units, each));  // no rows: a grid of no blocks is an error
     part.first_block = plan.blocks;
     plan.blocks += part.blocks;
     part.workspace_offset = workspace.take((part.splits > 1 ? part.units : part.blocks) * triple_size(element.acc));
