@@ -102,17 +102,22 @@ inline int32_t shim_type(ScalarType type) {
   }
 }
 
-// A contiguous tensor on the device of `like`, to be written in full. By the shim, as torch::stable::new_empty looks
-// its operator up by name at every call (2 us).
-inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
-  int64_t strides[2] = {1, 1};
-  if (size.size() == 2) strides[0] = size.begin()[1];
+// A tensor on the device of `like`, to be written in full. By the shim, as torch::stable::new_empty looks its operator
+// up by name at every call (2 us).
+inline Tensor fresh(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
   int32_t device = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   AtenTensorHandle made = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(size.size()), size.begin(), strides, shim_type(type),
-                                                         device, like.get_device_index(), &made));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(dims, sizes, strides, shim_type(type), device, like.get_device_index(), &made));
   return Tensor(made);
+}
+
+// The same, contiguous.
+inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
+  int64_t strides[2] = {1, 1};
+  if (size.size() == 2) strides[0] = size.begin()[1];
+  return fresh(like, int64_t(size.size()), size.begin(), strides, type);
 }
 
 // Whether a forward pass makes the gradient too, for an incoming gradient of 1: while the logits are at hand (on a GPU:

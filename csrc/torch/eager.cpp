@@ -64,11 +64,15 @@ struct LossBackward : torch::autograd::Node {
     return {stack[0].toTensor()};
   }
 
+  static double number(const Tensor& scalar) {
+    return scalar.scalar_type() == at::kDouble ? *scalar.const_data_ptr<double>() : *scalar.const_data_ptr<float>();
+  }
+
   Tensor scaled(Tensor grad, const Tensor& grad_out) const {
     if (grad.is_cuda()) {  // grad_out is looked at on the device: no wait
       torch::jit::Stack stack{grad, grad_out};
       loss.scale.callBoxed(&stack);
-    } else if (grad.unsafeGetTensorImpl()->is_python_dispatch() || grad_out.item().toDouble() != 1.0) {
+    } else if (grad.unsafeGetTensorImpl()->is_python_dispatch() || number(grad_out) != 1.0) {
       grad.mul_(grad_out);  // by the tensor, as a number would be rounded to 16 bits first; a fake one cannot be looked at
     }
     return grad;
@@ -90,12 +94,14 @@ std::pair<LossBackward*, Pointer> make_node(const Loss& loss) {
 // Runs the forward operator on the arguments of the call, and gives its loss a history.
 void call(const Loss& loss, torch::jit::Stack* stack, size_t count) {
   const size_t start = stack->size() - count;
-  torch::jit::Stack arguments(stack->begin() + start, stack->end());
+  torch::jit::Stack arguments(std::make_move_iterator(stack->begin() + start), std::make_move_iterator(stack->end()));
   stack->resize(start);
   const Tensor x = arguments[0].toTensor();
   TORCH_CHECK(!x._fw_grad(0).defined(), "the LoReUn losses have no forward-mode derivative");
   const bool differentiable = c10::GradMode::is_enabled() && x.requires_grad();
-  torch::jit::Stack results = arguments;
+  torch::jit::Stack results;
+  results.reserve(arguments.size() + 1);
+  results.assign(arguments.begin(), arguments.end());
   results.emplace_back(differentiable);
   {
     at::AutoDispatchBelowADInplaceOrView below;

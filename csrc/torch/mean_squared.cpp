@@ -66,9 +66,17 @@ struct Layout {
   }
 };
 
+// Memory laid out as `original`; without the look-up by name of torch::stable::empty_like where it lies in one piece.
+Tensor empty_like(const Tensor& original, int64_t row_size) {
+  if (!dense_rows(original) || original.stride(0) != row_size) return torch::stable::empty_like(original);
+  std::array<int64_t, kMaxDims> sizes, strides;
+  for (int64_t d = 0; d < original.dim(); d++) sizes[d] = original.size(d), strides[d] = original.stride(d);
+  return fresh(original, original.dim(), sizes.data(), strides.data(), original.scalar_type());
+}
+
 // The gradient's memory, and whether it lies as the kernels write it.
 std::pair<Tensor, bool> gradient_like(const Tensor& original, const Layout& layout, MeanSquared& part) {
-  Tensor grad = torch::stable::empty_like(original);
+  Tensor grad = empty_like(original, part.row_size);
   part.grad_stride = grad.stride(0);
   return {grad, dense_rows(grad) && same_rows(grad, layout.input)};
 }
