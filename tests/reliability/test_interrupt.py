@@ -24,7 +24,7 @@ dataset: digits
 seeds: 1
 train: {epochs: 1}
 scenarios: [{kind: random, fraction: 0.2}]
-methods: {Retrain: , RL: {epochs: 1}}
+methods: {Retrain: , RL: {epochs: 15}}  # long enough to be interrupted on a busy machine
 weightings: [none, w_f]
 device: cpu
 """
