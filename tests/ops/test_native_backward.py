@@ -210,3 +210,22 @@ def test_in_place_refuses_logits_that_cannot_be_written(make, says, path):
     w = batch(9, 10)[0].requires_grad_()
     with forced(path), pytest.raises(ValueError, match=says):
         ce_call(make(w), inplace_backward=True)
+
+
+@backends
+@pytest.mark.parametrize("name", ["score_loss", "ref_loss", "target", "score_target"])
+def test_gradients_reach_whatever_else_asks_for_them(name, path):
+    """The kernels have only that of their first argument: such calls go another way."""
+    x, y, _ = batch(7, 5, torch.float64)
+    settings = {"eta": 0.3, "direction": "forget", "detach_weights": False}
+    rows = torch.linspace(0.5, 2, 7, dtype=torch.float64)
+
+    def call(value):
+        if name in ("target", "score_target"):
+            pictures = {"target": x.flip(0)} | {name: value}
+            return loreun_mse_loss(x.flip(1), **pictures, ref_loss=0.5, **settings)
+        return loreun_cross_entropy(x, y, distance="ratio", **{"ref_loss": rows.flip(0)} | {name: value}, **settings)
+
+    with forced(path):
+        value = (x if name.endswith("target") else rows).clone().requires_grad_()
+        assert torch.autograd.gradcheck(call, value)
