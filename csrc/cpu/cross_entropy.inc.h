@@ -3,13 +3,11 @@
 // cache. What is done once per row (logarithm, losses, weights) is done on a group's lanes in either case.
 #pragma once
 #include "cpu/element.h"
+#include "cpu/kernels.h"
 #include "loreun/weighting.h"
 
 namespace loreun {
 namespace {
-
-constexpr int64_t kBlock = 2048;  // elements: 8 KB of float
-constexpr int64_t kShort = 64;    // classes up to which rows are turned
 
 template <typename A>
 constexpr A kInfinity = A(__builtin_inf());
@@ -80,7 +78,8 @@ struct CrossEntropyRows {
     double sum = 0, shifted = 0;
   };
 
-  void add_block(const A* x, int64_t n, int64_t before, Running& run) const {
+  // Takes n further elements in; their exponentials go to `kept`, if there is such a place.
+  void add_block(const A* x, int64_t n, int64_t before, Running& run, A* kept) const {
     Vec<A> top[4];
     for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
     each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger(v, top[k]); });
@@ -90,7 +89,9 @@ struct CrossEntropyRows {
     Vec<A> sums[4] = {};
     each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int k) {
       __builtin_prefetch(x + n + i);  // the next block comes from memory while this one is worked on
-      sums[k] += exp_negative<A>(v - from);
+      const Vec<A> e = exp_negative<A>(v - from);
+      sums[k] += e;
+      if (kept) store_some(kept + i, e, n - i);
     });
     if (max > run.max) {
       run.sum *= __builtin_exp(double(run.max) - double(max));
@@ -106,11 +107,13 @@ struct CrossEntropyRows {
 
   void long_rows(int64_t first, int n, Found& found) const {
     A copy[kBlock];
+    const bool keep = part.grad && keeps_exponentials(part.dtype, part.classes);
     for (int k = 0; k < n; k++) {
       Running run;
       for (int64_t at = 0; at < part.classes; at += kBlock) {
         const int64_t size = part.classes - at < kBlock ? part.classes - at : kBlock;
-        add_block(read_block(row(first + k) + at * part.class_stride, size, part.class_stride, copy), size, at, run);
+        add_block(read_block(row(first + k) + at * part.class_stride, size, part.class_stride, copy), size, at, run,
+                  keep ? (A*)grad_row(first + k) : nullptr);
       }
       found.max[k] = run.max, found.sum[k] = A(run.sum), found.shifted[k] = A(run.shifted);
     }
@@ -218,6 +221,28 @@ struct CrossEntropyRows {
         if (!w.detach && score_label >= at && score_label < at + n) made[score_label - at] -= s.score[k];
       }
       write_block(made, n, grad_row(i) + at * part.grad_class_stride, part.grad_class_stride);
+    }
+  }
+
+  // The forward pass left exp(x - max) in the gradient's place.
+  void scale_row(int64_t i, int k, A probability, const Slopes& s) const {
+    A* g = (A*)grad_row(i);
+    const int64_t n = part.classes;
+    if (ignored(i)) return void(__builtin_memset(g, 0, size_t(n) * sizeof(A)));
+    const A factor = s.both[k] * probability, everywhere = s.everywhere[k];
+    for (int64_t j = 0; j < n; j++) g[j] = g[j] * factor - everywhere;
+    g[target(i)] -= s.objective[k];
+    if (!w.detach) g[score_target(i)] -= s.score[k];
+  }
+
+  void scale(int64_t begin, int64_t end, A upstream) const {
+    Slopes s;
+    alignas(kBytes) Group probability;  // of the largest class; NaN where there is none
+    for (int64_t first = begin; first < end; first += lanes) {
+      const int n = int(end - first < lanes ? end - first : lanes);
+      slopes(first, n, upstream, s);
+      store(probability, Vec<A>(exp_negative<A>(-load(s.log_sum)) + (load(s.max) - load(s.max))));
+      for (int k = 0; k < n; k++) scale_row(first + k, k, probability[k], s);
     }
   }
 

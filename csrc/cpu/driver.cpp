@@ -25,6 +25,11 @@ void over_rows(ParallelFor pf, const CrossEntropy& part, const F& body) {
            [&](int64_t begin, int64_t end) { body(begin * kGroup, std::min(end * kGroup, part.rows)); });
 }
 
+// Runs a kernel that fills the gradient over all of it.
+void fill(const CrossEntropy& part, double grad_out, ParallelFor pf, decltype(CpuKernels::ce_grad) kernel) {
+  over_rows(pf, part, [&](int64_t begin, int64_t end) { kernel(part, grad_out, begin, end); });
+}
+
 // Stretches of a row that one task works on; a fixed length, so that sums do not depend on the number of threads.
 constexpr int64_t kTask = 32768;
 
@@ -78,13 +83,12 @@ double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels();
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
   kernels.combine(part.dtype, part.table, part.rows, part.batch);
-  if (part.grad) cpu_ce_backward(part, 1.0, pf);
+  if (part.grad) fill(part, 1.0, pf, keeps_exponentials(part.dtype, part.classes) ? kernels.ce_scale : kernels.ce_grad);
   return part.scale * part.batch[kMean];
 }
 
 void cpu_ce_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
-  const CpuKernels& kernels = cpu_kernels();
-  over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_grad(part, grad_out, begin, end); });
+  fill(part, grad_out, pf, cpu_kernels().ce_grad);
 }
 
 double cpu_mse_forward(const MeanSquared& part, ParallelFor pf) {

@@ -118,6 +118,13 @@ static inline void write_block(const Acc<T>* values, int64_t n, T* p, int64_t st
   }
 }
 
+// The first n lanes, or all of them.
+template <typename A>
+static inline void store_some(A* p, Vec<A> v, int64_t n) {
+  if (n >= Lane<A>::count) return store(p, v);
+  for (int64_t k = 0; k < n; k++) p[k] = v[k];
+}
+
 // Calls body(index of the first lane, vector, k) over n values, k = 0..3 in turn, so that four sums run side by side.
 // The last vector is filled up with `rest`.
 template <typename A, typename Body>

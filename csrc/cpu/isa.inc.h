@@ -22,6 +22,10 @@ void ce_rows(const CrossEntropy& part, int64_t begin, int64_t end) {
 void ce_grad(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
   LOREUN_BY_TYPE(ce_grad_of, part.dtype, part, grad_out, begin, end)
 }
+void ce_scale(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
+  if (part.dtype == DType::f64) CrossEntropyRows<double>(part).scale(begin, end, part.scale * grad_out);
+  else CrossEntropyRows<float>(part).scale(begin, end, float(part.scale * grad_out));
+}
 void combine(DType dtype, const void* table, int64_t rows, double* batch) {
   const auto at = [&]<typename A>(const A* t) { combine_of(t + kObjective * rows, t + kLogWeight * rows, rows, batch); };
   dtype == DType::f64 ? at((const double*)table) : at((const float*)table);
@@ -45,7 +49,7 @@ void mse_scale(const MeanSquared& part, double grad_out, int64_t row, int64_t be
 #define LOREUN_TEXT(isa) LOREUN_TEXT_(isa)
 
 const CpuKernels& LOREUN_KERNELS(LOREUN_ISA)() {
-  static constexpr CpuKernels kernels{LOREUN_TEXT(LOREUN_ISA), ce_rows, ce_grad, combine, mse_sums, mse_grad, mse_scale};
+  static constexpr CpuKernels kernels{LOREUN_TEXT(LOREUN_ISA), ce_rows, ce_grad, ce_scale, combine, mse_sums, mse_grad, mse_scale};
   return kernels;
 }
 

@@ -11,6 +11,8 @@ struct CpuKernels {
   void (*ce_rows)(const CrossEntropy&, int64_t begin, int64_t end);
   // Fills the gradient of rows [begin, end) from table and batch.
   void (*ce_grad)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
+  // The same where ce_rows kept the exponentials.
+  void (*ce_scale)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
   // Fills batch from a table's log-weights and objective losses.
   void (*combine)(DType, const void* table, int64_t rows, double* batch);
   // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
@@ -19,6 +21,16 @@ struct CpuKernels {
   // The same where mse_sums kept the difference.
   void (*mse_scale)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
 };
+
+// Classes up to which rows are turned, so that each lane holds a row, and the elements of a block that stays in the
+// first-level cache.
+constexpr int64_t kShort = 64, kBlock = 2048;
+
+// Whether a forward pass that also makes the gradient leaves exp(x - max) in its place, to be scaled there: the second
+// exponential is saved. Not in 16 bits, where it would be rounded twice, nor where a row has several maxima on the way.
+static inline bool keeps_exponentials(DType dtype, int64_t classes) {
+  return (dtype == DType::f32 || dtype == DType::f64) && classes > kShort && classes <= kBlock;
+}
 
 // Whether a forward pass leaves input - target in the gradient's place, to be scaled there: a pass over two tensors
 // saved. Not in 16 bits, where it would be rounded twice, nor where the score target's difference is needed as well.

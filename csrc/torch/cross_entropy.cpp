@@ -54,7 +54,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
     bool detach, int64_t ignore_index, double label_smoothing, double scale, bool may_grad) {
   CrossEntropy part =
       Call{logits, target, score_target, {score_loss, ref, eta, ratio, detach}, ignore_index, label_smoothing, scale}.part();
-  Outputs out(part, logits, makes_gradient(logits, may_grad));
+  Outputs out(part, logits, makes_gradient(logits, may_grad, keeps_exponentials(part.dtype, part.classes)));
   Tensor loss = forward(&part, 1, logits);
   return {loss, out.table, out.batch, out.grad};
 }
@@ -71,7 +71,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
            alpha * scale}.part()};
   STD_TORCH_CHECK(parts[0].dtype == parts[1].dtype, "retain_logits must have the dtype of forget_logits");
   same_device(forget_logits, retain_logits, "retain_logits");
-  const bool with_grad = makes_gradient(forget_logits, may_grad) && makes_gradient(retain_logits, may_grad);
+  const bool with_grad =
+      makes_gradient(forget_logits, may_grad, keeps_exponentials(parts[0].dtype, parts[0].classes)) &&
+      makes_gradient(retain_logits, may_grad, keeps_exponentials(parts[1].dtype, parts[1].classes));
   Outputs forget(parts[0], forget_logits, with_grad), retain(parts[1], retain_logits, with_grad);
   Tensor loss = forward(parts, 2, forget_logits);
   return {loss, forget.table, forget.batch, forget.grad, retain.table, retain.batch, retain.grad};

@@ -63,6 +63,11 @@ def _acc(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _keeps_exponentials(logits: Tensor) -> bool:
+    """As keeps_exponentials in csrc/cpu/kernels.h."""
+    return logits.dtype in (torch.float32, torch.float64) and 64 < logits.shape[1] <= 2048
+
+
 def _makes_gradient(like: Tensor, may: bool, cheap: bool = False) -> bool:
     """Whether the forward pass makes the gradient too: as makes_gradient in csrc/torch/arguments.h."""
     limit = 24 << 20 if like.device.type != "cpu" else 256 << 20 if cheap else 1 << 20
@@ -82,13 +87,13 @@ def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(logits, *rest)
-    grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1]) else 0)
+    grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1], _keeps_exponentials(logits)) else 0)
     return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
 
 
 def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(forget, target, score, retain, *rest)
-    made = _makes_gradient(forget, rest[-1]) and _makes_gradient(retain, rest[-1])
+    made = all(_makes_gradient(x, rest[-1], _keeps_exponentials(x)) for x in (forget, retain))
     parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
     return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
 
