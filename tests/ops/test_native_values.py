@@ -14,6 +14,7 @@ from accuracy import (
     Found,
     assert_close,
     batch,
+    compiled,
     run,
     wanted_ce,
 )
@@ -95,3 +96,15 @@ def test_logits_far_from_zero_keep_their_precision(classes, path):
     near, far = (run(loreun_cross_entropy, path, x, target, eta=0.3, direction="forget") for x in (logits, logits + 1e4))
     for name, a, b in zip(Found._fields, near, far, strict=True):
         torch.testing.assert_close(a, b, rtol=2e-6, atol=1e-9, msg=name)
+
+
+@compiled
+@pytest.mark.parametrize("classes", [5, 100, 3000])  # three ways to make the gradient
+def test_a_row_that_is_masked_whole_has_no_gradient_even_where_its_score_is_given(classes):
+    x = torch.zeros(3, classes)
+    x[1] = -INF
+    x.requires_grad_()
+    loss = loreun_cross_entropy(x, torch.zeros(3, dtype=torch.int64), eta=0.1, direction="forget", score_loss=torch.ones(3))
+    (found,) = torch.autograd.grad(loss, x)
+    assert found[1].isnan().all()
+    assert found[[0, 2]].isfinite().all()
