@@ -24,7 +24,7 @@ dataset: digits
 seeds: 1
 train: {epochs: 1}
 scenarios: [{kind: random, fraction: 0.2}]
-methods: {Retrain: , RL: {epochs: 15}}  # long enough to be interrupted on a busy machine
+methods: {Retrain: , RL: {epochs: 1}}
 weightings: [none, w_f]
 device: cpu
 """
@@ -45,6 +45,7 @@ class Sweeps:
             [*command, "--out", str(self.out(name)), "--workers", str(workers)],
             env={**os.environ, "LOREUN_STORE": str(self.store(name)), "LOREUN_DATA": str(self.data), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         )  # fmt: skip
         self.started.append(process)
         return process
