@@ -13,6 +13,8 @@ from torch import Tensor
 
 from loreun_bench.ops import distributed
 
+NAMES = {"ce": "loreun_cross_entropy", "mse": "loreun_mse_loss"}
+
 
 def _refuse_double_backward(name: str) -> None:
     if torch.is_grad_enabled():  # only under create_graph=True
@@ -38,69 +40,43 @@ def _results(ctx: Any, with_stats: bool, loss: Tensor, *tables: Tensor) -> Any:
     return loss, *tables
 
 
-class CrossEntropy(torch.autograd.Function):
-    """The loss of one batch of logits; with_stats adds table [5, N] and batch [2], which are not differentiable."""
+class Loss(torch.autograd.Function):
+    """One batch's loss, "ce" or "mse", differentiable in its first tensor; with_stats adds table [rows, N] and batch [2].
+
+    csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for inplace, group and with_stats.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
+        ctx: Any, kind: str, x: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
         ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool, with_grad: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        may = with_grad and ctx.needs_input_grad[0] and not inplace and group is None and not torch.compiler.is_compiling()
-        loss, table, batch, grad = torch.ops.loreun.ce_forward.default(
-            logits, target, score_target, score_loss, ref, *settings, may
-        )
+        may = with_grad and ctx.needs_input_grad[1] and not inplace and group is None and not torch.compiler.is_compiling()
+        run = torch.ops.loreun.ce_forward if kind == "ce" else torch.ops.loreun.mse_forward
+        loss, table, batch, grad = run.default(x, target, score_target, score_loss, ref, *settings, may)
         if group is not None:
             loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
-        ctx.save_for_backward(logits, target, score_target, score_loss, ref, table, batch)
-        ctx.settings, ctx.inplace, ctx.early = settings, inplace, grad if may and grad.numel() else None
+        ctx.save_for_backward(x, target, score_target, score_loss, ref, table, batch)
+        ctx.kind, ctx.settings, ctx.inplace = kind, settings, inplace
+        ctx.early = grad if may and grad.numel() else None
         return _results(ctx, with_stats, loss, table, batch)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
-        """The gradient with respect to the logits; twice only without create_graph."""
-        _refuse_double_backward("loreun_cross_entropy")
+        """The gradient with respect to the first tensor; twice only without create_graph."""
+        _refuse_double_backward(NAMES[ctx.kind])
         nothing = (None,) * 9
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
-            return _scaled(grad, grad_out), *nothing
-        logits, *others = ctx.saved_tensors
-        if not ctx.inplace:
-            return torch.ops.loreun.ce_backward.default(grad_out, logits, *others, *ctx.settings), *nothing
-        torch.ops.loreun.ce_backward_.default(grad_out, logits, *others, *ctx.settings)
-        torch.autograd.graph.increment_version(logits)  # whoever else saved them is told
-        return logits.detach(), *nothing
-
-
-class MeanSquared(torch.autograd.Function):
-    """The loss of one batch of predictions, differentiable in `input` only; with_stats adds table [3, N] and batch [2]."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-        ref: Tensor | None, settings: tuple[Any, ...], group: Any, with_stats: bool, with_grad: bool,
-    ) -> Any:  # fmt: skip
-        """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        may = with_grad and ctx.needs_input_grad[0] and group is None and not torch.compiler.is_compiling()
-        loss, table, batch, grad = torch.ops.loreun.mse_forward.default(
-            input, target, score_target, score_loss, ref, *settings, may
-        )
-        if group is not None:
-            loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
-        ctx.save_for_backward(input, target, score_target, score_loss, ref, table, batch)
-        ctx.settings, ctx.early = settings, grad if may and grad.numel() else None
-        return _results(ctx, with_stats, loss, table, batch)
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
-        """The gradient with respect to `input`."""
-        _refuse_double_backward("loreun_mse_loss")
-        nothing = (None,) * 8
-        if ctx.early is not None:
-            grad, ctx.early = ctx.early, None
-            return _scaled(grad, grad_out), *nothing
-        return torch.ops.loreun.mse_backward.default(grad_out, *ctx.saved_tensors, *ctx.settings), *nothing
+            return None, _scaled(grad, grad_out), *nothing
+        x, *others = ctx.saved_tensors
+        if ctx.inplace:
+            torch.ops.loreun.ce_backward_.default(grad_out, x, *others, *ctx.settings)
+            torch.autograd.graph.increment_version(x)  # whoever else saved them is told
+            return None, x.detach(), *nothing
+        run = torch.ops.loreun.ce_backward if ctx.kind == "ce" else torch.ops.loreun.mse_backward
+        return None, run.default(grad_out, x, *others, *ctx.settings), *nothing
 
 
 class Step(torch.autograd.Function):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, native, reference
-from loreun_bench.ops.autograd import CrossEntropy, MeanSquared, Step
+from loreun_bench.ops.autograd import Loss, Step
 
 
 class Stats(NamedTuple):
@@ -55,7 +55,7 @@ def cross_entropy(
     try:
         if not (inplace or return_stats or compiling or group is not None) and (eager := native.eager()):
             return eager.cross_entropy(*tensors, *settings)
-        found = CrossEntropy.apply(*tensors, settings, inplace, group, return_stats, torch.is_grad_enabled())
+        found = Loss.apply("ce", *tensors, settings, inplace, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
         raise
@@ -95,7 +95,7 @@ def mean_squared(
         tensors = (input, target, score_target, _of_type(score_loss, input), ref)
         if not (return_stats or compiling or group is not None) and (eager := native.eager()):
             return eager.mean_squared(*tensors, *settings)
-        found = MeanSquared.apply(*tensors, settings, group, return_stats, torch.is_grad_enabled())
+        found = Loss.apply("mse", *tensors, settings, False, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
         raise

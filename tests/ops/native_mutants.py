@@ -33,7 +33,7 @@ MUTANTS = {
     # Python, nothing to build
     "p1": ("the direction's sign is wrong", OPS + "reference.py", '"forget": -1.0', '"forget": 1.0', OPERATOR),
     "p2": ("a ready gradient is kept: scaled again in the second pass", PYTHON, "grad, ctx.early = ctx.early, None  #", "grad = ctx.early  #", BACKWARD),
-    "p3": ("nobody is told that the logits were written over", PYTHON, "torch.autograd.graph.increment_version(logits)", "pass", BACKWARD),
+    "p3": ("nobody is told that the logits were written over", PYTHON, "torch.autograd.graph.increment_version(x)", "pass", BACKWARD),
     "p4": ("a second derivative is silently wrong", PYTHON, "if torch.is_grad_enabled():  #", "if False:  #", BACKWARD),
     "p5": ("a leaf is written over", OPS + "checks.py", "if values.is_leaf and not torch.compiler.is_compiling():", "if False:", BACKWARD),
     "p6": ("alpha is missing where a step's gradient is late", PYTHON, "*shared, alpha * scale", "*shared, scale", NATIVE),
