@@ -74,12 +74,21 @@ Tensor empty_like(const Tensor& original, int64_t row_size) {
   return fresh(original, original.dim(), sizes.data(), strides.data(), original.scalar_type());
 }
 
-// The gradient's memory, and whether it lies as the kernels write it.
-std::pair<Tensor, bool> gradient_like(const Tensor& original, const Layout& layout, MeanSquared& part) {
-  Tensor grad = empty_like(original, part.row_size);
-  part.grad_stride = grad.stride(0);
-  return {grad, dense_rows(grad) && same_rows(grad, layout.input)};
-}
+// The gradient's memory, laid out as the input; the kernels write elsewhere first where they cannot write it as it lies.
+struct Gradient {
+  Tensor grad, place;
+
+  Gradient(const Tensor& input, const Layout& layout, MeanSquared& part)
+      : grad(empty_like(input, part.row_size)), place(grad) {
+    if (!dense_rows(grad) || !same_rows(grad, layout.input)) place = torch::stable::empty_like(layout.input);
+    part.grad = place.mutable_data_ptr(), part.grad_stride = place.stride(0);
+  }
+
+  Tensor finished() {
+    if (place.get() != grad.get()) torch::stable::copy_(grad, place);
+    return grad;
+  }
+};
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor target, Optional score_target,
                                                        Optional score_loss, Optional ref, double eta, bool ratio,
@@ -88,20 +97,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor targ
   MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
   Tensor table = fresh(input, {kMeanSquaredRows, part.rows}, acc_of(part.dtype));
   Tensor batch = fresh(input, {kBatchValues}, ScalarType::Double);
-  Tensor grad = fresh(input, {0}, input.scalar_type());
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
-  bool direct = true;
   const bool wide = part.dtype == DType::f32 || part.dtype == DType::f64;  // see keeps_difference
-  if (makes_gradient(input, may_grad, wide && detach)) {
-    std::tie(grad, direct) = gradient_like(input, layout, part);
-    if (!direct) part.grad_stride = part.row_size;
-    Tensor place = direct ? grad : torch::stable::empty_like(layout.input);
-    part.grad = place.mutable_data_ptr();
-    Tensor loss = forward(&part, 1, input);
-    if (!direct) torch::stable::copy_(grad, place);
-    return {loss, table, batch, grad};
-  }
-  return {forward(&part, 1, input), table, batch, grad};
+  if (!makes_gradient(input, may_grad, wide && detach))
+    return {forward(&part, 1, input), table, batch, fresh(input, {0}, input.scalar_type())};
+  Gradient gradient(input, layout, part);
+  Tensor loss = forward(&part, 1, input);
+  return {loss, table, batch, gradient.finished()};
 }
 
 Tensor mse_backward(Tensor grad_out, Tensor input, Tensor target, Optional score_target, Optional score_loss,
@@ -112,13 +114,9 @@ Tensor mse_backward(Tensor grad_out, Tensor input, Tensor target, Optional score
   STD_TORCH_CHECK(table.numel() == kMeanSquaredRows * part.rows && table.is_contiguous(), "table does not fit");
   STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
   part.table = table.data_ptr(), part.batch = static_cast<double*>(batch.data_ptr());
-  auto [grad, direct] = gradient_like(input, layout, part);
-  Tensor place = direct ? grad : torch::stable::empty_like(layout.input);
-  if (!direct) part.grad_stride = part.row_size;
-  part.grad = place.mutable_data_ptr();
+  Gradient gradient(input, layout, part);
   backward(part, grad_out, input);
-  if (!direct) torch::stable::copy_(grad, place);
-  return grad;
+  return gradient.finished();
 }
 
 #ifdef LOREUN_WITH_CUDA
