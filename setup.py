@@ -104,12 +104,12 @@ def torch_options() -> list[str]:
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise Unavailable(f"torch {torch.__version__} is older than 2.10")
     options = [f"-DTORCH_ROOT={Path(torch.__file__).parent}", f"-DPYTHON_INCLUDE={sysconfig.get_path('include')}"]
+    options.append(f"-DPYTHON_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}")
     try:
         import pybind11
     except ImportError:
         return options
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    return [*options, f"-DPYBIND11_INCLUDE={pybind11.get_include()}", f"-DINFO_SUFFIX={suffix}"]
+    return [*options, f"-DPYBIND11_INCLUDE={pybind11.get_include()}"]
 
 
 def source_digest() -> str:

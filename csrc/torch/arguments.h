@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <cmath>
 #include <optional>
@@ -106,9 +107,9 @@ inline int32_t shim_type(ScalarType type) {
 // up by name at every call (2 us).
 inline Tensor fresh(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
   int32_t device = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   AtenTensorHandle made = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(dims, sizes, strides, shim_type(type), device, like.get_device_index(), &made));
   return Tensor(made);
 }

@@ -25,7 +25,7 @@ struct Stream {
   void* handle = nullptr;
   explicit Stream(const Tensor& t) : guard(t.get_device_index()) {
     STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, "this torch has no CUDA");
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &handle));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &handle));
   }
 };
 

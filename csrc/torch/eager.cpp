@@ -1,12 +1,18 @@
-// The operators under autograd, in C++: a training step outside torch.compile pays for no Python here. Unlike everything
-// else this is built for exactly one torch, as autograd is not part of its stable ABI; beside another one, the package
-// uses loreun_bench/ops/autograd.py, which does the same.
+// The operators under autograd, in C++, and called from Python without torch.ops: a training step outside torch.compile
+// pays for no Python and no schema here. Unlike everything else this is built for exactly one torch and one Python, as
+// neither autograd nor a tensor's Python object is part of a stable ABI; beside others, the package uses
+// loreun_bench/ops/autograd.py, which does the same.
+#include <Python.h>
+
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/saved_variable.h>
-#include <torch/library.h>
 
 namespace {
 
@@ -91,58 +97,91 @@ std::pair<LossBackward*, Pointer> make_node(const Loss& loss) {
   }
 }
 
-// Runs the forward operator on the arguments of the call, and gives its loss a history.
-void call(const Loss& loss, torch::jit::Stack* stack, size_t count) {
-  const size_t start = stack->size() - count;
-  torch::jit::Stack arguments(std::make_move_iterator(stack->begin() + start), std::make_move_iterator(stack->end()));
-  stack->resize(start);
-  const Tensor x = arguments[0].toTensor();
+// Runs the forward operator and gives its loss a history.
+Tensor call(const Loss& loss, const std::array<Tensor, kTensors>& tensors, std::vector<IValue>&& settings) {
+  const Tensor& x = tensors[0];
   TORCH_CHECK(!x._fw_grad(0).defined(), "the LoReUn losses have no forward-mode derivative");
   const bool differentiable = c10::GradMode::is_enabled() && x.requires_grad();
-  torch::jit::Stack results;
-  results.reserve(arguments.size() + 1);
-  results.assign(arguments.begin(), arguments.end());
-  results.emplace_back(differentiable);
+  torch::jit::Stack stack;
+  stack.reserve(kTensors + settings.size() + 1);
+  for (const auto& t : tensors) stack.emplace_back(t.defined() ? IValue(t) : IValue());
+  stack.insert(stack.end(), settings.begin(), settings.end());
+  stack.emplace_back(differentiable);
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    loss.forward.callBoxed(&results);
+    loss.forward.callBoxed(&stack);
   }
-  Tensor value = results[0].toTensor();
+  Tensor value = std::move(stack[0]).toTensor();
   if (differentiable) {
     auto [node, held] = make_node(loss);
     node->set_next_edges(torch::autograd::collect_next_edges(x));
     for (size_t i = 0; i < kTensors; i++)
-      if (arguments[i].isTensor()) node->tensors[i] = SavedVariable(arguments[i].toTensor(), false);
-    node->table = SavedVariable(results[1].toTensor(), false), node->batch = SavedVariable(results[2].toTensor(), false);
-    node->settings.assign(arguments.begin() + kTensors, arguments.end());
-    if (results[3].toTensor().numel()) node->ready = results[3].toTensor();
+      if (tensors[i].defined()) node->tensors[i] = SavedVariable(tensors[i], false);
+    node->table = SavedVariable(stack[1].toTensor(), false), node->batch = SavedVariable(stack[2].toTensor(), false);
+    node->settings = std::move(settings);
+    if (stack[3].toTensor().numel()) node->ready = std::move(stack[3]).toTensor();
     torch::autograd::set_history(value, held);
   }
-  stack->emplace_back(std::move(value));
+  return value;
 }
 
-void cross_entropy(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+// Whether something stands between Python and the dispatcher that has to see the call: a mode, or a transform.
+bool is_watched() {
+  return at::impl::torch_function_mode_enabled() ||
+         c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
+}
+
+// A setting as its operator's schema has it: f a float, b a bool, i an int.
+IValue setting(PyObject* value, char kind) {
+  const IValue found = kind == 'f'   ? IValue(PyFloat_AsDouble(value))
+                       : kind == 'b' ? IValue(PyObject_IsTrue(value) == 1)
+                                     : IValue(int64_t(PyLong_AsLongLong(value)));
+  if (PyErr_Occurred()) throw python_error();
+  return found;
+}
+
+// (x, target, score target, score loss, reference, settings...) -> the loss; None for a caller to take the long way,
+// where a tensor is missing, of a subclass, or watched.
+PyObject* call_from_python(const Loss& loss, std::string_view kinds, PyObject* const* arguments, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  TORCH_CHECK(count == Py_ssize_t(kTensors + kinds.size()), "wrong number of arguments");
+  if (is_watched()) Py_RETURN_NONE;
+  std::array<Tensor, kTensors> tensors;
+  for (size_t i = 0; i < kTensors; i++) {
+    if (i > 1 && Py_IsNone(arguments[i])) continue;
+    if (!THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
+    tensors[i] = THPVariable_Unpack(arguments[i]);
+  }
+  std::vector<IValue> settings;
+  settings.reserve(kinds.size());
+  for (size_t i = 0; i < kinds.size(); i++) settings.push_back(setting(arguments[kTensors + i], kinds[i]));
+  Tensor value;
+  {
+    pybind11::gil_scoped_release released;
+    value = call(loss, tensors, std::move(settings));
+  }
+  return THPVariable_Wrap(std::move(value));
+  END_HANDLE_TH_ERRORS
+}
+
+// Settings: eta, ratio, detach, ignore_index, label_smoothing, scale.
+PyObject* cross_entropy(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   static const Loss loss("ce");
-  call(loss, stack, op.schema().arguments().size());
+  return call_from_python(loss, "fbbiff", arguments, count);
 }
 
-void mean_squared(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+// Settings: eta, ratio, detach, mean, scale.
+PyObject* mean_squared(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   static const Loss loss("mse");
-  call(loss, stack, op.schema().arguments().size());
+  return call_from_python(loss, "fbbbf", arguments, count);
 }
+
+PyMethodDef methods[] = {
+    {"cross_entropy", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(cross_entropy)), METH_FASTCALL, nullptr},
+    {"mean_squared", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(mean_squared)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_eager", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 
-TORCH_LIBRARY(loreun_eager, m) {
-  m.def(
-      "cross_entropy(Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, int ignore_index, float label_smoothing, float scale) -> Tensor");
-  m.def(
-      "mean_squared(Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, bool mean, float scale) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(loreun_eager, CompositeImplicitAutograd, m) {
-  m.impl("cross_entropy", torch::CppFunction::makeFromBoxedFunction<&cross_entropy>());
-  m.impl("mean_squared", torch::CppFunction::makeFromBoxedFunction<&mean_squared>());
-}
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit__eager() { return PyModule_Create(&module); }

@@ -43,7 +43,8 @@ def _results(ctx: Any, with_stats: bool, loss: Tensor, *tables: Tensor) -> Any:
 class Loss(torch.autograd.Function):
     """One batch's loss, "ce" or "mse", differentiable in its first tensor; with_stats adds table [rows, N] and batch [2].
 
-    csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for inplace, group and with_stats.
+    csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for inplace, group and with_stats, and
+    where a mode or a subclass of Tensor has to hear of the call.
     """
 
     @staticmethod

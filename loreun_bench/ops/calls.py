@@ -40,7 +40,7 @@ def cross_entropy(
             logits, target, score_target, score_loss, ref_loss, distance, ignore_index, label_smoothing, inplace
         )
 
-    if not native.serves(logits.device) or (not detach and _differentiable(score_loss, ref_loss)):
+    if not native.serves(logits) or (not detach and _differentiable(score_loss, ref_loss)):
         check()
         found = reference.cross_entropy(
             logits, target, score_target, score_loss, ignore_index=ignore_index, label_smoothing=label_smoothing,
@@ -53,8 +53,9 @@ def cross_entropy(
     tensors = (logits, target, score_target, _of_type(score_loss, logits), ref)
     settings = (signed, ratio, detach, ignore_index, label_smoothing, scale)
     try:
-        if not (inplace or return_stats or compiling or group is not None) and (eager := native.eager()):
-            return eager.cross_entropy(*tensors, *settings)
+        plain = not (inplace or return_stats or compiling or group is not None)
+        if plain and (eager := native.eager()) and (loss := eager.cross_entropy(*tensors, *settings)) is not None:
+            return loss
         found = Loss.apply("ce", *tensors, settings, inplace, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
@@ -80,7 +81,7 @@ def mean_squared(
 
     mean = reduction == "mean"
     scored = not detach and _differentiable(score_target, score_loss, ref_loss)
-    if scored or (target.requires_grad and torch.is_grad_enabled()) or not native.serves(input.device):
+    if scored or (target.requires_grad and torch.is_grad_enabled()) or not native.serves(input):
         check()
         found = reference.mean_squared(
             input, target, score_target, score_loss, mean=mean, eta=eta, direction=direction, ref_loss=ref_loss,
@@ -93,8 +94,9 @@ def mean_squared(
     settings = (signed, ratio, detach, mean, scale)
     try:
         tensors = (input, target, score_target, _of_type(score_loss, input), ref)
-        if not (return_stats or compiling or group is not None) and (eager := native.eager()):
-            return eager.mean_squared(*tensors, *settings)
+        plain = not (return_stats or compiling or group is not None)
+        if plain and (eager := native.eager()) and (loss := eager.mean_squared(*tensors, *settings)) is not None:
+            return loss
         found = Loss.apply("mse", *tensors, settings, False, group, return_stats, torch.is_grad_enabled())
     except RuntimeError:
         check()
@@ -116,7 +118,7 @@ def step(
     check = functools.partial(checks.step, *forget, *retain, ignore_index, label_smoothing)
     shared = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
     apart = retain_logits.dtype != forget_logits.dtype or (shared and torch.compiler.is_compiling())
-    if apart or not native.serves(forget_logits.device):
+    if apart or not native.serves(forget_logits):
         check()
         one = functools.partial(
             cross_entropy, score_loss=None, ref_loss=0.0, distance="difference", ignore_index=ignore_index,

@@ -18,7 +18,7 @@ Distance = Literal["difference", "ratio"]
 
 def backend(device: str | torch.device = "cpu") -> str:
     """What runs the operator on `device`: "reference" (plain PyTorch), "cuda", "cpu-avx512", …; every record says it."""
-    if not native.serves(torch.device(device)):
+    if torch.device(device).type not in native.state()[0]:
         return "reference"
     return "cuda" if torch.device(device).type == "cuda" else f"cpu-{native.cpu_capability()}"
 
@@ -51,7 +51,7 @@ def loreun_cross_entropy(
 
     inplace_backward: the backward pass writes the gradient over the logits and allocates nothing; autograd refuses
     whoever else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch on every
-    rank, and the gradient is scaled for data-parallel averaging. No second derivative.
+    rank, and the gradient is scaled for data-parallel averaging. No second derivative, and no torch.func transform.
 
     Returns the scalar loss times loss_scale (float32 for 16-bit logits; float64 for float64), and `Stats` with
     `return_stats`. Raises ValueError on shapes, dtypes, devices, eta or a reference that do not fit, IndexError on a

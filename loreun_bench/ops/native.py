@@ -6,7 +6,6 @@ import importlib
 import json
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,18 +19,21 @@ def state() -> tuple[frozenset[str], str]:
 
 @cache
 def eager() -> Any:
-    """The operators with autograd in C++, or None: they are built for exactly one torch (csrc/torch/eager.cpp)."""
-    path = Path(__file__).with_name("_eager.so")
-    if not state()[0] or _report().get("eager") != torch.__version__ or not path.is_file():
+    """The operators with autograd in C++, or None: they are built for exactly one torch and Python (csrc/torch/eager.cpp).
+
+    Their functions return None where the long way has to be taken.
+    """
+    if not state()[0] or _report().get("eager") != torch.__version__:
         return None
-    torch.ops.load_library(str(path))
-    found = torch.ops.loreun_eager
-    return SimpleNamespace(cross_entropy=found.cross_entropy.default, mean_squared=found.mean_squared.default)
+    try:
+        return importlib.import_module("loreun_bench.ops._eager")
+    except ImportError:
+        return None
 
 
-def serves(device: torch.device) -> bool:
-    """Whether the compiled operator runs on `device`."""
-    return device.type in _STATE[0]
+def serves(values: Tensor) -> bool:
+    """Whether the compiled operator runs where `values` lie."""
+    return ("cpu" if values.is_cpu else values.device.type) in _STATE[0]  # a device's type is a string made anew, 1 us
 
 
 def cpu_capability() -> str:

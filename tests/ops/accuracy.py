@@ -34,7 +34,7 @@ def forced(path: str) -> Iterator[None]:
     """python: as where autograd in C++ was not built; reference: as where nothing was."""
     saved = native.serves, native.eager
     if path == "reference":
-        native.serves = lambda device: False
+        native.serves = lambda values: False
     if path == "python":
         native.eager = lambda: None
     try:

@@ -47,6 +47,8 @@ MUTANTS = {
     "e2": ("a second derivative is silently wrong", EAGER, "TORCH_CHECK(!c10::GradMode::is_enabled(),", "TORCH_CHECK(true,", BACKWARD),
     "e3": ("a ready gradient is not scaled", EAGER, "grad.mul_(grad_out);", "{}", BACKWARD),
     "e4": ("a ready gradient is scaled by a number", EAGER, "grad.mul_(grad_out);", "grad.mul_(grad_out.item());", f"{BACKWARD} {NATIVE}"),
+    "e5": ("modes do not hear of a call", EAGER, "if (is_watched()) Py_RETURN_NONE;", "", BACKWARD),
+    "e6": ("a subclass is taken for a tensor", EAGER, "if (!THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;", "", BACKWARD),
     # torch's operators
     "t1": ("samples with gaps are read as one piece", CALL_MSE, "if (dims[k].first != expected) return false;", "{}", NATIVE),
     "t2": ("a target that lies otherwise is read like the input", CALL_MSE, "if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;", "{}", NATIVE),

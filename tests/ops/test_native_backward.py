@@ -14,6 +14,7 @@ from accuracy import (
     mse_call,
 )
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from loreun_bench.ops import loreun_cross_entropy, loreun_mse_loss
 
@@ -229,3 +230,45 @@ def test_gradients_reach_whatever_else_asks_for_them(name, path):
     with forced(path):
         value = (x if name.endswith("target") else rows).clone().requires_grad_()
         assert torch.autograd.gradcheck(call, value)
+
+
+class _Watch(TorchFunctionMode):
+    """Hears of every call into torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.heard.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+class _Kind(torch.Tensor):
+    """A tensor that wants to stay of its kind."""
+
+
+@compiled
+@native_ways
+@calls
+def test_modes_and_subclasses_hear_of_the_call(call, path):
+    x = batch(9, 10)[0]
+    with forced(path):
+        expected = call(x)
+        with _Watch() as watch:
+            assert torch.equal(call(x), expected)
+        kind = call(x.as_subclass(_Kind))
+    assert any(name.startswith("loreun.") for name in watch.heard), watch.heard
+    assert type(kind) is _Kind
+    assert torch.equal(kind.as_subclass(torch.Tensor), expected)
+
+
+@compiled
+@native_ways
+def test_settings_of_a_wrong_type_are_refused(path):
+    x = batch(9, 10)[0]
+    for wrong in ({"loss_scale": "a"}, {"label_smoothing": "x"}, {"ignore_index": 1.5}):
+        with forced(path), pytest.raises((TypeError, RuntimeError)):
+            ce_call(x, **wrong)
+    with forced(path):
+        assert torch.equal(ce_call(x, loss_scale=2, label_smoothing=0), ce_call(x, loss_scale=2.0, label_smoothing=0.0))
