@@ -52,8 +52,9 @@ void over_stretches(ParallelFor pf, const MeanSquared& part, const F& body) {
   });
 }
 
+// From sums of squares to the table.
 template <typename Acc>
-void finish(const MeanSquared& part, const std::vector<double>& sums) {
+void fill_table(const MeanSquared& part, const std::vector<double>& sums) {
   const Weighting& w = part.weighting;
   const int64_t per_row = Stretches(part).per_row;
   Acc* table = static_cast<Acc*>(part.table);
@@ -69,12 +70,33 @@ void finish(const MeanSquared& part, const std::vector<double>& sums) {
   }
 }
 
-// Runs a kernel that fills the gradient, from the last stretch to the first: what the forward pass read last is still
-// in cache.
-void fill(const MeanSquared& part, double grad_out, ParallelFor pf, decltype(CpuKernels::mse_grad) kernel) {
-  over_stretches<true>(pf, part, [&](int64_t, int64_t row, int64_t begin, int64_t end) {
-    kernel(part, grad_out, row, begin, end);
+// From sums of squares to table and batch.
+void settle(const MeanSquared& part, const std::vector<double>& sums) {
+  if (part.dtype == DType::f64) fill_table<double>(part, sums);
+  else fill_table<float>(part, sums);
+  cpu_kernels().combine(part.dtype, part.table, part.rows, part.batch);
+}
+
+// Fills the gradient, from the last stretch to the first: what the pass before read last is still in cache. Sums the
+// objective on the way if there is a place for it.
+void fill(const MeanSquared& part, double grad_out, ParallelFor pf, std::vector<double>* sums = nullptr) {
+  over_stretches<true>(pf, part, [&](int64_t task, int64_t row, int64_t begin, int64_t end) {
+    cpu_kernels().mse_grad(part, grad_out, row, begin, end, sums ? &(*sums)[2 * task] : nullptr);
   });
+}
+
+void add_up(const MeanSquared& part, ParallelFor pf, std::vector<double>& sums) {
+  over_stretches(pf, part, [&](int64_t task, int64_t row, int64_t begin, int64_t end) {
+    cpu_kernels().mse_sums(part, row, begin, end, &sums[2 * task]);
+  });
+}
+
+// The part whose objective is the score: what the weights are made of.
+MeanSquared score_of(const MeanSquared& part) {
+  MeanSquared score = part;
+  if (part.score_target) score.target = part.score_target, score.target_stride = part.score_stride;
+  score.score_target = nullptr;
+  return score;
 }
 
 }  // namespace
@@ -91,21 +113,20 @@ void cpu_ce_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) 
   fill(part, grad_out, pf, cpu_kernels().ce_grad);
 }
 
+// A gradient whose weights are numbers needs no objective: the weights come first, from the score target alone, and the
+// pass that writes the gradient sums the objective, so that each target is read once.
 double cpu_mse_forward(const MeanSquared& part, ParallelFor pf) {
-  const CpuKernels& kernels = cpu_kernels();
   std::vector<double> sums(2 * Stretches(part).total);
-  over_stretches(pf, part, [&](int64_t task, int64_t row, int64_t begin, int64_t end) {
-    kernels.mse_sums(part, row, begin, end, &sums[2 * task]);
-  });
-  if (part.dtype == DType::f64) finish<double>(part, sums);
-  else finish<float>(part, sums);
-  kernels.combine(part.dtype, part.table, part.rows, part.batch);
-  if (part.grad) fill(part, 1.0, pf, keeps_difference(part) ? kernels.mse_scale : kernels.mse_grad);
+  const bool weights_first = part.grad && part.weighting.detach, given = part.weighting.score_loss;
+  if (!(weights_first && given)) add_up(weights_first ? score_of(part) : part, pf, sums);
+  settle(part, sums);
+  if (!part.grad) return part.scale * part.batch[kMean];
+  const bool unknown = weights_first && (given || part.score_target);
+  fill(part, 1.0, pf, unknown ? &sums : nullptr);
+  if (unknown) settle(part, sums);
   return part.scale * part.batch[kMean];
 }
 
-void cpu_mse_backward(const MeanSquared& part, double grad_out, ParallelFor pf) {
-  fill(part, grad_out, pf, cpu_kernels().mse_grad);
-}
+void cpu_mse_backward(const MeanSquared& part, double grad_out, ParallelFor pf) { fill(part, grad_out, pf); }
 
 }  // namespace loreun

@@ -33,12 +33,8 @@ void combine(DType dtype, const void* table, int64_t rows, double* batch) {
 void mse_sums(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {
   LOREUN_BY_TYPE(mse_sums_of, part.dtype, part, row, begin, end, sums)
 }
-void mse_grad(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end) {
-  LOREUN_BY_TYPE(mse_grad_of, part.dtype, part, grad_out, row, begin, end)
-}
-void mse_scale(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end) {
-  if (part.dtype == DType::f64) mse_scale_of<double>(part, grad_out, row, begin, end);
-  else mse_scale_of<float>(part, grad_out, row, begin, end);
+void mse_grad(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end, double* squares) {
+  LOREUN_BY_TYPE(mse_grad_of, part.dtype, part, grad_out, row, begin, end, squares)
 }
 
 }  // namespace
@@ -49,7 +45,7 @@ void mse_scale(const MeanSquared& part, double grad_out, int64_t row, int64_t be
 #define LOREUN_TEXT(isa) LOREUN_TEXT_(isa)
 
 const CpuKernels& LOREUN_KERNELS(LOREUN_ISA)() {
-  static constexpr CpuKernels kernels{LOREUN_TEXT(LOREUN_ISA), ce_rows, ce_grad, ce_scale, combine, mse_sums, mse_grad, mse_scale};
+  static constexpr CpuKernels kernels{LOREUN_TEXT(LOREUN_ISA), ce_rows, ce_grad, ce_scale, combine, mse_sums, mse_grad};
   return kernels;
 }
 

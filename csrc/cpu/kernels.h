@@ -17,9 +17,8 @@ struct CpuKernels {
   void (*combine)(DType, const void* table, int64_t rows, double* batch);
   // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
   void (*mse_sums)(const MeanSquared&, int64_t row, int64_t begin, int64_t end, double* sums);
-  void (*mse_grad)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
-  // The same where mse_sums kept the difference.
-  void (*mse_scale)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end);
+  // Fills the gradient of the same stretch; sums the squares to the target on the way, if there is a place for them.
+  void (*mse_grad)(const MeanSquared&, double grad_out, int64_t row, int64_t begin, int64_t end, double* squares);
 };
 
 // Classes up to which rows are turned, so that each lane holds a row, and the elements of a block that stays in the
@@ -30,13 +29,6 @@ constexpr int64_t kShort = 64, kBlock = 2048;
 // exponential is saved. Not in 16 bits, where it would be rounded twice, nor where a row has several maxima on the way.
 static inline bool keeps_exponentials(DType dtype, int64_t classes) {
   return (dtype == DType::f32 || dtype == DType::f64) && classes > kShort && classes <= kBlock;
-}
-
-// Whether a forward pass leaves input - target in the gradient's place, to be scaled there: a pass over two tensors
-// saved. Not in 16 bits, where it would be rounded twice, nor where the score target's difference is needed as well.
-static inline bool keeps_difference(const MeanSquared& part) {
-  const bool wide = part.dtype == DType::f32 || part.dtype == DType::f64;
-  return part.grad && wide && (part.weighting.detach || !part.score_target || part.weighting.score_loss);
 }
 
 const CpuKernels& cpu_kernels_portable();

@@ -66,6 +66,21 @@ static inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
+// Past the caches, at a vector's boundary; streams_end, before another thread may read it.
+#if defined(__AVX512F__)
+static inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
+static inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+static inline void streams_end() { _mm_sfence(); }
+#elif defined(__AVX2__)
+static inline void stream(float* p, Vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
+static inline void stream(double* p, Vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+static inline void streams_end() { _mm_sfence(); }
+#else
+template <typename T>
+static inline void stream(T* p, Vec<T> v) { store(p, v); }
+static inline void streams_end() {}
+#endif
+
 // The larger of the two; x where either is NaN. By hand, as compilers take a comparison and a selection for it.
 #if defined(__AVX512F__)
 static inline Vec<float> larger(Vec<float> best, Vec<float> x) {

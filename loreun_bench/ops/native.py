@@ -102,8 +102,8 @@ def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: 
 
 def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
-    cheap = rest[-4] and input.dtype in (torch.float32, torch.float64)  # rest ends: detach, mean, scale, may_grad
-    grad = torch.empty_like(input) if _makes_gradient(input, rest[-1], cheap) else input.new_empty(0)
+    detach, *_, may = rest[-4:]  # and mean, scale
+    grad = torch.empty_like(input) if _makes_gradient(input, may, cheap=detach) else input.new_empty(0)
     return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
 
 

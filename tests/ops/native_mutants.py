@@ -56,7 +56,10 @@ MUTANTS = {
     "t4": ("float16 gradients are made before they are scaled", TORCH + "arguments.h", "t.scalar_type() != ScalarType::Half && ", "", BACKWARD),
     # CPU kernels
     "k1": ("the last stretch of a long sample is forgotten", CPU + "driver.cpp", "(part.row_size + kTask - 1) / kTask", "part.row_size / kTask", NATIVE),
-    "k2": ("undetached weights: only the target's difference is kept", CPU + "kernels.h", "wide && (part.weighting.detach || !part.score_target || part.weighting.score_loss);", "wide;", NATIVE),
+    "k2": ("undetached weights come first, too", CPU + "driver.cpp", "weights_first = part.grad && part.weighting.detach,", "weights_first = part.grad,", f"{BACKWARD} {NATIVE}"),
+    "k22": ("weights that come first are made of the target", CPU + "driver.cpp", "if (part.score_target) score.target = part.score_target, score.target_stride = part.score_stride;", "", NATIVE),
+    "k23": ("the objective of weights that come first is the score", CPU + "driver.cpp", "if (unknown) settle(part, sums);", "", NATIVE),
+    "k24": ("past the caches from anywhere", MSE, "(uintptr_t)(g + begin) % kBytes == 0", "true", NATIVE),
     "k3": ("mse: given scores have a gradient", MSE, "if (w.score_loss) c.score = 0;", "", NATIVE),
     "k4": ("blocks merge without rescaling", CE, "run.sum *= __builtin_exp(double(run.max) - double(max));", "", NATIVE),
     "k5": ("smoothing forgets what the sum is relative to", CE, "if (before) run.shifted -= double(before) * (double(max) - double(run.max));", "", NATIVE),

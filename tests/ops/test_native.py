@@ -105,6 +105,16 @@ def test_large_gradients_in_the_backward_pass():
 
 
 @compiled
+@pytest.mark.parametrize("path", NATIVE)
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 3], ids=["rows on a vector's boundary", "rows anywhere"])
+def test_gradients_that_outgrow_the_caches(size, path):
+    x, target, score = (torch.randn(3, size, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    weighting = {"eta": 0.7, "direction": "retain", "ref_loss": torch.tensor([0.5, 2.0, 1.0])}
+    found = run(loreun_mse_loss, path, x, target, score, **weighting)
+    assert_close(found, wanted_mse(x, target, score, **weighting))
+
+
+@compiled
 @pytest.mark.parametrize("dtype", TYPES)
 def test_the_number_of_threads_changes_nothing(dtype):
     *ce, x, t, u = large(TYPES[dtype])
