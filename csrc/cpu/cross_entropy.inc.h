@@ -78,31 +78,46 @@ struct CrossEntropyRows {
     double sum = 0, shifted = 0;
   };
 
-  // Takes n further elements in; their exponentials go to `kept`, if there is such a place.
-  void add_block(const A* x, int64_t n, int64_t before, Running& run, A* kept) const {
+  // The largest of n values, NaN left out.
+  static A largest(const A* x, int64_t n) {
     Vec<A> top[4];
     for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
     each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger(v, top[k]); });
-    A max = lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
-    max = run.max > max ? run.max : max;
-    const A from = max == -kInfinity<A> ? A(0) : max;  // a block of masked classes adds nothing, a NaN in it does
-    Vec<A> sums[4] = {};
+    return lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
+  }
+
+  // From now on everything is relative to max, after `before` elements.
+  void move_reference(Running& run, A max, int64_t before) const {
+    run.sum *= __builtin_exp(double(run.max) - double(max));
+    if (before) run.shifted -= double(before) * (double(max) - double(run.max));
+    run.max = max;
+  }
+
+  // Takes n further elements in; their exponentials go to `kept`, if there is such a place. A row's first block is read
+  // twice; those after it are taken relative to the largest so far, as a larger one does no harm below overflow, so that
+  // memory is read without a pause.
+  void add_block(const A* x, int64_t n, int64_t before, Running& run, A* kept) const {
+    constexpr A kHarmless = 40;
+    if (run.max == -kInfinity<A>) run.max = largest(x, n);
+    const A from = run.max == -kInfinity<A> ? A(0) : run.max;  // a block of masked classes adds nothing, a NaN in it does
+    Vec<A> top[4], sums[4] = {}, shifted[4] = {};
+    for (int k = 0; k < 4; k++) top[k] = splat(from);
     each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int k) {
-      __builtin_prefetch(x + n + i);  // the next block comes from memory while this one is worked on
       const Vec<A> e = exp_negative<A>(v - from);
-      sums[k] += e;
+      sums[k] += e, top[k] = larger(v, top[k]);
       if (kept) store_some(kept + i, e, n - i);
     });
-    if (max > run.max) {
-      run.sum *= __builtin_exp(double(run.max) - double(max));
-      if (before) run.shifted -= double(before) * (double(max) - double(run.max));
+    const A max = lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
+    if (max - from > kHarmless) {
+      move_reference(run, max, before);
+      return add_block(x, n, before, run, kept);
     }
-    run.max = max;
     run.sum += lanes_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    if (!smooth) return;
-    Vec<A> shifted[4] = {};
-    each_vector(x, n, max, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - from; });
-    run.shifted += lanes_sum<A>((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
+    if (smooth) {
+      each_vector(x, n, from, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - from; });
+      run.shifted += lanes_sum<A>((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
+    }
+    if (max > from) move_reference(run, max, before + n);
   }
 
   void long_rows(int64_t first, int n, Found& found) const {

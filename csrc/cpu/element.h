@@ -132,6 +132,7 @@ static inline void each_vector(const A* values, int64_t n, A rest, Body body) {
   constexpr int lanes = Lane<A>::count;
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes)
+#pragma GCC unroll 4  // so that the four sums stay in registers
     for (int k = 0; k < 4; k++) body(i + k * lanes, load(values + i + k * lanes), k);
   for (; i + lanes <= n; i += lanes) body(i, load(values + i), 0);
   if (i == n) return;

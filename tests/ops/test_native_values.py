@@ -98,6 +98,18 @@ def test_logits_far_from_zero_keep_their_precision(classes, path):
         torch.testing.assert_close(a, b, rtol=2e-6, atol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize("path", NATIVE)
+@pytest.mark.parametrize("rise", [1.0, 39.0, 50.0, 300.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_whose_largest_classes_come_late(smoothing, rise, path):
+    """Each block of a long row is `rise` above the one before: a little, or past overflow."""
+    logits, target, clean = batch(6, 5000)
+    logits = logits + rise * (torch.arange(5000) // 2048)
+    options = {"eta": 0.01, "direction": "forget", "label_smoothing": smoothing}  # small: losses are 600 apart
+    found = run(loreun_cross_entropy, path, logits, target, clean, **options)
+    assert_close(found, wanted_ce(logits, target, clean, **options))
+
+
 @compiled
 @pytest.mark.parametrize("classes", [5, 100, 3000])  # three ways to make the gradient
 def test_a_row_that_is_masked_whole_has_no_gradient_even_where_its_score_is_given(classes):
