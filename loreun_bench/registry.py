@@ -31,6 +31,7 @@ TRACKS = {  # where a track's configuration class and its planner are; imported 
         "loreun_bench.classification.config:ClassificationConfig",
         "loreun_bench.classification.planning:cells",
     ),
+    "generation": ("loreun_bench.generation.config:GenerationConfig", "loreun_bench.generation.planning:cells"),
 }
 SETS = frozenset({"forget", "retain", "validation"})
 T = TypeVar("T")
@@ -190,14 +191,16 @@ def dataset(
     classes: int | None = None,
     embedded: bool = False,
     paper: str = "",
+    track: str = "classification",
 ) -> Callable[[T], T]:
-    """Function decorator: a data set `(root: Path, download: bool) -> Arrays`.
+    """Function decorator: a data set `(root: Path, download: bool) -> Arrays`; for generation `(root, split) -> Pictures`.
 
     shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for.
     """
 
     def register(function: T) -> T:
-        return registry("datasets").add(name, function, shape=shape, classes=classes, embedded=embedded, paper=paper)
+        info = {"shape": shape, "classes": classes, "embedded": embedded, "paper": paper}
+        return registry("datasets", track).add(name, function, **info)
 
     return register
 

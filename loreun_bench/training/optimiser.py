@@ -12,9 +12,10 @@ from torch.optim import lr_scheduler
 def make_optimiser(
     parameters: Iterable[nn.Parameter], name: str, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """SGD with momentum, or Adam, fused."""
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    """SGD with momentum, Adam or AdamW, fused."""
+    if name in ("adam", "adamw"):
+        adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        return adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 

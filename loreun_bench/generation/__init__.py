@@ -1,0 +1,1 @@
+"""The generation track: text-to-image pipelines, concepts, methods, sampling and scorers."""

@@ -1,0 +1,68 @@
+"""What can be forgotten: the classes of a data set, or a concept whose pictures the original model makes itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.harness.store import data_root
+from loreun_bench.registry import registry
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.pictures import Pictures
+    from loreun_bench.harness.store import Artifact
+
+
+def dataset(name: str, split: str) -> Pictures:
+    """The pictures of a data set by name, or of a folder with one folder a class (and perhaps train/ and test/ above)."""
+    if not Path(name).is_dir():
+        found: Pictures = registry("datasets", "generation").get(name).item(data_root(), split)
+        return found
+    from loreun_bench.generation.datasets.folder import folder
+
+    root = Path(name)
+    return folder(root / split if (root / split).is_dir() else root, split)
+
+
+def identity(name: str) -> dict[str, Any]:
+    """What tells a data set from another in a stage's key: for a folder, the names and sizes of its files."""
+    root = Path(name)
+    if not root.is_dir():
+        return {"name": name}
+    files = sorted((str(p.relative_to(root)), p.stat().st_size) for p in root.rglob("*") if p.is_file())
+    return {"name": root.name, "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()}
+
+
+def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:
+    """Pictures that a model made of the two prompts of a concept scenario: class 0 is the one to forget."""
+    import torch
+    from torch import Tensor
+
+    from loreun_bench.generation.images import Images
+    from loreun_bench.generation.pictures import Pictures
+
+    images = Images.open(folder, prompts)
+    assert images.labels is not None
+
+    def load(positions: Tensor, size: int) -> Tensor:
+        return torch.cat(list(images.subset(positions).batches(len(positions), size))) * 2 - 1
+
+    return Pictures(prompts, images.labels, load)
+
+
+def reference(config: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> Pictures | None:
+    """Real pictures of the classes, for distances; None for a concept, of which there are none."""
+    return dataset(config["data"], "test") if config["forget"] is not None else None
+
+
+def number(classes: tuple[str, ...], name: str) -> int:
+    """The number of a class. UserError with a suggestion if there is none of the name."""
+    from loreun_bench.errors import did_you_mean
+
+    if name not in classes:
+        raise UserError(f"forget_class: unknown class '{name}'; {did_you_mean(name, classes)}")
+    return classes.index(name)

@@ -1,0 +1,79 @@
+"""The sections that the generation track adds to a sweep's configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from loreun_bench.config import Strict, SweepConfig
+
+Settings = dict[str, dict[str, Any]]
+
+
+class Scenario(Strict):
+    """What is forgotten: a class of the data set, or a concept whose training pictures the original model makes."""
+
+    kind: Literal["class", "concept"]
+    forget_class: str | None = Field(default=None, description="kind class: the class's name, as in prompts")
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,40}$", description="kind concept: its name in tables")
+    forget_prompt: str | None = Field(default=None, min_length=1)
+    retain_prompt: str | None = Field(default=None, min_length=1)
+    images: int = Field(default=800, ge=2, description="kind concept: pictures generated for each of the two prompts")
+    methods: Settings = {}
+    weightings: Settings = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Scenario:
+        concept = (self.name, self.forget_prompt, self.retain_prompt)
+        if self.kind == "class" and (self.forget_class is None or any(concept)):
+            raise ValueError("kind class takes forget_class, and no name or prompts")
+        if self.kind == "concept" and (self.forget_class is not None or not all(concept)):
+            raise ValueError("kind concept takes name, forget_prompt and retain_prompt, and no forget_class")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The scenario's name in records and tables, such as "class-church" or "nudity"."""
+        return f"class-{self.forget_class}" if self.kind == "class" else str(self.name)
+
+
+class Sampling(Strict):
+    """How pictures are made for scoring: the same prompts, seeds and first latents for every row."""
+
+    steps: int = Field(default=100, ge=1)
+    guidance: float = Field(default=7.5, ge=0)
+    images: int = Field(default=50, ge=1, description="pictures a class")
+    batch_size: int = Field(default=8, ge=1)
+    prompts: str | None = Field(default=None, description="a CSV of prompts (I2P) instead of one prompt a class")
+    category: str | None = Field(default=None, description="of the CSV: only prompts of this category")
+    own_guidance: bool = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
+
+
+class Curve(Strict):
+    """How the mean loss of the original model by timestep is measured, which w_f and w_r are relative to."""
+
+    points: int = Field(default=10, ge=4, description="timesteps at which it is measured")
+    samples: int = Field(default=256, ge=1, description="pictures at each of them")
+
+
+class GenerationConfig(SweepConfig):
+    """A generation sweep."""
+
+    pipeline: str = "digits"
+    dataset: str = Field(default="digits", description="its name, or a folder with one folder of pictures a class")
+    prompt: str = Field(default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after")
+    scenarios: tuple[Scenario, ...] = Field(min_length=1)
+    sampling: Sampling = Sampling()
+    curve: Curve = Curve()
+    classifier: str = Field(default="small", description="who recognises classes: small (trained here) or resnet50")
+    limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
+    metrics: tuple[str, ...] = Field(default=("ua", "fd"), min_length=1)
+    metric_settings: dict[str, Any] = {}
+
+    @field_validator("scenarios")
+    @classmethod
+    def _distinct(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        if len({s.label for s in value}) < len(value):
+            raise ValueError("two scenarios forget the same")
+        return value

@@ -1,0 +1,1 @@
+"""Data sets of labelled pictures, one file each: `(root, split) -> Pictures`."""

@@ -1,0 +1,1 @@
+"""Unlearning methods of the generation track, one file each."""

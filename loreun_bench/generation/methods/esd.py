@@ -1,0 +1,102 @@
+"""Erased Stable Diffusion, in its two parameter sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from loreun_bench.generation.method import Context, Count, Data, Method, Parameters
+from loreun_bench.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loreun_bench.generation.pipelines import Pipeline
+
+
+@dataclass(frozen=True)
+class _Erase(Method):
+    """Steer the prediction for a concept away from the concept: no pictures are read.
+
+    ε_θ(x_t | c) is trained to be ε°(x_t | ∅) - eta (ε°(x_t | c) - ε°(x_t | ∅)), where ε° is the original model and x_t
+    comes from it too, by denoising with the concept's prompt for a random part of `ddim_steps`. eta is that of the
+    paper's equation; the authors' newer code calls eta + 1 what is eta here. start_from "current" takes x_t from the model
+    being edited, as their first code did.
+    """
+
+    iterations: Count = 1000
+    batch_size: Count = 1
+    eta: Annotated[float, Gt(0)] = 1.0
+    start_guidance: Annotated[float, Ge(0)] = 3.0
+    ddim_steps: Count = 50
+    start_from: Literal["original", "current"] = "original"
+
+    def samples(self, sizes: Mapping[str, int]) -> int:
+        """Half the steps of guided denoising, on average, and three predictions an iteration."""
+        return self.iterations * self.batch_size * (self.ddim_steps + 3)
+
+    def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
+        """Unlearn in place."""
+        import copy
+        from dataclasses import replace
+        from itertools import repeat
+
+        from loreun_bench.generation.method import trainable
+        from loreun_bench.generation.unlearning import open_parameters
+        from loreun_bench.training.loop import run_steps
+        from loreun_bench.training.optimiser import make_optimiser
+
+        original = replace(pipeline, unet=copy.deepcopy(pipeline.unet))
+        chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
+        optimiser = make_optimiser(chosen.values(), "adam", self.lr, 0.0, 0.0)
+        text = data.texts[data.forgotten].expand(self.batch_size, -1, -1)
+        empty = pipeline.embed([""]).expand_as(text)
+        steps = min(self.iterations, context.limit_steps or self.iterations)
+
+        def objective(_: None) -> Tensor:
+            return self._loss(pipeline, original, text, empty, context)
+
+        run_steps(pipeline.unet, repeat(None, steps), objective, optimiser)
+        pipeline.unet.requires_grad_(False)
+
+    def _loss(self, pipeline: Pipeline, original: Pipeline, text: Tensor, empty: Tensor, context: Context) -> Tensor:
+        """The squared error to the target at one random timestep."""
+        import torch
+
+        from loreun_bench.generation.sampling import denoise
+        from loreun_bench.generation.unlearning import predict
+
+        generator, meter = context.stream("esd", device="cpu"), context.meter
+        part = int(torch.randint(self.ddim_steps, (), generator=generator))
+        width = pipeline.timesteps // self.ddim_steps
+        at = int(torch.randint((self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width, (), generator=generator))
+        start = torch.randn(len(text), *pipeline.latent_shape, generator=context.stream("noise", "esd"), device=text.device)
+        guidance = torch.full((len(text),), self.start_guidance, device=text.device)
+        t = torch.full((len(text),), at, device=text.device)
+        with torch.no_grad():
+            source = original if self.start_from == "original" else pipeline
+            noisy = denoise(source, start, text, guidance, self.ddim_steps, until=part, precision=context.precision)
+            plain, concept = (predict(original, noisy, t, words, context) for words in (empty, text))
+        meter.forward_samples += 2 * part * len(text)
+        meter.backward_samples += len(text)
+        target = plain - self.eta * (concept - plain)
+        return (predict(pipeline, noisy, t, text, context) - target).square().mean()
+
+
+@method("ESD-x", uses={"forget"}, paper="Gandikota et al., ICCV 2023", track="generation")
+@dataclass(frozen=True)
+class CrossAttentionErase(_Erase):
+    """ESD of the cross-attention layers: for concepts named in the prompt, such as styles."""
+
+    parameters: Parameters = "cross-attention"
+
+
+@method("ESD-u", uses={"forget"}, paper="Gandikota et al., ICCV 2023", track="generation")
+@dataclass(frozen=True)
+class UnconditionalErase(_Erase):
+    """ESD of all but the cross-attention layers: for objects and nudity, whatever the prompt."""
+
+    parameters: Parameters = "no-cross-attention"

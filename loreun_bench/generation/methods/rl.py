@@ -1,0 +1,37 @@
+"""Random labelling for denoisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loreun_bench.generation.method import Context, Data, GradientMethod
+from loreun_bench.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loreun_bench.generation.pipelines import Pipeline
+
+
+@method("RL", uses={"forget", "retain"}, paper="Fan et al., ICLR 2024, section 4; LoReUn eq. 3", track="generation")
+@dataclass(frozen=True)
+class RandomLabel(GradientMethod):
+    """Make the prediction for a forgotten concept's prompt that for another concept's, and denoise the rest as before."""
+
+    def forget_target(
+        self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
+    ) -> Tensor:
+        """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the other concepts."""
+        import torch
+
+        from loreun_bench.generation.unlearning import predict
+
+        count = len(data.texts)
+        if context.protocol.random_other:
+            step = torch.randint(1, count, concepts.shape, generator=context.stream("other"), device=concepts.device)
+        else:
+            step = torch.ones_like(concepts)
+        with torch.no_grad():
+            return predict(pipeline, noisy(), t, data.texts[(concepts + step) % count], context)

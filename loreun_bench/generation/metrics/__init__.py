@@ -1,0 +1,1 @@
+"""Metrics of pictures, one file each: `(scene: Scene) -> dict[str, float]`. `score images` runs the same functions."""

@@ -1,0 +1,220 @@
+"""From a configuration to the cells of a generation sweep and the stages they share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loreun_bench import config as configuration
+from loreun_bench.config import Seeds
+from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.generation import concepts, pipelines
+from loreun_bench.generation.config import GenerationConfig, Scenario
+from loreun_bench.generation.pipelines import PipelineFiles
+from loreun_bench.harness.plan import Cell
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.seeding import derive
+from loreun_bench.harness.stage import Stage
+from loreun_bench.registry import Entry, blamed, registry
+
+PACKAGE = Path(__file__).parents[1]
+HERE = PACKAGE / "generation"
+STAGES = "loreun_bench.generation.stages"
+SHARED = tuple(HERE / f"{name}.py" for name in ("stages", "pipelines", "concepts", "pictures", "images", "protocols"))
+TRAINING = (
+    *SHARED, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py", PACKAGE / "harness" / "seeding.py",
+    *(HERE / f"{name}.py" for name in ("latents", "method", "unlearning", "curve", "sampling", "attention")),
+)  # fmt: skip
+SAMPLING = (*SHARED, HERE / "sampling.py")
+EVALUATION = (*SHARED, *(HERE / f"{name}.py" for name in ("scene", "classifiers")))
+SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a training step
+
+
+def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
+    """All cells, the first seed's first, and notes on what was left out. UserError if pipeline, data or settings do not fit."""
+    files = pipelines.find(config.pipeline)
+    found: list[Cell] = []
+    notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
+    for seeds in config.seeds:
+        for scenario in config.scenarios:
+            block = _Block(config, files, scenario, seeds)
+            found += block.cells()
+            notes += [note for note in block.notes if note not in notes]
+    if config.protocol == "paper":
+        notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
+    limits = {"steps": config.limit_steps} if config.limit_steps is not None else {}
+    return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
+
+
+class _Block:
+    """The cells of one scenario under one set of seeds: they share the original, its loss curve and the prompts."""
+
+    def __init__(self, config: GenerationConfig, files: PipelineFiles, scenario: Scenario, seeds: Seeds) -> None:
+        self.config, self.files, self.scenario, self.seeds = config, files, scenario, seeds
+        self.notes: list[str] = []
+        for section in ("methods", "weightings"):
+            for name in getattr(scenario, section):
+                if name not in (known := getattr(config, section)):
+                    raise UserError(f"scenarios.{scenario.label}.{section}: '{name}' is not among them; {did_you_mean(name, known)}")
+        if scenario.kind == "class":
+            pictures = concepts.dataset(config.dataset, "train")
+            self.classes = pictures.classes
+            self.forgotten = concepts.number(self.classes, str(scenario.forget_class))
+            self.prompts = [config.prompt.format(name) for name in self.classes]
+            forget = len(pictures.of(self.forgotten))
+            self.sizes = {"forget": forget, "retain": len(pictures) - forget}
+        else:
+            self.classes, self.forgotten = (), 0
+            self.prompts = [str(scenario.forget_prompt), str(scenario.retain_prompt)]
+            self.sizes = {"forget": scenario.images, "retain": scenario.images}
+        self._check_prompts()
+
+    def cells(self) -> list[Cell]:
+        """Original first, then methods × weightings."""
+        rows = [self._cell("Original", "none", self.original)]
+        for name in self.config.methods:
+            entry = registry("methods", "generation").get(name)
+            values = self.config.methods[name] | self.scenario.methods.get(name, {})
+            method = configuration.settings(entry, values, f"methods.{name}")
+            for rule, weighting in self._weightings(name, method):
+                rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting)))
+        return rows
+
+    @cached_property
+    def original(self) -> Stage:
+        return self._stage("original", {}, {}, (HERE / "stages.py",), "original")
+
+    @cached_property
+    def generated(self) -> Stage:
+        """Pictures of the two prompts of a concept, made by the original model: what is trained on."""
+        requests = [
+            {"name": f"{label}-{n:05d}", "prompt": prompt, "seed": derive(self.seeds.split, "pictures", label, n) % 2**31,
+             "guidance": self.config.sampling.guidance, "label": label, "concept": prompt}
+            for label, prompt in enumerate(self.prompts) for n in range(self.scenario.images)
+        ]  # fmt: skip
+        return self._sample(requests, {}, "training pictures")
+
+    @cached_property
+    def curve(self) -> Stage:
+        config = self._training() | self.config.curve.model_dump() | {"seed": derive(self.seeds.train, "curve")}
+        del config["forgotten"]
+        points = self.config.curve.points * self.config.curve.samples
+        return self._stage("loss_curve", config, self._pictures(), TRAINING, "loss curve", points)
+
+    @cached_property
+    def classifier(self) -> Stage:
+        config = {"data": self.config.dataset, "data_identity": concepts.identity(self.config.dataset), "seed": 0,
+                  "size": pipelines.image_size(self.files.folder)}  # fmt: skip
+        return self._stage("classifier", config, {}, (HERE / "classifiers.py", *SHARED), "classifier", own=True)
+
+    def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
+        config = self._training() | {
+            "method": entry.name, "method_settings": asdict(method), "weighting": rule.name,
+            "weighting_settings": asdict(weighting), "seed": derive(self.seeds.unlearn, "unlearn"),
+        }  # fmt: skip
+        inputs = self._pictures()
+        if weighting.phases():
+            inputs["curve"] = self.curve
+        sources = (*TRAINING, *_class_files(entry.item), *_class_files(rule.item))
+        label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
+        return self._stage("unlearn", config, inputs, sources, label, method.samples(self.sizes))
+
+    def _cell(self, method: str, weighting: str, model: Stage) -> Cell:
+        entries = [registry("metrics", "generation").get(name) for name in self.config.metrics]
+        inputs = {"pictures": self._sample(self._requests(), {"model": model}, f"sample {method} {weighting}")}
+        if self.classes and self.config.classifier == "small":
+            inputs["classifier"] = self.classifier
+        config = {
+            "metrics": list(self.config.metrics), "metric_settings": self.config.metric_settings,
+            "classes": list(self.classes), "forget": self.forgotten if self.classes else None,
+            "classifier": self.config.classifier if self.classes else None, "data": self.config.dataset,
+            "data_identity": concepts.identity(self.config.dataset),
+        }  # fmt: skip
+        sources = (*EVALUATION, *(entry.file for entry in entries))
+        record = Record(
+            track="generation", dataset=Path(self.config.dataset).name, model=self.files.name,
+            scenario=self.scenario.label, method=method, weighting=weighting,
+            seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+        )  # fmt: skip
+        evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
+        return Cell(record, model, evaluation)
+
+    def _requests(self) -> list[dict[str, Any]]:
+        """What is sampled for scoring: the classes' prompts in turn, or the prompts of a file."""
+        how, seed = self.config.sampling, self.seeds.eval
+        if how.prompts is not None:
+            from loreun_bench.generation.prompts import read
+
+            return [
+                {"name": f"{p.number}", "prompt": p.prompt, "seed": p.seed, "concept": self.scenario.label, "label": None,
+                 "guidance": p.guidance if how.own_guidance else how.guidance}
+                for p in read(Path(how.prompts), how.category)
+            ]  # fmt: skip
+        names = self.classes or (self.scenario.label, "other")
+        return [
+            {"name": f"{label}-{n:04d}", "prompt": prompt, "seed": derive(seed, "sample", n) % 2**31,
+             "guidance": how.guidance, "label": label, "concept": names[label]}
+            for label, prompt in enumerate(self.prompts) for n in range(how.images)
+        ]  # fmt: skip
+
+    def _sample(self, requests: list[dict[str, Any]], inputs: Mapping[str, Stage], label: str) -> Stage:
+        how = self.config.sampling
+        config = self._common() | {"requests": requests, "steps": how.steps, "batch_size": how.batch_size}
+        work = int(SAMPLE_COST * len(requests) * how.steps * (1 if how.guidance == 1 else 2))
+        return self._stage("sample", config, inputs, SAMPLING, label, work)
+
+    def _pictures(self) -> dict[str, Stage]:
+        return {} if self.classes else {"generated": self.generated}
+
+    def _weightings(self, name: str, method: Any) -> Iterator[tuple[Entry, Any]]:
+        """The weightings that change something for `method`: those of which every phase is one that it runs."""
+        active = set(method.active())
+        if not active:
+            entry = registry("weightings").get("none")
+            yield entry, entry.item()
+            return
+        for rule in self.config.weightings:
+            entry = registry("weightings").get(rule)
+            values = self.config.weightings[rule] | self.scenario.weightings.get(rule, {})
+            weighting = configuration.settings(entry, values, f"weightings.{rule}")
+            with blamed(entry.file, f"weighting '{rule}'"):
+                phases = set(weighting.phases())
+            if phases <= active:
+                yield entry, weighting
+            else:
+                self.notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases - active))} phase")
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "pipeline": {"name": self.files.name, "folder": str(self.files.folder), "files": self.files.files},
+            "precision": self.config.precision, "protocol": self.config.protocol, "limit_steps": self.config.limit_steps,
+            "device": self.config.device,
+        }  # fmt: skip
+
+    def _training(self) -> dict[str, Any]:
+        return self._common() | {
+            "data": self.config.dataset, "data_identity": concepts.identity(self.config.dataset), "prompts": self.prompts,
+            "forgotten": self.forgotten,
+        }  # fmt: skip
+
+    def _check_prompts(self) -> None:
+        tokenizer = pipelines.tokenizer(self.files.folder)
+        for prompt in self.prompts:
+            pipelines.check_prompt(tokenizer, prompt)
+
+    def _stage(
+        self, run: str, config: Mapping[str, Any], inputs: Mapping[str, Stage], sources: tuple[Path, ...], label: str,
+        work: int = 0, own: bool = False,
+    ) -> Stage:  # fmt: skip
+        about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
+        whole = config if own or "pipeline" in config else self._common() | config
+        return Stage(f"{STAGES}:{run}", whole, inputs, sources, about, work, self.config.timeout_s)
+
+
+def _class_files(cls: type) -> tuple[Path, ...]:
+    """The files that define a class and its bases, but for Python's own."""
+    return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))

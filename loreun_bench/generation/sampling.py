@@ -1,0 +1,121 @@
+"""Sampling by DDIM with classifier-free guidance: the same latents for every model, pictures streamed to a folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from loreun_bench.harness.files import write_atomic
+from loreun_bench.training.loop import autocast
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.pipelines import Pipeline
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture: its file's name, the prompt, the seed of its first latent, guidance, and what it should show."""
+
+    name: str
+    prompt: str
+    seed: int
+    guidance: float
+    label: int | None = None
+    concept: str = ""
+
+
+def sample(
+    pipeline: Pipeline,
+    requests: Sequence[Request],
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    precision: str = "fp32",
+    listen: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Write the picture of every request that the folder lacks, and the index of all; a stopped run goes on from there.
+
+    Each picture is written whole or not at all, and does not depend on which others are in its batch (up to rounding).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [r for r in requests if not (folder / f"{r.name}.png").is_file()]
+    listen(len(requests) - len(missing))
+    waiting: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as writer:  # PNG is made while the next batch is sampled
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            pixels = pictures(pipeline, batch, steps, precision).cpu()
+            for future in waiting:
+                future.result()
+            waiting = [writer.submit(_write, folder / f"{r.name}.png", p) for r, p in zip(batch, pixels, strict=True)]
+            listen(len(requests) - len(missing) + start + len(batch))
+        for future in waiting:
+            future.result()
+    write_atomic(folder / INDEX, json.dumps({r.name: _about(r) for r in requests}, indent=0))
+
+
+def pictures(pipeline: Pipeline, requests: Sequence[Request], steps: int, precision: str = "fp32") -> Tensor:
+    """The pictures of one batch, [n, H, W, 3] uint8 on the device."""
+    guidance = torch.tensor([r.guidance for r in requests], device=pipeline.device)
+    text = pipeline.embed([r.prompt for r in requests])
+    return pipeline.decode(denoise(pipeline, first_latents(pipeline, requests), text, guidance, steps, precision=precision))
+
+
+def first_latents(pipeline: Pipeline, requests: Sequence[Request]) -> Tensor:
+    """Pure noise [n, c, h, w], each from its own seed on the CPU, so that every device and batch starts alike."""
+    shape = pipeline.latent_shape
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+    return torch.stack(drawn).to(pipeline.device) * float(pipeline.scheduler.init_noise_sigma)
+
+
+def denoise(
+    pipeline: Pipeline,
+    latents: Tensor,
+    text: Tensor,
+    guidance: Tensor,
+    steps: int,
+    *,
+    until: int | None = None,
+    precision: str = "fp32",
+) -> Tensor:
+    """Latents [n, c, h, w] after DDIM's steps, or after the first `until` of them.
+
+    text: [n, length, width]; guidance: [n], 1 for none: ε(∅) + g (ε(text) - ε(∅)).
+    """
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(steps, device=pipeline.device)
+    guided = bool((guidance != 1).any())
+    if guided:
+        text = torch.cat([pipeline.embed([""]).expand_as(text), text])
+    factor = guidance.view(-1, 1, 1, 1)
+    with torch.no_grad(), autocast(pipeline.device, precision):
+        for t in scheduler.timesteps[:until]:
+            found = pipeline.predict(torch.cat([latents] * 2) if guided else latents, t, text).float()
+            if guided:
+                without, conditioned = found.chunk(2)
+                found = without + factor * (conditioned - without)
+            latents = scheduler.step(found, t, latents, return_dict=False)[0]
+    return latents
+
+
+def _about(request: Request) -> dict[str, object]:
+    return {key: value for key, value in asdict(request).items() if key != "name"}
+
+
+def _write(path: Path, pixels: Tensor) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())

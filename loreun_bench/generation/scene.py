@@ -1,0 +1,106 @@
+"""What a metric of pictures may look at, and features computed once for all metrics that want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from loreun_bench.errors import UserError
+from loreun_bench.generation.images import Images, checked
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.classifiers import Classifier
+    from loreun_bench.generation.pictures import Pictures
+
+Listener = Callable[[str, float], None]  # told what is under way, and the share of it that is done
+Side = Literal["images", "reference"]
+BATCH = 32
+
+
+class Extractor(Protocol):
+    """A network that turns pictures into features; `name` says which, with the version of its weights."""
+
+    @property
+    def name(self) -> str:
+        """Network and weights."""
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[n, 3, H, W] in [0, 1] → [n, d] fp32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Pictures to score and what they are scored with.
+
+    forget: the forgotten class, an index into `classes`. reference: real pictures. settings: see each metric. details:
+    what a metric has to tell beside its values, by the metric's name; JSON can hold it.
+    """
+
+    images: Images
+    classes: tuple[str, ...] = ()
+    forget: int | None = None
+    classifier: Classifier | None = None
+    reference: Images | Pictures | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    listen: Listener = lambda what, share: None
+    _cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def need_classifier(self, metric: str) -> Classifier:
+        """The classifier; UserError that says how to bring one."""
+        if self.classifier is None:
+            raise UserError(f"{metric} needs a classifier: give --classifier resnet50 or --classifier FILE")
+        return self.classifier
+
+    def source(self, side: Side) -> Images | Pictures:
+        """The pictures of a side; UserError if the reference is asked for and there is none."""
+        if side == "images":
+            return self.images
+        if self.reference is None:
+            raise UserError("a distance needs real pictures to compare with: give --reference DIR")
+        return self.reference
+
+    def retained(self, side: Side) -> Tensor:
+        """Positions of the pictures that a distance is about: all but those of the forgotten class, where labels tell."""
+        source = self.source(side)
+        if self.forget is None or source.labels is None:
+            return torch.arange(len(source))
+        return (source.labels != self.forget).nonzero().squeeze(1)
+
+    def stream(self, side: Side, positions: Tensor, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """(positions [m], pixels [m, 3, H, W] in [0, 1]) in batches; progress is told as `what`."""
+        source, n = self.source(side), int(self.settings.get("batch_size", BATCH))
+        self.listen(what, 0.0)
+        if isinstance(source, Images):
+            for found, pixels in source.subset(positions).numbered(n):
+                yield positions[found], pixels
+                self.listen(what, (int(found[-1]) + 1) / len(positions))
+        else:
+            size = self.picture_size()
+            for start in range(0, len(positions), n):
+                part = positions[start : start + n]
+                yield part, checked((source.load(part, size) + 1) / 2)
+                self.listen(what, min(1.0, (start + n) / len(positions)))
+        self.listen(what, 1.0)
+
+    def picture_size(self) -> int:
+        """The side to which pictures of a data set are loaded: the scored ones' shorter side, or settings' "size"."""
+        if "size" in self.settings:
+            return int(self.settings["size"])
+        first = next(self.images.batches(1), None)
+        if first is None:
+            raise UserError("no picture can be read: see the list of bad ones")
+        return min(first.shape[-2:])
+
+    def features(self, extractor: Extractor, side: Side) -> Tensor:
+        """The retained pictures' features [N, d], without the bad pictures; computed once in this scene."""
+        key = (extractor.name, side)
+        if key not in self._cache:
+            what = f"{extractor.name} on {'the reference' if side == 'reference' else 'the pictures'}"
+            parts = [extractor.features(pixels) for _, pixels in self.stream(side, self.retained(side), what)]
+            self._cache[key] = torch.cat(parts) if parts else torch.empty(0, 0)
+        return self._cache[key]

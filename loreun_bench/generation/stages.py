@@ -1,0 +1,184 @@
+"""The stages of the generation track: original, curve, unlearn, sample, classifier, evaluate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loreun_bench import config as configuration
+from loreun_bench.errors import UserError
+from loreun_bench.generation import concepts, curve, pipelines, sampling
+from loreun_bench.generation.latents import LatentSet
+from loreun_bench.generation.method import Context, Data
+from loreun_bench.generation.pictures import Pictures
+from loreun_bench.generation.pipelines import Pipeline
+from loreun_bench.generation.protocols import PROTOCOLS
+from loreun_bench.generation.sampling import Request
+from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.stage import Output, digest
+from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
+from loreun_bench.registry import registry
+from loreun_bench.training.clock import Meter
+
+Config = Mapping[str, Any]
+Inputs = Mapping[str, Artifact]
+FREE = {"rte_s": 0.0, "forward_samples": 0, "backward_samples": 0}
+
+
+def original(config: Config, inputs: Inputs, device: str) -> Output:
+    """The pipeline as it came: nothing to compute."""
+    return Output(values={"pipeline": config["pipeline"]["name"]}, cost=dict(FREE))
+
+
+def loss_curve(config: Config, inputs: Inputs, device: str) -> Output:
+    """Measure ℓ°_t of the original model and fit it; its cost is added to every row that uses it."""
+    pipeline, context = _pipeline(config, {}, device), _context(config, {}, None, device)
+    pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
+    every = torch.arange(len(pictures))
+    samples = LatentSet(pipeline, pictures, every, pictures.labels)
+    _warm_up(pipeline, texts)
+    with context.meter:
+        steps, losses = curve.measure(pipeline, samples, texts, config["points"], config["samples"], context)
+        means = losses.mean(1).cpu().double().numpy()
+        (a, b, c), values = curve.fit(steps, means, pipeline.timesteps)
+    about = {"timesteps": steps, "losses": [round(float(m), 6) for m in means], "a": a, "b": b, "c": c}
+    return Output({"curve": torch.tensor(values, dtype=torch.float32)}, about, context.meter.cost())
+
+
+def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
+    """Unlearn a concept with one method and one weighting; the artifact holds the weights that moved."""
+    entry = registry("methods", "generation").get(config["method"])
+    method = configuration.settings(entry, config["method_settings"], f"methods.{config['method']}")
+    rule = registry("weightings").get(config["weighting"])
+    weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
+    pipeline = _pipeline(config, {}, device)
+    reference = inputs["curve"].tensors()["curve"].to(device) if "curve" in inputs else None
+    context = _context(config, dict(weighting.phases()), reference, device)
+    pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
+    forgotten = config["forgotten"]
+    parts = {"forget": pictures.of(forgotten), "retain": pictures.others(forgotten)}
+    sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
+    _warm_up(pipeline, texts)
+    with torch.random.fork_rng(), context.meter:
+        torch.manual_seed(config["seed"])
+        method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
+    moved = {k: v for k, v in pipeline.unet.state_dict().items() if not torch.equal(v, before[k])}
+    cost = context.meter.cost()
+    for name in ("curve",):
+        for key, value in (inputs[name].cost if name in inputs else {}).items():
+            cost[key] = max(cost[key], value) if key == "peak_mem_bytes" else cost.get(key, 0) + value
+    return Output(moved, {"moved": len(moved), "of": len(before)}, cost)
+
+
+def sample(config: Config, inputs: Inputs, device: str) -> Output:
+    """Make the pictures of a list of requests; they lie beside the artifacts, which name them with their hashes."""
+    pipeline = _pipeline(config, inputs, device)
+    requests = [Request(**r) for r in _requests(config)]
+    folder = default_root() / "pictures" / digest({"config": config, "model": _model_digest(inputs)})
+    sampling.sample(
+        pipeline, requests, folder, steps=config["steps"], batch_size=config["batch_size"], precision=config["precision"]
+    )
+    names = [*(f"{r.name}.png" for r in requests), sampling.INDEX]
+    return Output(values={"folder": folder.name, "files": {name: sha256_file(folder / name) for name in names}})
+
+
+def classifier(config: Config, inputs: Inputs, device: str) -> Output:
+    """Train the small classifier that recognises the classes of a data set."""
+    from loreun_bench.generation.classifiers import train_small
+
+    train = concepts.dataset(config["data"], "train")
+    return Output(train_small(train, config["size"], config["seed"]))
+
+
+def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
+    """Score a model's pictures."""
+    from loreun_bench.generation.images import Images
+    from loreun_bench.generation.scene import Scene
+
+    folder = checked_pictures(inputs["pictures"])
+    details: dict[str, Any] = {}
+    scene = Scene(
+        images=Images.open(folder, config["classes"]),
+        classes=tuple(config["classes"]),
+        forget=config["forget"],
+        classifier=_classifier(config, inputs, device),
+        reference=concepts.reference(config, inputs),
+        settings=config["metric_settings"],
+        details=details,
+    )
+    metrics: dict[str, float] = {}
+    for name in config["metrics"]:
+        entry = registry("metrics", "generation").get(name)
+        metrics |= {key: round(float(value), 6) for key, value in entry.item(scene).items()}
+    return Output(values={"metrics": metrics, "details": details, "pictures": folder.name})
+
+
+def checked_pictures(artifact: Artifact) -> Path:
+    """The folder of a `sample` artifact's pictures. Raises Corrupt if one is missing or changed; a rerun makes it anew."""
+    values = artifact.values()
+    folder = default_root() / "pictures" / values["folder"]
+    for name, sha256 in values["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != sha256:
+            path.unlink(missing_ok=True)
+            Store(default_root()).set_aside(artifact)
+            raise Corrupt(f"picture {name} was missing or changed and is set aside; run the command again")
+    return folder
+
+
+def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:
+    """The pipeline of a stage, with the weights of an unlearned model if one is an input."""
+    pipeline = pipelines.load(Path(config["pipeline"]["folder"]), device, config["precision"])
+    moved = inputs["model"].tensors() if "model" in inputs and "moved" in inputs["model"].values() else {}
+    unknown = pipeline.unet.load_state_dict(moved, strict=False).unexpected_keys
+    if unknown:
+        raise UserError(f"the unlearned weights do not fit the pipeline: {unknown[0]}")
+    return pipeline
+
+
+def _context(config: Config, phases: dict[str, Any], reference: Tensor | None, device: str) -> Context:
+    return Context(
+        device=device, precision=config["precision"], protocol=PROTOCOLS[config["protocol"]], phases=phases,
+        curve=reference, seed=config["seed"], meter=Meter(device), limit_steps=config["limit_steps"],
+    )  # fmt: skip
+
+
+def _pictures(config: Config, inputs: Inputs) -> Pictures:
+    """The training pictures: the data set's, or those that the original model made of the two prompts."""
+    if "generated" in inputs:
+        return concepts.generated(checked_pictures(inputs["generated"]), tuple(config["prompts"]))
+    return concepts.dataset(config["data"], "train")
+
+
+def _requests(config: Config) -> Sequence[dict[str, Any]]:
+    found = config["requests"]
+    return json.loads(found) if isinstance(found, str) else found  # type: ignore[no-any-return]
+
+
+def _model_digest(inputs: Inputs) -> str:
+    return inputs["model"].digest if "model" in inputs else ""
+
+
+def _classifier(config: Config, inputs: Inputs, device: str) -> Any:
+    from loreun_bench.generation import classifiers
+
+    if "classifier" in inputs:
+        return classifiers.small(tuple(config["classes"]), inputs["classifier"].tensors(), device)
+    return classifiers.from_name(config["classifier"], device=device) if config["classifier"] else None
+
+
+def _warm_up(pipeline: Pipeline, texts: Tensor) -> None:
+    """One pass outside the clock, so that no row pays for the device's first call."""
+    latents = torch.zeros(2, *pipeline.latent_shape, device=pipeline.device)
+    t = torch.zeros(2, dtype=torch.int64, device=pipeline.device)
+    pipeline.unet.requires_grad_(True)
+    pipeline.predict(latents, t, texts[:1].expand(2, -1, -1)).sum().backward()
+    pipeline.unet.requires_grad_(False)
+    for parameter in pipeline.unet.parameters():
+        parameter.grad = None

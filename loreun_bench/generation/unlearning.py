@@ -1,0 +1,139 @@
+"""The gradient loop of RL and SalUn: eq. 6 for denoisers, through the one step loop and the one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from loreun_bench.generation.method import trainable
+from loreun_bench.ops import loreun_mse_loss
+from loreun_bench.training.loop import autocast, run_steps
+from loreun_bench.training.optimiser import make_optimiser
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.latents import LatentSet
+    from loreun_bench.generation.method import Context, Data, GradientMethod
+    from loreun_bench.generation.pipelines import Pipeline
+
+Step = dict[str, Tensor]  # positions of each phase's batch
+CHECKPOINT_FROM = 100_000_000  # parameters, above which activations are computed again in the backward pass to save memory
+
+
+@dataclass
+class Noised:
+    """A batch at its timesteps: latents, noise, t [n], the noisy latents, and the numbers of the concepts [n]."""
+
+    latents: Tensor
+    noise: Tensor
+    t: Tensor
+    noisy: Tensor
+    concepts: Tensor
+
+
+def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Context) -> None:
+    """Run `method` on the pipeline's denoiser in place. Raises Diverged if a loss or parameter stops being finite."""
+    chosen = open_parameters(pipeline, trainable(pipeline.unet, method.parameters))
+    losses = {phase: _losses(method, phase, pipeline, data, context) for phase in method.active()}
+    constraint = method.constraint(pipeline, chosen, data, context)
+    optimiser = make_optimiser(chosen.values(), "adam", method.lr, 0.0, 0.0)
+
+    def objective(step: Step) -> Tensor:
+        total = losses["forget"](step["forget"])
+        return total + method.alpha * losses["retain"](step["retain"]) if "retain" in losses else total
+
+    steps = islice(_steps(method, data, context), context.limit_steps)
+    run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint)
+    pipeline.unet.requires_grad_(False)
+
+
+def open_parameters(pipeline: Pipeline, chosen: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:
+    """Let gradients flow into the chosen parameters of the denoiser, and into no other; returns them."""
+    pipeline.unet.requires_grad_(False)
+    for parameter in chosen.values():
+        parameter.requires_grad_(True)
+    if sum(p.numel() for p in pipeline.unet.parameters()) > CHECKPOINT_FROM:
+        pipeline.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+        pipeline.unet.train()  # where diffusers looks whether to do so; its denoisers have no dropout
+    return chosen
+
+
+def noised(pipeline: Pipeline, samples: LatentSet, positions: Tensor, context: Context, *stream: str) -> Noised:
+    """A batch of pictures with noise of random timesteps."""
+    latents = samples.draw(positions, context.stream("posterior", *stream))
+    generator = context.stream("noise", *stream)
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    t = torch.randint(pipeline.timesteps, (len(latents),), generator=generator, device=latents.device)
+    concepts = samples.concepts[positions.to(samples.concepts.device)]
+    return Noised(latents, noise, t, pipeline.noised(latents, noise, t), concepts)
+
+
+def predict(pipeline: Pipeline, noisy: Tensor, t: Tensor, text: Tensor, context: Context) -> Tensor:
+    """The denoiser's prediction in float32; samples forward are counted."""
+    context.meter.forward_samples += len(noisy)
+    with autocast(context.device, context.precision):
+        found = pipeline.predict(noisy, t, text)
+    return found.float()
+
+
+class _losses:  # a function with what it needs at hand
+    """One phase's weighted loss of the pictures at given positions. Uniform weights are the same call with eta = 0."""
+
+    def __init__(self, method: GradientMethod, phase: str, pipeline: Pipeline, data: Data, context: Context) -> None:
+        self.method, self.phase, self.pipeline, self.data, self.context = method, phase, pipeline, data, context
+        self.samples: LatentSet = getattr(data, phase)
+        self.weight = context.phases.get(phase)
+        self.static = None
+        if self.weight is not None and self.weight.score == "original":
+            from loreun_bench.generation.curve import static_scores
+
+            self.static = static_scores(pipeline, self.samples, data.texts, context)
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        pipeline, context, weight = self.pipeline, self.context, self.weight
+        batch = noised(pipeline, self.samples, positions, context, self.phase)
+        clean = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
+        target = clean if self.phase == "retain" else self._forget_target(batch, positions)
+        prediction = predict(pipeline, batch.noisy, batch.t, self.data.texts[batch.concepts], context)
+        context.meter.backward_samples += len(positions)
+        if weight is None:
+            loss: Tensor = loreun_mse_loss(prediction, target, eta=0.0, direction="forget", ref_loss=1.0)
+        elif self.static is not None:
+            static = self.static[positions.to(self.static.device)]
+            loss = loreun_mse_loss(
+                prediction, target, eta=weight.eta, direction=weight.direction, score_loss=static, ref_loss=1.0
+            )
+        else:
+            assert context.curve is not None
+            loss = loreun_mse_loss(
+                prediction, target, None if target is clean else clean, eta=weight.eta, direction=weight.direction,
+                ref_loss=context.curve[batch.t],
+            )  # fmt: skip
+        return loss
+
+    def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor:
+        def noisy() -> Tensor:
+            if self.context.protocol.one_latent:
+                return batch.noisy
+            again = self.samples.draw(positions, self.context.stream("posterior", "again"))
+            return self.pipeline.noised(again, batch.noise, batch.t)
+
+        return self.method.forget_target(self.pipeline, noisy, batch.t, batch.concepts, self.data, self.context)
+
+
+def _steps(method: GradientMethod, data: Data, context: Context) -> Iterator[Step]:
+    """`epochs` passes over the forget set, a retain batch of the same size beside each batch."""
+    size = len(data.forget)
+    retain = data.retain.passes(method.batch_size, context.stream("order", "retain", device="cpu")) if method.alpha else None
+    order = context.stream("order", "forget", device="cpu")
+    forget = data.forget.passes(method.batch_size, order)
+    first = next(forget)
+    for number in range(method.epochs * -(-size // method.batch_size)):
+        step = {"forget": first if number == 0 or not context.protocol.whole_set else next(forget)}
+        if retain is not None:
+            step["retain"] = next(retain)
+        yield step
