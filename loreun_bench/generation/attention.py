@@ -45,4 +45,4 @@ class _Watch:
         self._found.append(probabilities.float().reshape(batch, -1, probabilities.shape[-1]))
         mixed = attn.batch_to_head_dim(torch.bmm(probabilities, value))
         out: Tensor = attn.to_out[1](attn.to_out[0](mixed))
-        return out / attn.rescale_output_factor
+        return out / float(attn.rescale_output_factor)

@@ -25,7 +25,8 @@ def dataset(name: str, split: str) -> Pictures:
     from loreun_bench.generation.datasets.folder import folder
 
     root = Path(name)
-    return folder(root / split if (root / split).is_dir() else root, split)
+    found = folder(root / split if (root / split).is_dir() else root, split)
+    return found
 
 
 def identity(name: str) -> dict[str, Any]:

@@ -62,7 +62,9 @@ class GenerationConfig(SweepConfig):
 
     pipeline: str = "digits"
     dataset: str = Field(default="digits", description="its name, or a folder with one folder of pictures a class")
-    prompt: str = Field(default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after")
+    prompt: str = Field(
+        default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after"
+    )
     scenarios: tuple[Scenario, ...] = Field(min_length=1)
     sampling: Sampling = Sampling()
     curve: Curve = Curve()

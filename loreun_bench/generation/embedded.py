@@ -26,7 +26,7 @@ TEXT_LENGTH = 12
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def build(folder: Path, listen: Listener = lambda what, share: None, steps: int = 4000, seed: int = 0) -> None:
+def build(folder: Path, listen: Listener = lambda what, share: None, steps: int = 3000, seed: int = 0) -> None:
     """Train the pipeline and save it, in half precision, in diffusers' format under `folder`."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 

@@ -19,6 +19,7 @@ from loreun_bench.errors import UserError
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 INDEX = "index.json"
 NONE = -1  # the label of a picture that has none
+_VALUES = 1 << 26  # in one batch at most: 256 MB as floats
 _SLACK = 1e-4  # how far rounding in a resize may leave [0, 1]
 
 
@@ -77,7 +78,8 @@ class Images:
             yield pixels
 
     def numbered(self, n: int, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(positions [m], pixels [m, 3, H, W]) of at most n pictures each, in order; the bad ones are missing.
+        """(positions [m], pixels [m, 3, H, W]) of at most n pictures each (fewer of huge ones), in order; the bad
+        ones are missing.
 
         size: the shorter side is resized to it (antialiased), the longer one cut around the middle. Without it, a batch
         ends where a picture of another size begins.
@@ -88,7 +90,8 @@ class Images:
             picture = self._decode(path, size)
             if picture is None:
                 continue
-            if pixels and (len(pixels) == n or pixels[0].shape != picture.shape):
+            room = min(n, max(1, _VALUES // picture.numel()))
+            if pixels and (len(pixels) >= room or pixels[0].shape != picture.shape):
                 yield torch.tensor(positions), to_float(torch.stack(pixels))
                 positions, pixels = [], []
             positions.append(position)

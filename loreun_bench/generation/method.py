@@ -82,7 +82,11 @@ def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
     for name, parameter in unet.named_parameters():
         cross = ".attn2." in name
         outer = name.startswith(("time_embedding.", "conv_out.", "conv_norm_out."))
-        if which == "full" or (which == "cross-attention" and cross) or (which == "no-cross-attention" and not cross and not outer):
+        if (
+            which == "full"
+            or (which == "cross-attention" and cross)
+            or (which == "no-cross-attention" and not cross and not outer)
+        ):
             found[name] = parameter
     if not found:
         raise UserError(f"the denoiser has no parameters of the set '{which}'")

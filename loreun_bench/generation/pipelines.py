@@ -51,13 +51,14 @@ def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
 
     logging.disable_progress_bar()  # a bar a component, over in milliseconds
     frozen = torch.bfloat16 if precision == "bf16" else torch.float32
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **_how(folder, "unet"), torch_dtype=torch.float32)
-    vae = AutoencoderKL.from_pretrained(folder / "vae", **_how(folder, "vae"), torch_dtype=frozen)
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder", **_how(folder, "text_encoder"), dtype=frozen)
+
+    def part(cls: Any, name: str, dtype: torch.dtype) -> Any:
+        return cls.from_pretrained(folder / name, **_how(folder, name)).to(device, dtype).eval().requires_grad_(False)
+
     return Pipeline(
-        unet=unet.to(device).eval().requires_grad_(False),
-        vae=vae.to(device).eval().requires_grad_(False),
-        text_encoder=text.to(device).eval().requires_grad_(False),
+        unet=part(UNet2DConditionModel, "unet", torch.float32),
+        vae=part(AutoencoderKL, "vae", frozen),
+        text_encoder=part(CLIPTextModel, "text_encoder", frozen),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False),
         device=device,
@@ -104,7 +105,9 @@ class Pipeline:
         import torch
 
         tokens = self.tokens(prompts)
-        mask = tokens.attention_mask.to(self.device) if getattr(self.text_encoder.config, "use_attention_mask", None) else None
+        mask = (
+            tokens.attention_mask.to(self.device) if getattr(self.text_encoder.config, "use_attention_mask", None) else None
+        )
         with torch.no_grad():
             found: Tensor = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
         return found.float()
@@ -115,14 +118,15 @@ class Pipeline:
 
         with torch.no_grad():
             latent = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        return torch.stack([latent.mean, latent.std], 1).float() * self.vae.config.scaling_factor
+        moments = torch.stack([latent.mean, latent.std], 1).float()
+        return moments * float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] to pixels [n, H, W, 3], uint8."""
         import torch
 
         with torch.no_grad():
-            pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+            pixels: Tensor = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def noised(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ class _Block:
         for section in ("methods", "weightings"):
             for name in getattr(scenario, section):
                 if name not in (known := getattr(config, section)):
-                    raise UserError(f"scenarios.{scenario.label}.{section}: '{name}' is not among them; {did_you_mean(name, known)}")
+                    raise UserError(
+                        f"scenarios.{scenario.label}.{section}: '{name}' is not among them; {did_you_mean(name, known)}"
+                    )
         if scenario.kind == "class":
             pictures = concepts.dataset(config.dataset, "train")
             self.classes = pictures.classes
@@ -190,7 +192,7 @@ class _Block:
 
     def _common(self) -> dict[str, Any]:
         return {
-            "pipeline": {"name": self.files.name, "folder": str(self.files.folder), "files": self.files.files},
+            "pipeline": {"source": self.config.pipeline, "files": self.files.files},
             "precision": self.config.precision, "protocol": self.config.protocol, "limit_steps": self.config.limit_steps,
             "device": self.config.device,
         }  # fmt: skip
@@ -211,7 +213,7 @@ class _Block:
         work: int = 0, own: bool = False,
     ) -> Stage:  # fmt: skip
         about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
-        whole = config if own or "pipeline" in config else self._common() | config
+        whole = dict(config) if own or "pipeline" in config else self._common() | dict(config)
         return Stage(f"{STAGES}:{run}", whole, inputs, sources, about, work, self.config.timeout_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from loreun_bench.generation.images import Images, checked
 
 if TYPE_CHECKING:
     from loreun_bench.generation.classifiers import Classifier
+    from loreun_bench.generation.inception import Inception
     from loreun_bench.generation.pictures import Pictures
 
 Listener = Callable[[str, float], None]  # told what is under way, and the share of it that is done
@@ -48,13 +50,23 @@ class Scene:
     settings: Mapping[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     listen: Listener = lambda what, share: None
-    _cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def need_classifier(self, metric: str) -> Classifier:
         """The classifier; UserError that says how to bring one."""
         if self.classifier is None:
             raise UserError(f"{metric} needs a classifier: give --classifier resnet50 or --classifier FILE")
         return self.classifier
+
+    def inception(self) -> Inception:
+        """FID-Inception, loaded once; settings' "fid_weights" may name its file. UserError if it cannot be had."""
+        from loreun_bench.generation.inception import inception
+
+        if "inception" not in self._cache:
+            weights = self.settings.get("fid_weights")
+            device = str(self.settings.get("device", "cpu"))
+            self._cache["inception"] = inception(Path(weights) if weights else None, device)
+        return self._cache["inception"]  # type: ignore[no-any-return]
 
     def source(self, side: Side) -> Images | Pictures:
         """The pictures of a side; UserError if the reference is asked for and there is none."""
@@ -77,13 +89,16 @@ class Scene:
         self.listen(what, 0.0)
         if isinstance(source, Images):
             for found, pixels in source.subset(positions).numbered(n):
+                self._note(side, pixels)
                 yield positions[found], pixels
                 self.listen(what, (int(found[-1]) + 1) / len(positions))
         else:
             size = self.picture_size()
             for start in range(0, len(positions), n):
                 part = positions[start : start + n]
-                yield part, checked((source.load(part, size) + 1) / 2)
+                pixels = checked((source.load(part, size) + 1) / 2)
+                self._note(side, pixels)
+                yield part, pixels
                 self.listen(what, min(1.0, (start + n) / len(positions)))
         self.listen(what, 1.0)
 
@@ -103,4 +118,15 @@ class Scene:
             what = f"{extractor.name} on {'the reference' if side == 'reference' else 'the pictures'}"
             parts = [extractor.features(pixels) for _, pixels in self.stream(side, self.retained(side), what)]
             self._cache[key] = torch.cat(parts) if parts else torch.empty(0, 0)
-        return self._cache[key]
+        return self._cache[key]  # type: ignore[no-any-return]
+
+    def teller(self, what: str) -> Callable[[float], None]:
+        """A listener for one piece of work."""
+        return lambda share: self.listen(what, share)
+
+    def sizes(self, side: Side) -> list[str]:
+        """The sizes, width×height, of the pictures streamed so far, the first few of them."""
+        return [f"{w}×{h}" for h, w in sorted(self._cache.get(("sizes", side), ()))][:5]
+
+    def _note(self, side: Side, pixels: Tensor) -> None:
+        self._cache.setdefault(("sizes", side), set()).add(tuple(pixels.shape[-2:]))

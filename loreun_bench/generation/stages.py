@@ -32,7 +32,7 @@ FREE = {"rte_s": 0.0, "forward_samples": 0, "backward_samples": 0}
 
 def original(config: Config, inputs: Inputs, device: str) -> Output:
     """The pipeline as it came: nothing to compute."""
-    return Output(values={"pipeline": config["pipeline"]["name"]}, cost=dict(FREE))
+    return Output(values={"files": config["pipeline"]["files"]}, cost=dict(FREE))
 
 
 def loss_curve(config: Config, inputs: Inputs, device: str) -> Output:
@@ -122,7 +122,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
 def checked_pictures(artifact: Artifact) -> Path:
     """The folder of a `sample` artifact's pictures. Raises Corrupt if one is missing or changed; a rerun makes it anew."""
     values = artifact.values()
-    folder = default_root() / "pictures" / values["folder"]
+    folder: Path = default_root() / "pictures" / values["folder"]
     for name, sha256 in values["files"].items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != sha256:
@@ -134,7 +134,10 @@ def checked_pictures(artifact: Artifact) -> Path:
 
 def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:
     """The pipeline of a stage, with the weights of an unlearned model if one is an input."""
-    pipeline = pipelines.load(Path(config["pipeline"]["folder"]), device, config["precision"])
+    found = pipelines.find(config["pipeline"]["source"])
+    if found.files != config["pipeline"]["files"]:
+        raise UserError(f"pipeline {found.folder} changed since this sweep was planned: run the command again")
+    pipeline = pipelines.load(found.folder, device, config["precision"])
     moved = inputs["model"].tensors() if "model" in inputs and "moved" in inputs["model"].values() else {}
     unknown = pipeline.unet.load_state_dict(moved, strict=False).unexpected_keys
     if unknown:

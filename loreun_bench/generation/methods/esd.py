@@ -72,7 +72,9 @@ class _Erase(Method):
         generator, meter = context.stream("esd", device="cpu"), context.meter
         part = int(torch.randint(self.ddim_steps, (), generator=generator))
         width = pipeline.timesteps // self.ddim_steps
-        at = int(torch.randint((self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width, (), generator=generator))
+        at = int(
+            torch.randint((self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width, (), generator=generator)
+        )
         start = torch.randn(len(text), *pipeline.latent_shape, generator=context.stream("noise", "esd"), device=text.device)
         guidance = torch.full((len(text),), self.start_guidance, device=text.device)
         t = torch.full((len(text),), at, device=text.device)

@@ -62,7 +62,8 @@ class ForgetMeNot(Method):
                 attention.clear()
                 predict(pipeline, batch.noisy, batch.t, data.texts[batch.concepts], context)
                 context.meter.backward_samples += len(positions)
-                return torch.cat([layer[:, :, words].flatten() for layer in attention]).norm()
+                paid: Tensor = torch.cat([layer[:, :, words].flatten() for layer in attention])
+                return paid.square().sum().sqrt()
 
             steps = islice(batches, min(self.steps, context.limit_steps or self.steps))
             run_steps(pipeline.unet, steps, objective, optimiser, constraint=_Clip(list(chosen.values())))

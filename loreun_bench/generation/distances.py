@@ -1,0 +1,163 @@
+"""Distances between two sets of features, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loreun_bench.errors import UserError
+from loreun_bench.generation.intervals import drawn, percentiles
+from loreun_bench.generation.scene import Extractor, Scene, Side
+
+LEAST = 10  # pictures a side below which a covariance says nothing
+_BLOCK = 1024
+FRECHET_INTERVAL = (
+    "percentiles of the resamples' values, moved so that their mean is the value: a resample repeats pictures, which alone "
+    "raises the distance"
+)
+KERNEL_INTERVAL = "percentiles of the resamples' values, pairs of one picture with itself left out"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The features of both sides [N, d], fp32, and what is to be said of them."""
+
+    pictures: Tensor
+    reference: Tensor
+    about: dict[str, Any]
+
+
+def compare(scene: Scene, extractor: Extractor, metric: str, least: int) -> Compared:
+    """The features of the retained classes' pictures and of the reference. UserError if a side has fewer than `least`."""
+    where: dict[Side, str] = {"reference": "the reference has", "images": "there are"}
+    found: dict[Side, Tensor] = {}
+    for side, words in where.items():
+        found[side] = scene.features(extractor, side)
+        if len(found[side]) < least:
+            kept = " of classes that are kept" if len(scene.retained(side)) < len(scene.source(side)) else ""
+            raise UserError(f"{metric}: {words} {len(found[side])} readable pictures{kept}, at least {least} are needed")
+    pictures, reference = found["images"], found["reference"]
+    sizes = {side: scene.sizes(side) for side in where}
+    notes = ["the pictures are not all of one size: resizing alone moves the distance"] if _differ(sizes) else []
+    about = {
+        "extractor": extractor.name, "dimension": pictures.shape[1], "n": len(pictures), "n_reference": len(reference),
+        "sizes": sizes, "of": _of(scene), "notes": notes,
+    }  # fmt: skip
+    return Compared(pictures, reference, about)
+
+
+def frechet(x: Tensor, y: Tensor, x_counts: Tensor | None = None, y_counts: Tensor | None = None) -> float:
+    """Squared Fréchet distance of Gaussians fitted to x [n, d] and y [m, d]: |μ₁-μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).
+
+    The last trace is the nuclear norm of A Bᵀ with Σ₁ = AᵀA and Σ₂ = BᵀB, so that no root of a matrix is needed and
+    covariances of low rank do no harm. Covariances are unbiased. counts: how often each row is taken.
+    """
+    mean_x, a = _moments(x, x_counts)
+    mean_y, b = _moments(y, y_counts)
+    nuclear = torch.linalg.svdvals(a @ b.T).sum()
+    value = (mean_x - mean_y).square().sum() + a.square().sum() + b.square().sum() - 2 * nuclear
+    return max(float(value), 0.0)
+
+
+def frechet_about(compared: Compared, value: float, settings: Any, tell: Callable[[float], None]) -> dict[str, Any]:
+    """The bootstrap interval of a Fréchet distance, and a warning where the covariance has not full rank."""
+    n, m, d = len(compared.pictures), len(compared.reference), compared.about["dimension"]
+    resamples = int(settings.get("resamples", affordable(min(n, m, d))))
+    seed = int(settings.get("seed", 0))
+    x, y = compared.pictures.double(), compared.reference.double()
+    values = []
+    for left, right in zip(drawn(n, resamples, seed, "pictures"), drawn(m, resamples, seed, "reference"), strict=True):
+        values.append(frechet(x, y, left, right))
+        tell(len(values) / resamples)
+    about = {**compared.about, "notes": list(compared.about["notes"])}
+    if min(n, m) <= d:
+        about["notes"].append(
+            f"{min(n, m)} pictures for {d} features: a covariance has not full rank and the distance is too large; "
+            "compare it only with distances of as many pictures, or see kid"
+        )
+    if not values:
+        return about
+    found = torch.tensor(values, dtype=torch.float64)
+    raw, shift = percentiles(found), float(found.mean()) - value
+    return {
+        **about, "interval": [max(end - shift, 0.0) for end in raw], "interval_is": FRECHET_INTERVAL, "percentiles": raw,
+        "resamples": resamples, "seed": seed,
+    }  # fmt: skip
+
+
+def affordable(size: int) -> int:
+    """Resamples by the size of the matrix that each of them has to take apart: all are done in minutes on one core."""
+    return 200 if size <= 400 else 100 if size <= 1024 else 20
+
+
+def kernel_about(compared: Compared, settings: Any, tell: Callable[[float], None]) -> dict[str, Any]:
+    """The bootstrap interval of the polynomial MMD² on all pictures."""
+    resamples, seed = int(settings.get("resamples", 200)), int(settings.get("seed", 0))
+    if not resamples:
+        return dict(compared.about)
+    x, y = compared.pictures.double(), compared.reference.double()
+    left, right = drawn(len(x), resamples, seed, "pictures"), drawn(len(y), resamples, seed, "reference")
+    values = mmd(x, y, left, right, tell)
+    return {
+        **compared.about, "interval": percentiles(values[values.isfinite()]), "interval_is": KERNEL_INTERVAL,
+        "resamples": resamples, "seed": seed,
+    }  # fmt: skip
+
+
+def mmd(
+    x: Tensor, y: Tensor, x_counts: Tensor, y_counts: Tensor, tell: Callable[[float], None] = lambda share: None
+) -> Tensor:
+    """Unbiased MMD² [R] with KID's kernel (xᵀy/d + 1)³ of x [n, d] and y [m, d], row i taken counts[r, i] times.
+
+    Pairs of a row with itself are left out, those of a row that is taken twice, too: they would raise it.
+    """
+    within = [_within(side, counts) for side, counts in ((x, x_counts), (y, y_counts))]
+    across = torch.zeros(len(x_counts), dtype=torch.float64)
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        across += ((x_counts[:, block] @ kernel(x[block], y)) * y_counts).sum(1)
+        tell(min(1.0, (start + _BLOCK) / len(x)))
+    return within[0] + within[1] - 2 * across / (x_counts.sum(1) * y_counts.sum(1))
+
+
+def kernel(x: Tensor, y: Tensor) -> Tensor:
+    """KID's polynomial kernel [n, m]."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _within(x: Tensor, counts: Tensor) -> Tensor:
+    """Mean kernel [R] of the pairs of two different rows of x; NaN where only one row is taken."""
+    total = torch.zeros(len(counts), dtype=torch.float64)
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total += ((counts[:, block] @ kernel(x[block], x)) * counts).sum(1)
+    same = (x.square().sum(1) / x.shape[1] + 1) ** 3
+    squares = counts.square()
+    return (total - squares @ same) / (counts.sum(1).square() - squares.sum(1))
+
+
+def _moments(x: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(mean [d], A [r, d]) with AᵀA the unbiased covariance and r at most d."""
+    x = x.double()
+    weights = torch.ones(len(x), dtype=torch.float64) if counts is None else counts
+    x, weights = x[weights > 0], weights[weights > 0]
+    mean = weights @ x / weights.sum()
+    rows = (x - mean) * (weights / (weights.sum() - 1)).sqrt()[:, None]
+    return mean, torch.linalg.qr(rows, mode="r")[1] if len(rows) > rows.shape[1] else rows
+
+
+def _of(scene: Scene) -> str:
+    """Which pictures a distance is about."""
+    if scene.forget is None:
+        return "all pictures"
+    sides: tuple[Side, ...] = ("images", "reference")
+    parts = [f"{len(scene.retained(side))} of {len(scene.source(side))} {side}" for side in sides]
+    return f"without the forgotten class: {', '.join(parts)}"
+
+
+def _differ(sizes: dict[Side, list[str]]) -> bool:
+    return len({size for found in sizes.values() for size in found}) > 1

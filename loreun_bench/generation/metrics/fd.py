@@ -1,0 +1,22 @@
+"""Fréchet distance on a classifier's features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loreun_bench.registry import metric
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.scene import Scene
+
+
+@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation")
+def fd(scene: Scene) -> dict[str, float]:
+    """FD: Fréchet distance to real pictures on the classifier's features, without the forgotten class; low is better."""
+    from loreun_bench.generation.distances import LEAST, compare, frechet, frechet_about
+
+    compared = compare(scene, scene.need_classifier("fd"), "fd", LEAST)
+    value = frechet(compared.pictures, compared.reference)
+    tell = scene.teller("fd: bootstrap")
+    scene.details["fd"] = frechet_about(compared, value, scene.settings, tell)
+    return {"fd": value}

@@ -1,0 +1,25 @@
+"""FID proper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loreun_bench.registry import metric
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.scene import Scene
+
+
+@metric("fid", columns={"fid": "FID"}, unit="", best="low", paper="Heusel et al., 2017", track="generation")
+def fid(scene: Scene) -> dict[str, float]:
+    """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""
+    from loreun_bench.generation.distances import LEAST, compare, frechet_about
+
+    compared = compare(scene, scene.inception(), "fid", LEAST)
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    sides = [fid_features_to_statistics(side.double()) for side in (compared.pictures, compared.reference)]
+    value = float(fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID])
+    tell = scene.teller("fid: bootstrap")
+    scene.details["fid"] = frechet_about(compared, value, scene.settings, tell)
+    return {"fid": value}

@@ -1,0 +1,71 @@
+"""UA and what is kept: which pictures a classifier still recognises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.registry import metric
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.scene import Scene
+
+
+@metric(
+    "ua",
+    columns={"forget_ua": "UA"},
+    best="low",
+    paper="SalUn (ICLR 2024) and LoReUn, which print the same number",
+    track="generation",
+)
+def ua(scene: Scene) -> dict[str, float]:
+    """UA: percent of the forgotten class's pictures that the classifier still recognises as it; low is better."""
+    about = recognised(scene, "ua")
+    if about["forget_ua"]["n"] == 0:
+        raise UserError(f"ua: no readable picture is labelled '{about['class']}', the class that is forgotten")
+    scene.details["ua"] = about
+    # kept_acc comes of the same pass, and goes with it; what it is called and which way is best, `kept` says
+    return {key: about[key]["value"] for key in ("forget_ua", "kept_acc") if about[key]["n"]}
+
+
+@metric("kept", columns={"kept_acc": "kept"}, best="high", track="generation")
+def kept(scene: Scene) -> dict[str, float]:
+    """kept: percent of the other classes' pictures that the classifier recognises as what they are; high is better."""
+    about = recognised(scene, "kept")
+    if about["kept_acc"]["n"] == 0:
+        raise UserError("kept: no readable picture is labelled as one of the classes that are kept")
+    scene.details["kept"] = about
+    return {"kept_acc": about["kept_acc"]["value"]}
+
+
+def recognised(scene: Scene, name: str) -> dict[str, Any]:
+    """Shares in percent with exact 95 % intervals. Pictures without any label count as the forgotten class's."""
+    import torch
+
+    from loreun_bench.generation.intervals import clopper_pearson
+
+    classifier = scene.need_classifier(name)
+    if scene.forget is None:
+        raise UserError(f"{name}: which class is forgotten? give --class NAME")
+    labels = scene.images.labels
+    expected = torch.full((len(scene.images),), scene.forget) if labels is None else labels
+    right, wanted = [], []
+    for positions, pixels in scene.stream("images", torch.arange(len(expected)), f"{classifier.name} on the pictures"):
+        wanted.append(expected[positions])
+        right.append(classifier.predict(pixels) == expected[positions])
+    if not wanted:
+        raise UserError(f"{name}: none of the {len(expected)} pictures can be read")
+    hit, of = torch.cat(right), torch.cat(wanted)
+    about: dict[str, Any] = {"classifier": classifier.name, "class": _name(scene), "notes": []}
+    for key, chosen in (("forget_ua", of == scene.forget), ("kept_acc", (of != scene.forget) & (of >= 0))):
+        hits, n = int(hit[chosen].sum()), int(chosen.sum())
+        about[key] = {"value": 100 * hits / n if n else None, "hits": hits, "n": n, "interval": clopper_pearson(hits, n)}
+    if labels is None:
+        about["notes"].append(f"the pictures have no labels: all are taken for '{about['class']}'")
+    elif bool((of < 0).any()):
+        about["notes"].append(f"{int((of < 0).sum())} pictures have no label and are left out")
+    return about
+
+
+def _name(scene: Scene) -> str:
+    return scene.classes[scene.forget] if scene.forget is not None and scene.classes else str(scene.forget)
