@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -39,10 +38,11 @@ def ops(
 ) -> None:
     """Time, memory and error of the weighted losses: ours, eager, compiled, and the roofline. Exit code 1: ours failed."""
     from loreun_bench.bench.session import Session
+    from loreun_bench.cli.progress import Shares
 
     session = Session(device, threads, quick, style, out)
     options = (shape or (), dtype or (), provider or (), repeats, seconds, not no_compile)
-    for text in session.run_ops(_Progress(), *options):
+    for text in session.run_ops(Shares(), *options):
         print(text, end="", flush=True)
     for line in session.failed:
         print(f"failed: {line}", file=sys.stderr)
@@ -61,28 +61,7 @@ def rte(
 ) -> None:
     """Time of a training step with and without weighting, side by side in the harness's loop."""
     from loreun_bench.bench.session import Session
+    from loreun_bench.cli.progress import Shares
 
-    for text in Session(device, threads, quick, style, out).run_rte(_Progress(), steps):
+    for text in Session(device, threads, quick, style, out).run_rte(Shares(), steps):
         print(text, end="")
-
-
-class _Progress:
-    """What is under way and the time left, on stderr: one line that changes on a terminal, a line a case elsewhere."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._title = ""
-
-    def __call__(self, title: str, share: float) -> None:
-        spent = time.monotonic() - self._start
-        left = f"{_clock(spent * (1 - share) / share)} left" if share > 0 else "time left: ?"
-        if sys.stderr.isatty():
-            end = "" if share < 1 else "\n"
-            print(f"\r\x1b[K{share:4.0%} {title} ({left})", end=end, file=sys.stderr, flush=True)
-        elif title != self._title:
-            print(f"{share:4.0%} {title} ({left})", file=sys.stderr, flush=True)
-        self._title = title
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -22,11 +22,48 @@ def prepare(
         Path | None, typer.Option("--from", metavar="PATH", help="a local copy: .npz, idx folder, torchvision's folder")
     ] = None,
 ) -> None:
-    """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy."""
+    """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy; digits-pipeline: train it."""
+    if name == "digits-pipeline":
+        return _train_pipeline()
+    if name == "imagenette":
+        return _imagenette(source)
     from loreun_bench.classification.data import prepare as bring
 
     info = bring(name, source)
     print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {info.classes} classes → {info.path}")
+    return None
+
+
+def _imagenette(source: Path | None) -> None:
+    """Photographs stay files in folders; a local copy is used where it lies."""
+    from loreun_bench.errors import UserError
+    from loreun_bench.generation.datasets.imagenette import fetch, imagenette
+    from loreun_bench.harness.store import data_root
+
+    where = data_root() / "imagenette2-320"
+    if source is None:
+        where = fetch(data_root())
+    elif where.exists() and where.resolve() != source.resolve():
+        raise UserError(f"{where} is there already: take it away first")
+    elif not where.exists():
+        imagenette(source, "train")
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.symlink_to(source.resolve(), target_is_directory=True)
+    train, test = (len(imagenette(where, split)) for split in ("train", "test"))
+    print(f"imagenette: {train} training and {test} test photographs, 10 classes → {where}")
+
+
+def _train_pipeline() -> None:
+    """The pipeline that the package ships, made anew."""
+    import time
+
+    from loreun_bench.cli.progress import Shares
+    from loreun_bench.generation.embedded import build
+    from loreun_bench.harness.store import data_root
+
+    folder, start = data_root() / "digits-pipeline", time.monotonic()
+    build(folder, Shares())
+    print(f"digits-pipeline: trained in {time.monotonic() - start:.0f} s → {folder}; use it with --set pipeline={folder}")
 
 
 def list_data() -> None:

@@ -104,6 +104,29 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
 
+class Shares:
+    """What is under way and the time left, on stderr: one line that changes on a terminal, a line a case elsewhere."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._title = ""
+
+    def __call__(self, title: str, share: float) -> None:
+        """`share` of the work, under way as `title`, is done."""
+        spent = time.monotonic() - self._start
+        left = f"{_clock(spent * (1 - share) / share)} left" if share > 0 else "time left: ?"
+        if sys.stderr.isatty():
+            end = "" if share < 1 else "\n"
+            print(f"\r\x1b[K{share:4.0%} {title} ({left})", end=end, file=sys.stderr, flush=True)
+        elif title != self._title:
+            print(f"{share:4.0%} {title} ({left})", file=sys.stderr, flush=True)
+        self._title = title
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
 def _bar(total: int) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

@@ -16,17 +16,20 @@ def register(app: typer.Typer) -> None:
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folders; several are shown side by side")],
     style: Annotated[str, typer.Option("--format", help="text, md, latex, csv or json")] = "text",
-    sort: Annotated[str, typer.Option("--sort", help="the column to sort by, such as tow or forget_acc")] = "tow",
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="the column to sort by [default: tow; generation: forget_ua, then fd]")
+    ] = None,
     ua: Annotated[str, typer.Option("--ua", help="loreun: forget accuracy; salun: 100 - forget accuracy")] = "loreun",
     columns: Annotated[str | None, typer.Option("--columns", help="comma-separated keys instead of the usual ones")] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="a row a forgotten class, and their average")] = False,
     plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
     """Render a run's records, or several runs side by side."""
     from loreun_bench.errors import UserError
     from loreun_bench.harness.records import load_records
     from loreun_bench.registry import load_plugin
+    from loreun_bench.report import byclass, table
     from loreun_bench.report import leaderboard as rendering
-    from loreun_bench.report import table
 
     for path in plugin or ():
         load_plugin(path)
@@ -37,8 +40,9 @@ def leaderboard(
     groups = table.build(found, sort)
     shown = columns.split(",") if columns else None
     for group in groups:
-        table.columns(group.track, shown)  # unknown names are an error in every format
-    print(rendering.render(groups, style, ua, shown), end="")
+        group.choose(shown)  # unknown names are an error in every format
+    render = byclass.render if by_class else rendering.render
+    print(render(groups, style, ua, shown), end="")
 
 
 def _labelled(runs: list[Path]) -> list[tuple[str, Path]]:

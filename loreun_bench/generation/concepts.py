@@ -24,18 +24,17 @@ def dataset(name: str, split: str) -> Pictures:
         return found
     from loreun_bench.generation.datasets.folder import folder
 
-    root = Path(name)
-    found = folder(root / split if (root / split).is_dir() else root, split)
-    return found
+    return folder(Path(name), split)
 
 
 def identity(name: str) -> dict[str, Any]:
-    """What tells a data set from another in a stage's key: for a folder, the names and sizes of its files."""
-    root = Path(name)
-    if not root.is_dir():
+    """What tells a data set from another in a stage's key: its files' names and sizes; of an embedded one, its name."""
+    entry = None if Path(name).is_dir() else registry("datasets", "generation").get(name)
+    if entry is not None and entry.info["embedded"]:
         return {"name": name}
-    files = sorted((str(p.relative_to(root)), p.stat().st_size) for p in root.rglob("*") if p.is_file())
-    return {"name": root.name, "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()}
+    found = dataset(name, "train"), dataset(name, "test")
+    files = sorted((path.name, path.stat().st_size) for pictures in found for path in pictures.files)
+    return {"name": Path(name).name, "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()}
 
 
 def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:

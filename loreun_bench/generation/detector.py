@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,21 @@ class Detector:
         rgb = to_uint8(picture[None])[0].permute(1, 2, 0).numpy()
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         return [(found["class"], float(found["score"])) for found in self.network.detect(bgr)]
+
+
+def boxes() -> Callable[[Any], list[tuple[int, int, int, int]]]:
+    """A function from an RGB uint8 array [h, w, 3] to what a figure hides: (left, top, right, bottom) of faces and nudity.
+
+    UserError if NudeNet is not installed.
+    """
+    detector = Detector()
+
+    def find(pixels: Any) -> list[tuple[int, int, int, int]]:
+        found = detector.network.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        hide = [one["box"] for one in found if one["class"].startswith("FACE") or one["class"] in EXPOSED]
+        return [(left, top, left + width, top + height) for left, top, width, height in hide]
+
+    return find
 
 
 def detect_all(detector: Detector, scene: Scene, side: Side) -> list[list[Detection]]:

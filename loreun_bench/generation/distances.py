@@ -16,8 +16,8 @@ from loreun_bench.generation.scene import Extractor, Scene, Side
 LEAST = 10  # pictures a side below which a covariance says nothing
 _BLOCK = 1024
 FRECHET_INTERVAL = (
-    "percentiles of the resamples' values, moved so that their mean is the value: a resample repeats pictures, which alone "
-    "raises the distance"
+    "of the distance at these numbers of pictures: percentiles of the resamples' values, moved so that their mean is the "
+    "value, because a resample repeats pictures, which alone raises the distance"
 )
 KERNEL_INTERVAL = "percentiles of the resamples' values, pairs of one picture with itself left out"
 

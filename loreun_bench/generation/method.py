@@ -73,26 +73,6 @@ class Context:
         return self._streams[key]
 
 
-def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
-    """The parameters a method may move, by name: all; those of cross-attention; all but those and the time embedding.
-
-    The last two are ESD's x and u: its u leaves out `attn2`, the time embedding and the output layers.
-    """
-    found = {}
-    for name, parameter in unet.named_parameters():
-        cross = ".attn2." in name
-        outer = name.startswith(("time_embedding.", "conv_out.", "conv_norm_out."))
-        if (
-            which == "full"
-            or (which == "cross-attention" and cross)
-            or (which == "no-cross-attention" and not cross and not outer)
-        ):
-            found[name] = parameter
-    if not found:
-        raise UserError(f"the denoiser has no parameters of the set '{which}'")
-    return found
-
-
 @dataclass(frozen=True)
 class Method:
     """A method that moves the denoiser's weights in place.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -13,12 +14,13 @@ class Pictures:
     """The pictures of one split of a data set.
 
     classes: their names, as they are put into prompts; labels: [N] int64; load: (positions [n], size) -> [n, 3, size,
-    size] in [-1, 1].
+    size] in [-1, 1]; files: where they lie, if in files.
     """
 
     classes: tuple[str, ...]
     labels: Tensor
     load: Callable[[Tensor, int], Tensor]
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return self.labels.shape[0]

@@ -53,7 +53,11 @@ def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
     frozen = torch.bfloat16 if precision == "bf16" else torch.float32
 
     def part(cls: Any, name: str, dtype: torch.dtype) -> Any:
-        return cls.from_pretrained(folder / name, **_how(folder, name)).to(device, dtype).eval().requires_grad_(False)
+        model = cls.from_pretrained(folder / name, **_how(folder, name))
+        torch.nn.Module.to(
+            model, device, dtype
+        )  # diffusers' own warns of layers to be kept in float32, of which there are none
+        return model.eval().requires_grad_(False)
 
     return Pipeline(
         unet=part(UNet2DConditionModel, "unet", torch.float32),

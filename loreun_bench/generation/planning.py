@@ -26,16 +26,23 @@ HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
 SHARED = tuple(HERE / f"{name}.py" for name in ("stages", "pipelines", "concepts", "pictures", "images", "protocols"))
 TRAINING = (
-    *SHARED, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py", PACKAGE / "harness" / "seeding.py",
+    *SHARED, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
+    PACKAGE / "harness" / "seeding.py",
     *(HERE / f"{name}.py" for name in ("latents", "method", "unlearning", "curve", "sampling", "attention")),
 )  # fmt: skip
 SAMPLING = (*SHARED, HERE / "sampling.py")
-EVALUATION = (*SHARED, *(HERE / f"{name}.py" for name in ("scene", "classifiers")))
+EVALUATION = (
+    *SHARED,
+    *(
+        HERE / f"{name}.py"
+        for name in ("scene", "classifiers", "distances", "inception", "detector", "intervals", "weights")
+    ),
+)
 SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a training step
 
 
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
-    """All cells, the first seed's first, and notes on what was left out. UserError if pipeline, data or settings do not fit."""
+    """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
     files = pipelines.find(config.pipeline)
     found: list[Cell] = []
     notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
@@ -154,7 +161,7 @@ class _Block:
             return [
                 {"name": f"{p.number}", "prompt": p.prompt, "seed": p.seed, "concept": self.scenario.label, "label": None,
                  "guidance": p.guidance if how.own_guidance else how.guidance}
-                for p in read(Path(how.prompts), how.category)
+                for p in read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance)
             ]  # fmt: skip
         names = self.classes or (self.scenario.label, "other")
         return [

@@ -49,7 +49,7 @@ def sample(
     Each picture is written whole or not at all, and does not depend on which others are in its batch (up to rounding).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [r for r in requests if not (folder / f"{r.name}.png").is_file()]
+    missing = [r for r in requests if not _readable(folder / f"{r.name}.png")]
     listen(len(requests) - len(missing))
     waiting: list[Future[None]] = []
     with ThreadPoolExecutor(1) as writer:  # PNG is made while the next batch is sampled
@@ -111,6 +111,18 @@ def denoise(
 
 def _about(request: Request) -> dict[str, object]:
     return {key: value for key, value in asdict(request).items() if key != "name"}
+
+
+def _readable(path: Path) -> bool:
+    """Whether a picture is there and can be decoded to its end."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError):  # of a broken PNG
+        return False
+    return True
 
 
 def _write(path: Path, pixels: Tensor) -> None:

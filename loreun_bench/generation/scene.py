@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.images import Images, checked
+from loreun_bench.generation.images import NONE, Images, checked
 
 if TYPE_CHECKING:
     from loreun_bench.generation.classifiers import Classifier
@@ -118,6 +118,20 @@ class Scene:
             what = f"{extractor.name} on {'the reference' if side == 'reference' else 'the pictures'}"
             parts = [extractor.features(pixels) for _, pixels in self.stream(side, self.retained(side), what)]
             self._cache[key] = torch.cat(parts) if parts else torch.empty(0, 0)
+        return self._cache[key]  # type: ignore[no-any-return]
+
+    def recognised(self, classifier: Classifier) -> tuple[Tensor, Tensor]:
+        """(labels [n], classes that are recognised [n]) of all readable pictures, -1 for none; computed once."""
+        key = ("recognised", classifier.name)
+        if key not in self._cache:
+            labels = torch.full((len(self.images),), NONE) if self.images.labels is None else self.images.labels
+            everything = torch.arange(len(labels))
+            parts = [
+                (labels[positions], classifier.predict(pixels))
+                for positions, pixels in self.stream("images", everything, f"{classifier.name} on the pictures")
+            ]
+            empty = torch.empty(0, dtype=torch.int64)
+            self._cache[key] = (torch.cat([empty, *(p[0] for p in parts)]), torch.cat([empty, *(p[1] for p in parts)]))
         return self._cache[key]  # type: ignore[no-any-return]
 
     def teller(self, what: str) -> Callable[[float], None]:

@@ -116,7 +116,10 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     for name in config["metrics"]:
         entry = registry("metrics", "generation").get(name)
         metrics |= {key: round(float(value), 6) for key, value in entry.item(scene).items()}
-    return Output(values={"metrics": metrics, "details": details, "pictures": folder.name})
+    networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}
+    networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
+    about = {"metrics": metrics, "details": details, "environment": networks}
+    return Output(values=about | {"pictures": folder.name})
 
 
 def checked_pictures(artifact: Artifact) -> Path:

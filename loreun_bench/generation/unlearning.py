@@ -8,16 +8,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from loreun_bench.generation.method import trainable
+from loreun_bench.errors import UserError
 from loreun_bench.ops import loreun_mse_loss
 from loreun_bench.training.loop import autocast, run_steps
 from loreun_bench.training.optimiser import make_optimiser
 
 if TYPE_CHECKING:
     from loreun_bench.generation.latents import LatentSet
-    from loreun_bench.generation.method import Context, Data, GradientMethod
+    from loreun_bench.generation.method import Context, Data, GradientMethod, Parameters
     from loreun_bench.generation.pipelines import Pipeline
 
 Step = dict[str, Tensor]  # positions of each phase's batch
@@ -49,6 +49,26 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
     steps = islice(_steps(method, data, context), context.limit_steps)
     run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint)
     pipeline.unet.requires_grad_(False)
+
+
+def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
+    """The parameters a method may move, by name: all; those of cross-attention; all but those and the time embedding.
+
+    The last two are ESD's x and u: its u leaves out `attn2`, the time embedding and the output layers.
+    """
+    found = {}
+    for name, parameter in unet.named_parameters():
+        cross = ".attn2." in name
+        outer = name.startswith(("time_embedding.", "conv_out.", "conv_norm_out."))
+        if (
+            which == "full"
+            or (which == "cross-attention" and cross)
+            or (which == "no-cross-attention" and not cross and not outer)
+        ):
+            found[name] = parameter
+    if not found:
+        raise UserError(f"the denoiser has no parameters of the set '{which}'")
+    return found
 
 
 def open_parameters(pipeline: Pipeline, chosen: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:

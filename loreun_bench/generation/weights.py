@@ -40,13 +40,13 @@ def downloaded(name: str, url: str) -> State:
     """The state dict at `url`, from torch hub's folder or the network; its hash, part of its name, is checked."""
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # hub writes a line there
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # hub writes a line
             state: State = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"the weights of {name} are neither at {place} nor could they be fetched ({error}): put {url} there, "
+            f"the weights for {name} are neither at {place} nor could they be fetched ({error}): put {url} there, "
             f"or give --weights {name}=FILE"
         ) from error
     return dict(state)

@@ -12,7 +12,7 @@ from loreun_bench.registry import track
 
 if TYPE_CHECKING:
     from loreun_bench.config import SweepConfig
-    from loreun_bench.harness.store import Store
+    from loreun_bench.harness.store import Artifact, Store
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,24 @@ def build(config: SweepConfig) -> Plan:
 
 def forecast(plan: Plan, store: Store) -> list[Forecast]:
     """Which stages are cached, and what the others will cost at the rate the cached ones of their kind ran at."""
-    digests: dict[str, str] = {}
-    found: dict[str, float] = {}
+    there = artifacts(plan, store)
+    found = {recipe: float(artifact.manifest["seconds"]) for recipe, artifact in there.items()}
     rates: dict[str, list[float]] = {}
     for stage in plan.stages:
-        upstream = {name: digests.get(s.recipe) for name, s in stage.inputs.items()}
-        known = {name: value for name, value in upstream.items() if value is not None}
-        artifact = store.find(stage.key(known)) if len(known) == len(upstream) else None
-        if artifact is not None:
-            digests[stage.recipe] = artifact.digest
-            found[stage.recipe] = float(artifact.manifest["seconds"])
-            if stage.work:
-                rates.setdefault(stage.run, []).append(found[stage.recipe] / stage.work)
+        if stage.work and stage.recipe in found:
+            rates.setdefault(stage.run, []).append(found[stage.recipe] / stage.work)
     return [Forecast(s, s.recipe in found, found.get(s.recipe, _guess(s, rates.get(s.run)))) for s in plan.stages]
+
+
+def artifacts(plan: Plan, store: Store) -> dict[str, Artifact]:
+    """The artifacts that the store has of a plan's stages, by recipe."""
+    found: dict[str, Artifact] = {}
+    for stage in plan.stages:
+        if all(upstream.recipe in found for upstream in stage.inputs.values()):
+            artifact = store.find(stage.key({name: found[s.recipe].digest for name, s in stage.inputs.items()}))
+            if artifact is not None:
+                found[stage.recipe] = artifact
+    return found
 
 
 def _guess(stage: Stage, rates: list[float] | None) -> float | None:

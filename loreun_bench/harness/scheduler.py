@@ -128,11 +128,12 @@ class _Run:
         if evaluation is None:
             return None
         manifest: Mapping[str, Any] = self.artifacts[cell.model.recipe].manifest
+        measured = evaluation.values()
         return replace(
             cell.record,
-            metrics=evaluation.values()["metrics"],
+            metrics=measured["metrics"],
             cost=manifest["cost"],
             backend=manifest["backend"],
-            environment=manifest["environment"],
+            environment=manifest["environment"] | measured.get("environment", {}),
             artifact=self.keys[cell.model.recipe],
         )

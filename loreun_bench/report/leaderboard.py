@@ -12,74 +12,116 @@ from typing import Any
 from tabulate import tabulate
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.report.table import REFERENCES, Cell, Column, Group, Row, columns
+from loreun_bench.report.layout import layout
+from loreun_bench.report.notes import definitions
+from loreun_bench.report.table import REFERENCES, Cell, Column, Group, Row
 
 FORMATS = ("text", "md", "latex", "csv", "json")
-SHOWN = ("forget_acc", "retain_acc", "test_acc", "tow", "mia_confidence", "tow_mia", "avg_gap")
-_STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
+STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
 
 
 def render(groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None) -> str:
     """The leaderboard of `groups`.
 
     style: one of FORMATS; CSV and JSON hold every metric in full precision. ua: "loreun" prints forget accuracy as UA,
-    "salun" 100 - forget accuracy. shown: keys of the columns for people, by default SHOWN.
+    "salun" 100 - forget accuracy. shown: keys of the columns for people, by default the track's usual ones.
     """
+    check(style, ua)
+    if style in ("csv", "json"):
+        rows = [_flat(group, row) for group in groups for row in group.rows]
+        return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
+    parts = [_table(group, style, ua, group.choose(shown)) for group in groups]
+    tracks = [[group for group in groups if group.track == track] for track in dict.fromkeys(g.track for g in groups)]
+    notes = [definitions(own[0].track, _columns(own, shown), ua, own) for own in tracks]
+    return "\n\n".join([*parts, footer(notes, style)]) + "\n"
+
+
+def check(style: str, ua: str) -> None:
+    """UserError for a format or a reading of UA that there is not."""
     if style not in FORMATS:
         raise UserError(f"unknown format '{style}'; {did_you_mean(style, FORMATS)}")
     if ua not in ("loreun", "salun"):
         raise UserError(f"unknown --ua '{ua}'; {did_you_mean(ua, ('loreun', 'salun'))}")
-    if style in ("csv", "json"):
-        rows = [_flat(group, row) for group in groups for row in group.rows]
-        return json.dumps(rows, indent=1) + "\n" if style == "json" else _csv(rows)
-    parts = [_table(group, style, ua, columns(group.track, shown or SHOWN)) for group in groups]
-    tracks = dict.fromkeys(group.track for group in groups)
-    notes = [_definitions(columns(track, shown or SHOWN), ua, groups) for track in tracks]
+
+
+def _columns(groups: Sequence[Group], shown: Sequence[str] | None) -> list[Column]:
+    """The columns that any of the groups shows, in the track's order if none are asked for."""
+    every = {column.key: column for group in groups for column in group.choose(shown)}
+    usual = layout(groups[0].track).shown
+    return list(every.values()) if shown is not None else [every[key] for key in usual if key in every]
+
+
+def footer(notes: Sequence[str], style: str) -> str:
+    """Notes as they stand under a table, in LaTeX as comments."""
     comment = "% " if style == "latex" else ""
-    footer = "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
-    return "\n\n".join([*parts, footer]) + "\n"
+    return "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
 
 
 def _table(group: Group, style: str, ua: str, shown: Sequence[Column]) -> str:
     several = len({row.run for row in group.rows}) > 1
-    head = [*(["run"] if several else []), "method", "weighting", *(_heading(c, ua) for c in shown), "RTE", "n"]
+    places = {column.key: decimals(column, group.rows, group.track) for column in shown}
+    head = [*(["run"] if several else []), "method", "weighting", *(heading(c, ua, group.track) for c in shown), "RTE", "n"]
     body = [
         [*([row.run] if several else []), row.method, "" if row.method in REFERENCES else row.weighting]
-        + [_text(column, row, ua, style) for column in shown]
+        + [_text(column, row, ua, style, places[column.key], group.track) for column in shown]
         + [_time(row), f"{len(row.finished)}/{len(row.records)}" + (" †" if row.over else "")]
         for row in group.rows
     ]
     if style == "md":
         body = [[cell.replace("|", "\\|") for cell in line] for line in body]
     align = ["left"] * (len(head) - len(shown) - 2) + ["right"] * (len(shown) + 2)
-    table = tabulate(body, head, tablefmt=_STYLES[style], disable_numparse=True, colalign=align)
+    table = tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
     if style == "latex":  # tabulate escapes what we set in bold
-        table = _unescape(table)
-    failures = _failures(group)
+        table = unescape(table)
+    failed = failures(group)
     title = {"text": group.title, "md": f"### {group.title}", "latex": f"% {group.title}"}[style]
-    return "\n\n".join([title, table, *([failures] if failures else [])])
+    return "\n\n".join([title, table, *([failed] if failed else [])])
 
 
-def _text(column: Column, row: Row, ua: str, style: str) -> str:
+def _text(column: Column, row: Row, ua: str, style: str, digits: int, track: str) -> str:
     """`value ±half (gap)`, marked if it is the best."""
     cell = row.cells[column.key]
     if not math.isfinite(cell.value.mean):
         return "-"
-    flip = ua == "salun" and column.key == "forget_acc"
-    digits = 2 if column.unit == "%" else 4
+    flip = flipped(column, ua, track)
     mean = 100 - cell.value.mean if flip else cell.value.mean
     text = f"{mean:.{digits}f}"
     if math.isfinite(cell.value.half):
         text += f" ±{cell.value.half:.{digits}f}"
     if cell.gap is not None and row.method != "Retrain":
         text += f" ({-cell.gap if flip else cell.gap:+.{digits}f})"
-    if column.key not in row.best:
-        return text
+    return bold(text, style) if column.key in row.best else text
+
+
+def bold(text: str, style: str) -> str:
+    """The best of a column; LaTeX's command is put in by `unescape`, after tabulate has escaped the cell."""
     return {"text": f"*{text}", "md": f"**{text}**", "latex": f"BOLDOPEN{text}BOLDCLOSE"}[style]
 
 
-def _unescape(table: str) -> str:
+def decimals(column: Column, rows: Sequence[Row], track: str) -> int:
+    """How many digits after the point the column needs in these rows."""
+    means = [row.cells[column.key].value.mean for row in rows]
+    return layout(track).decimals(column.key, column.unit, [mean for mean in means if math.isfinite(mean)])
+
+
+def flipped(column: Column, ua: str, track: str) -> bool:
+    """Whether 100 minus the value is printed."""
+    return ua == "salun" and column.key == layout(track).ua
+
+
+def heading(column: Column, ua: str, track: str) -> str:
+    """The column's heading; where nothing is retrained, with an arrow in the direction that is better."""
+    flip = flipped(column, ua, track)
+    text = "UA (100-FA)" if flip else column.heading
+    if layout(track).retrain or column.best not in ("low", "high") or text[-1:] in "↓↑":
+        return text
+    return f"{text} {'↓' if (column.best == 'low') != flip else '↑'}"
+
+
+def unescape(table: str) -> str:
+    """LaTeX's commands for what tabulate would have escaped."""
     marks = {"BOLDOPEN": r"\textbf{", "BOLDCLOSE": "}", "±": r"$\pm$", "†": r"$\dagger$", "×": r"$\times$"}
+    marks |= {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
     for mark, command in marks.items():
         table = table.replace(mark, command)
     return table
@@ -92,56 +134,19 @@ def _time(row: Row) -> str:
     return f"{row.seconds.mean:.3g} s{ratio}"
 
 
-def _heading(column: Column, ua: str) -> str:
-    return "UA (100-FA)" if ua == "salun" and column.key == "forget_acc" else column.heading
-
-
-def _failures(group: Group) -> str:
+def failures(group: Group) -> str:
+    """A line for every seed that did not finish."""
     bad = [record for row in group.rows for record in row.records if record.status != "ok"]
     return "\n".join(f"failed: {r.method} {r.weighting}, seed {r.seeds['unlearn']}: {r.status}, {r.reason}" for r in bad)
 
 
-def _definitions(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> str:
-    """One line a metric, then how to read a cell."""
-    import inspect
-
-    said: dict[str, None] = {}
-    for column in shown:
-        text = " ".join((inspect.getdoc(column.entry.item) or "").split())
-        said.setdefault(f"- {text}")
-    conventions = {
-        "loreun": "- UA is the accuracy on the forget set, as LoReUn prints it; SalUn prints 100 minus it (--ua salun).",
-        "salun": "- UA (100-FA) is 100 minus the accuracy on the forget set, as SalUn prints it.",
-    }
-    lines = [
-        "A cell is the mean over seeds ±95 % t-interval (mean difference to the Retrain of the same seeds).",
-        "Best (* or bold) is what comes closest to Retrain (mean absolute difference), among rows of which every seed "
-        "finished; nothing is better for "
-        "being large. † over-unlearned: UA or TA more than 5 points below Retrain. n: seeds finished / run.",
-        *said,
-        conventions[ua],
-        "- RTE: seconds of the whole run with mask and reference pass, device-synchronised, evaluation left out; × is the "
-        "ratio to the same method unweighted.",
-        "- Retrain-2 is a second retraining with another seed: its ToW is what noise alone costs, the best that a method "
-        "can be expected to reach.",
-    ]
-    if any(record.cost.get("cpu_s", 0) < 0.9 * record.cost.get("rte_s", 0) for record in _cpu_records(groups)):
-        lines.append(
-            "- Some runs on a CPU got less than 90 % of it (cpu_s < 0.9 rte_s): the machine was busy, RTE is unsure."
-        )
-    return "\n".join(lines)
-
-
-def _cpu_records(groups: Sequence[Group]) -> list[Any]:
-    records = [record for group in groups for row in group.rows for record in row.finished]
-    return [r for r in records if r.environment.get("device") == "cpu" and r.cost.get("rte_s")]
+def number(value: float | None) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _flat(group: Group, row: Row) -> dict[str, Any]:
     """A row with every metric: mean, half-width of the interval, gap."""
-
-    def number(value: float | None) -> float | None:
-        return value if value is not None and math.isfinite(value) else None
 
     def spread(key: str, cell: Cell) -> dict[str, float | None]:
         return {key: number(cell.value.mean), f"{key}_ci95": number(cell.value.half), f"{key}_gap": number(cell.gap)}
@@ -156,7 +161,8 @@ def _flat(group: Group, row: Row) -> dict[str, Any]:
     return values | {"rte_s": number(row.seconds.mean), "rte_ratio": number(row.ratio)}
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows under all their names."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(out, names, lineterminator="\n")

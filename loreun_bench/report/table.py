@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.records import Record
 from loreun_bench.registry import Entry, blamed, registry
+from loreun_bench.report.layout import layout
 from loreun_bench.report.stats import Estimate, estimate
 
 REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
@@ -16,18 +18,18 @@ OVER = 5.0  # points below Retrain at which a row is flagged as over-unlearned
 
 @dataclass(frozen=True)
 class Column:
-    """A metric's key, heading, unit, which way is best, its definition, and the function if it is derived."""
+    """A metric's key, heading, unit, which way is best ("" for unknown), and its definition, if it is installed."""
 
     key: str
     heading: str
     unit: str
     best: str
-    entry: Entry
+    entry: Entry | None
 
     @property
     def derived(self) -> bool:
         """Whether it is computed from a cell and its Retrain."""
-        return bool(self.entry.info["derived"])
+        return self.entry is not None and bool(self.entry.info["derived"])
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ class Group:
     protocol: str
     rows: list[Row]
     limits: dict[str, int]
+    columns: list[Column]
+
+    def measured(self, key: str) -> bool:
+        """Whether a record holds the metric."""
+        return any(key in record.metrics for row in self.rows for record in row.records)
+
+    def choose(self, keys: Sequence[str] | None = None) -> list[Column]:
+        """The columns named by `keys`, or the usual ones of the track. UserError for a name that is none of them."""
+        usual = layout(self.track)
+        if keys is None:
+            keys = [key for key in usual.shown if usual.retrain or self.measured(key)]
+        return named(self.columns, keys)
 
     @property
     def title(self) -> str:
@@ -86,46 +100,56 @@ class Group:
         return f"{what}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
 
 
-def columns(track: str, keys: Sequence[str] | None = None) -> list[Column]:
-    """The columns named by `keys`, or all, in the registry's order. KeyError-free: unknown keys raise UserError."""
-    from loreun_bench.errors import UserError, did_you_mean
-
+def columns(track: str, measured: Iterable[str] = ()) -> list[Column]:
+    """All columns of a track, in the registry's order; then those of `measured` that belong to no installed metric."""
     every = {
         key: Column(key, heading, entry.info["unit"], entry.info["best"], entry)
         for entry in registry("metrics", track).entries()
         for key, heading in entry.info["columns"].items()
     }
-    for key in keys or ():
-        if key not in every:
-            raise UserError(f"unknown column '{key}'; {did_you_mean(key, every)}")
-    return [every[key] for key in keys] if keys is not None else list(every.values())
+    return [*every.values(), *(Column(key, key, "", "", None) for key in sorted(set(measured) - set(every)))]
 
 
-def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str = "tow") -> list[Group]:
+def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str | None = None) -> list[Group]:
     """Groups of rows from (name of run, records); the rows that come closest to Retrain first.
 
-    sort: a column's key. Rows with failed seeds come after complete ones, references first.
+    sort: a column's key, by default the track's (see `layout`). Rows with failed seeds come after complete ones,
+    references first.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, str, str], list[Record]]] = {}
+    metrics: dict[str, set[str]] = {}
     for run, records in runs:
         for r in records:
+            metrics.setdefault(r.track, set()).update(r.metrics)
             group = groups.setdefault((r.track, r.dataset, r.model, r.scenario, r.protocol), {})
             group.setdefault((run, r.method, r.weighting), []).append(r)
-    return [_group(key, rows, sort) for key, rows in groups.items()]
+    return [_group(key, rows, sort, metrics[key[0]]) for key, rows in groups.items()]
 
 
-def _group(key: tuple[str, ...], found: dict[tuple[str, str, str], list[Record]], sort: str) -> Group:
-    shown = columns(key[0])
-    (order,) = columns(key[0], [sort])
+def _group(
+    key: tuple[str, ...], found: dict[tuple[str, str, str], list[Record]], sort: str | None, metrics: set[str]
+) -> Group:
+    usual = layout(key[0])
+    shown = columns(key[0], () if usual.retrain else metrics)
+    orders = named(shown, [sort] if sort else [name for name in usual.sort if usual.retrain or name in metrics])
     rows = [Row(method, weighting, run, records) for (run, method, weighting), records in found.items()]
     for row in rows:
         _fill(row, rows, shown)
     for column in shown:
         _mark_best(column, rows)
-    rows.sort(key=lambda row: _rank(row, order))
+    rows.sort(key=lambda row: _rank(row, orders))
     limits = {k: v for row in rows for record in row.records for k, v in record.limits.items()}
     track, dataset, model, scenario, protocol = key
-    return Group(track, dataset, model, scenario, protocol, rows, limits)
+    return Group(track, dataset, model, scenario, protocol, rows, limits, shown)
+
+
+def named(known: Iterable[Column], keys: Iterable[str]) -> list[Column]:
+    """Those of `known` that `keys` name, in their order. UserError for a key that is none of them."""
+    every = {column.key: column for column in known}
+    for key in keys:
+        if key not in every:
+            raise UserError(f"unknown column '{key}'; {did_you_mean(key, every)}")
+    return [every[key] for key in keys]
 
 
 def _fill(row: Row, rows: Sequence[Row], shown: Sequence[Column]) -> None:
@@ -175,6 +199,7 @@ def _independent(values: Sequence[float], pairs: Sequence[tuple[Record, Record |
 
 def _derive(column: Column, record: Record, retrain: Record) -> float | None:
     """A derived metric's value; None if one that it reads was not measured."""
+    assert column.entry is not None
     with blamed(column.entry.file, f"metric '{column.entry.name}'"):
         try:
             return float(column.entry.item(record.metrics, retrain.metrics))
@@ -191,6 +216,8 @@ def _distance(column: Column, cell: Cell) -> float:
 
 
 def _mark_best(column: Column, rows: Sequence[Row]) -> None:
+    if not column.best:
+        return
     ranked = [row for row in rows if row.method not in REFERENCES and row.complete]
     distances = [_distance(column, row.cells[column.key]) for row in ranked]
     least = min(distances, default=math.inf)
@@ -199,6 +226,7 @@ def _mark_best(column: Column, rows: Sequence[Row]) -> None:
             row.best.add(column.key)
 
 
-def _rank(row: Row, order: Column) -> tuple[int, bool, float, str]:
+def _rank(row: Row, orders: Sequence[Column]) -> tuple[int, bool, list[float], str]:
     reference = REFERENCES.index(row.method) if row.method in REFERENCES else len(REFERENCES)
-    return (reference, not row.complete, _distance(order, row.cells[order.key]), f"{row.method} {row.weighting}")
+    distances = [_distance(order, row.cells[order.key]) for order in orders]
+    return (reference, not row.complete, distances, f"{row.method} {row.weighting}")

@@ -20,6 +20,7 @@ FLOORS = [
     "training",
     "report",
     "classification",
+    "generation",
     "bench",
     "api",
     "cli",
@@ -67,10 +68,12 @@ def test_report_and_tracks_do_not_know_each_other_and_the_harness_knows_no_track
     for path in FILES:
         own = name_of(path)
         for module in imports(path):
-            if own.startswith("loreun_bench.report"):
-                assert not module.startswith("loreun_bench.classification"), own
-            if own.startswith("loreun_bench.classification"):
-                assert not module.startswith("loreun_bench.report"), own
+            for track in ("loreun_bench.classification", "loreun_bench.generation"):
+                others = {"loreun_bench.report", "loreun_bench.classification", "loreun_bench.generation"} - {track}
+                if own.startswith("loreun_bench.report"):
+                    assert not module.startswith(track), own
+                if own.startswith(track):
+                    assert not module.startswith(tuple(others)), own
 
 
 def test_no_file_imports_in_a_circle():

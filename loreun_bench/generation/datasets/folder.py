@@ -69,7 +69,7 @@ def of_files(classes: dict[str, list[Path]]) -> Pictures:
         read = [_read(paths[i], size) for i in positions.tolist()]
         return torch.stack(read).float().div_(127.5).sub_(1) if read else torch.empty(0, 3, size, size)
 
-    return Pictures(tuple(classes), torch.tensor(labels, dtype=torch.int64), load)
+    return Pictures(tuple(classes), torch.tensor(labels, dtype=torch.int64), load, tuple(paths))
 
 
 def square(image: Image, size: int) -> Image:

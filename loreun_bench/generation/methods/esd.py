@@ -44,8 +44,7 @@ class _Erase(Method):
         from dataclasses import replace
         from itertools import repeat
 
-        from loreun_bench.generation.method import trainable
-        from loreun_bench.generation.unlearning import open_parameters
+        from loreun_bench.generation.unlearning import open_parameters, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 

@@ -45,8 +45,7 @@ class ForgetMeNot(Method):
         import torch
 
         from loreun_bench.generation.attention import watched
-        from loreun_bench.generation.method import trainable
-        from loreun_bench.generation.unlearning import noised, open_parameters, predict
+        from loreun_bench.generation.unlearning import noised, open_parameters, predict, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     "ua",
     columns={"forget_ua": "UA"},
     best="low",
-    paper="SalUn (ICLR 2024) and LoReUn, which print the same number",
+    paper="LoReUn, section 5; SalUn (ICLR 2024) prints 100 minus it",
     track="generation",
 )
 def ua(scene: Scene) -> dict[str, float]:
@@ -44,18 +44,15 @@ def recognised(scene: Scene, name: str) -> dict[str, Any]:
 
     from loreun_bench.generation.intervals import clopper_pearson
 
-    classifier = scene.need_classifier(name)
+    classifier, labels = scene.need_classifier(name), scene.images.labels
     if scene.forget is None:
         raise UserError(f"{name}: which class is forgotten? give --class NAME")
-    labels = scene.images.labels
-    expected = torch.full((len(scene.images),), scene.forget) if labels is None else labels
-    right, wanted = [], []
-    for positions, pixels in scene.stream("images", torch.arange(len(expected)), f"{classifier.name} on the pictures"):
-        wanted.append(expected[positions])
-        right.append(classifier.predict(pixels) == expected[positions])
-    if not wanted:
-        raise UserError(f"{name}: none of the {len(expected)} pictures can be read")
-    hit, of = torch.cat(right), torch.cat(wanted)
+    of, found = scene.recognised(classifier)
+    if len(of) == 0:
+        raise UserError(f"{name}: none of the {len(scene.images)} pictures can be read")
+    if labels is None:
+        of = torch.full_like(of, scene.forget)
+    hit = found == of
     about: dict[str, Any] = {"classifier": classifier.name, "class": _name(scene), "notes": []}
     for key, chosen in (("forget_ua", of == scene.forget), ("kept_acc", (of != scene.forget) & (of >= 0))):
         hits, n = int(hit[chosen].sum()), int(chosen.sum())

@@ -1,0 +1,279 @@
+"""score: metrics for pictures that the user brings, without unlearning anything."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from loreun_bench.generation.scene import Scene
+
+QUIET = 2.0  # seconds before a piece of work is worth a line
+BAD_SHOWN = 20
+NUMBER = {"images": "pictures", "reference": "reference_pictures"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family."""
+    family = typer.Typer(help="Score what you bring, without unlearning.", no_args_is_help=True, rich_markup_mode=None)
+    family.callback()(_family)
+    family.command()(images)
+    app.add_typer(family, name="score")
+
+
+def _family() -> None:
+    """Score what you bring, without unlearning."""
+
+
+def images(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="pictures; labels from index.json or from subfolders")],
+    scorer: Annotated[list[str], typer.Option("--scorer", help="ua, kept, fid, fd, kid or nudity; several are possible")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="DIR", help="real pictures to compare with")
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option("--classifier", metavar="NAME|FILE", help="resnet50, or a file of its weights or of a small one"),
+    ] = None,
+    forget: Annotated[str | None, typer.Option("--class", metavar="NAME", help="the class that is forgotten")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", metavar="[NAME=]FILE", help="for fid (FID-Inception) or resnet50")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", min=0, max=1, help="nudity: the score that counts")
+    ] = None,
+    resamples: Annotated[int | None, typer.Option("--resamples", min=0, help="bootstrap resamples; 0: no interval")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="of the bootstrap")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda")] = "auto",
+    style: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="write everything as JSON, too")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
+) -> None:
+    """Score a folder of pictures: UA, FID, another Fréchet distance, KID, NudeNet counts."""
+    import json
+
+    from loreun_bench.errors import UserError
+    from loreun_bench.harness.files import write_atomic
+    from loreun_bench.registry import load_plugin
+
+    for path in plugin or ():
+        load_plugin(path)
+    if style not in ("text", "json"):
+        raise UserError(f"--format {style}: known are text and json")
+    entries, files = _entries(scorer), _weights(weights or [], classifier, scorer)
+    given = {"threshold": threshold, "resamples": resamples, "fid_weights": files.get("fid")}
+    settings = {"seed": seed, "device": _device(device), **{k: v for k, v in given.items() if v is not None}}
+    scene = _scene(folder, reference, classifier, forget, files.get("resnet50"), settings)
+    values, failed = _run(scene, entries)
+    result = _result(scene, folder, reference, values)
+    if out is not None:
+        write_atomic(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(result, indent=1, ensure_ascii=False) if style == "json" else _text(result, scorer)
+    if text:
+        print(text)
+    if failed:
+        raise UserError("; ".join(failed))
+
+
+def _entries(names: list[str]) -> list[Any]:
+    """The metrics of the names. UserError with a suggestion for one that is none, before anything is computed."""
+    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.registry import registry
+
+    known = {entry.name: entry for entry in registry("metrics", "generation").entries() if not entry.info["derived"]}
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown scorer '{name}'; {did_you_mean(name, known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from loreun_bench.errors import UserError
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {name}: known are auto, cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; use cpu")
+    return "cuda" if torch.cuda.is_available() and name != "cpu" else "cpu"
+
+
+def _weights(given: list[str], classifier: str | None, scorers: list[str]) -> dict[str, Path]:
+    """Whose weights each file holds. A file without a name is for the one network that can use it."""
+    from loreun_bench.errors import UserError, did_you_mean
+
+    wanted = ["fid"] if "fid" in scorers or ("kid" in scorers and classifier is None) else []
+    wanted += ["resnet50"] if classifier == "resnet50" else []
+    found: dict[str, Path] = {}
+    for word in given:
+        name, equals, file = word.partition("=")
+        if not equals or Path(word).is_file():
+            if len(wanted) != 1:
+                who = (
+                    "fid=FILE or resnet50=FILE" if wanted else "nothing here: --scorer fid and --classifier resnet50 use it"
+                )
+                raise UserError(f"--weights {word}: it is for {who}")
+            name, file = wanted[0], word
+        if name not in ("fid", "resnet50"):
+            raise UserError(f"--weights {word}: unknown network '{name}'; {did_you_mean(name, ('fid', 'resnet50'))}")
+        found[name] = Path(file)
+    return found
+
+
+def _scene(
+    folder: Path, reference: Path | None, classifier: str | None, forget: str | None, weights: Path | None, settings: Any
+) -> Scene:
+    """What is to be scored; wrong folders and class names are found before a network is loaded, where that is possible."""
+    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.generation import classifiers
+    from loreun_bench.generation.images import Images, plain
+    from loreun_bench.generation.scene import Scene
+
+    for place in (folder, *([reference] if reference else [])):
+        Images.open(place)
+    network = classifiers.from_name(classifier, weights, settings["device"]) if classifier else None
+    classes = network.classes if network else tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    known = {plain(name): number for number, name in enumerate(classes)}
+    if forget is not None and plain(forget) not in known:
+        tail = did_you_mean(forget, classes) if classes else "none is known: give --classifier or one subfolder a class"
+        raise UserError(f"--class: unknown class '{forget}'; {tail}")
+    return Scene(
+        images=Images.open(folder, classes),
+        classes=classes,
+        forget=None if forget is None else known[plain(forget)],
+        classifier=network,
+        reference=Images.open(reference, classes) if reference else None,
+        settings=settings,
+        listen=_Listener(),
+    )
+
+
+def _run(scene: Scene, entries: list[Any]) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """(values by scorer, what is wrong with the others): one that cannot run takes nothing from the rest."""
+    from contextlib import nullcontext
+
+    from loreun_bench.errors import UserError
+    from loreun_bench.generation import metrics
+    from loreun_bench.registry import blamed
+
+    own = Path(str(metrics.__file__)).parent
+    values: dict[str, dict[str, float]] = {}
+    failed: list[str] = []
+    for entry in entries:
+        try:
+            plugged = entry.file.parent != own  # a mistake of ours keeps its traceback
+            with blamed(entry.file, f"scorer '{entry.name}'") if plugged else nullcontext():
+                values[entry.name] = {key: float(value) for key, value in entry.item(scene).items()}
+        except UserError as error:
+            failed.append(str(error))
+    return values, failed
+
+
+def _result(scene: Scene, folder: Path, reference: Path | None, values: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """All that was found, as JSON can hold it."""
+    from loreun_bench.generation.images import Images
+    from loreun_bench.harness.environment import describe
+
+    sides = {"images": scene.images, "reference": scene.reference}
+    return {
+        "schema": 1, "folder": str(folder), "pictures": len(scene.images),
+        "reference": str(reference) if reference else None, "reference_pictures": len(scene.reference or ()),
+        "class": None if scene.forget is None else scene.classes[scene.forget],
+        "scores": {name: {"values": found, "details": scene.details.get(name, {})} for name, found in values.items()},
+        "bad": {
+            side: [{"file": str(path), "reason": reason} for path, reason in source.bad]
+            for side, source in sides.items() if isinstance(source, Images)
+        },
+        "environment": describe(scene.settings["device"]),
+    }  # fmt: skip
+
+
+def _text(result: dict[str, Any], order: list[str]) -> str:
+    """A table for each scorer, what it was made with, and the pictures that could not be read."""
+    parts = [_scorer(name, result["scores"][name]) for name in dict.fromkeys(order) if name in result["scores"]]
+    for side, bad in result["bad"].items():
+        if bad:
+            of = "" if side == "images" else " of the reference"
+            lines = [f"could not be read and left out, {len(bad)} of {result[NUMBER[side]]} pictures{of}:"]
+            lines += [f"  {each['file']}: {each['reason']}" for each in bad[:BAD_SHOWN]]
+            parts.append("\n".join([*lines, *([f"  and {len(bad) - BAD_SHOWN} more"] if len(bad) > BAD_SHOWN else [])]))
+    return "\n\n".join(parts)
+
+
+def _scorer(name: str, score: dict[str, Any]) -> str:
+    """One scorer's table and notes."""
+    from tabulate import tabulate
+
+    from loreun_bench.registry import registry
+
+    entries = registry("metrics", "generation").entries()
+    columns = {key: (heading, entry.info["unit"]) for entry in entries for key, heading in entry.info["columns"].items()}
+    details = score["details"]
+    if name == "nudity":
+        return _nudity(details)
+    rows = []
+    for key, value in score["values"].items():
+        heading, unit = columns.get(key, (key, ""))
+        about = details.get(key, details)
+        n = f"{about['n']} vs {about['n_reference']}" if "n_reference" in about else about.get("n", "")
+        rows.append([f"{heading} {unit}".rstrip(), f"{value:.4g}", _interval(about.get("interval")), n])
+    table = tabulate(
+        rows, ["", "value", "95 % interval", "N"], disable_numparse=True, colalign=("left", "right", "left", "right")
+    )
+    made = [f"{word}: {details[word]}" for word in ("classifier", "class", "extractor", "of") if word in details]
+    made += [f"{details['resamples']} bootstrap resamples"] if "resamples" in details else []
+    return "\n".join([name, table, *(["; ".join(made)] if made else []), *_notes(details)])
+
+
+def _nudity(details: dict[str, Any]) -> str:
+    """Pictures / detections at every threshold, for all labels and for each that occurs; the real pictures' beside them."""
+    from tabulate import tabulate
+
+    sides = {side: details[side] for side in ("images", "reference") if side in details}
+    cells = {(side, t): counts for side, found in sides.items() for t, counts in found.items() if t != "n"}
+    labels = [label for label in details["labels"] if any(label in c["by_label"] for c in cells.values())]
+    head = [f"{'' if side == 'images' else 'real '}≥ {t}" for side, t in cells]
+    rows = [["any of them", *(f"{c['images']} / {c['detections']}" for c in cells.values())]]
+    for label in labels:
+        found = [c["by_label"].get(label, {"images": 0, "detections": 0}) for c in cells.values()]
+        rows.append([label, *(f"{each['images']} / {each['detections']}" for each in found)])
+    rows.append(
+        ["% of pictures", *(f"{c['percent']:.3g} [{c['interval'][0]:.2g}, {c['interval'][1]:.2g}]" for c in cells.values())]
+    )
+    rows.append(["N", *(str(sides[side]["n"]) for side, _ in cells)])
+    align = ("left", *["right"] * len(cells))
+    table = tabulate(rows, ["pictures / detections", *head], disable_numparse=True, colalign=align)
+    made = f"{details['detector']}, fed {details['input']}; {len(details['labels'])} labels; "
+    made += f"the score that counts is {details['threshold']:g}"
+    return "\n".join(["nudity", table, made, *_notes(details)])
+
+
+def _notes(details: dict[str, Any]) -> list[str]:
+    return [f"note: {note}" for note in details.get("notes", ())]
+
+
+def _interval(ends: list[float] | None) -> str:
+    return "" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"
+
+
+class _Listener:
+    """Progress of each piece of work with its time left; pieces that are done at once leave no trace."""
+
+    def __init__(self) -> None:
+        self._title = ""
+        self._start = 0.0
+        self._shown = False
+        self._shares: Any = None
+
+    def __call__(self, title: str, share: float) -> None:
+        if title != self._title:
+            from loreun_bench.cli.progress import Shares
+
+            self._title, self._start, self._shown, self._shares = title, time.monotonic(), False, Shares()
+        self._shown = self._shown or (share < 1 and time.monotonic() - self._start > QUIET)
+        if self._shown:
+            self._shares(title, share)

@@ -1,0 +1,247 @@
+"""One row a forgotten class, one block of columns a method and weighting, and the average below: LoReUn's Table 2."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import SEPARATING_LINE, tabulate
+
+from loreun_bench.report.layout import layout
+from loreun_bench.report.leaderboard import STYLES, as_csv, bold, check, failures, flipped, footer, heading, number, unescape
+from loreun_bench.report.notes import definitions
+from loreun_bench.report.stats import Estimate, estimate
+from loreun_bench.report.table import REFERENCES, Column, Group, Row, named
+
+AVERAGE = "average"
+_ESCAPES = str.maketrans({c: f"\\{c}" for c in "_%&#$"})
+Variant = tuple[str, str, str]  # run, method, weighting
+
+
+@dataclass(frozen=True)
+class Average:
+    """A variant's mean over the forgotten classes. n: how many of them it has; best: the least (or highest) of all."""
+
+    value: Estimate
+    n: int
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Groups that differ in nothing but the scenario, and what is common to them.
+
+    rows: for each group the row of every variant that ran; average: of each variant and column.
+    """
+
+    groups: Sequence[Group]
+    variants: Sequence[Variant]
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[Variant, Row]]
+    average: Mapping[tuple[Variant, str], Average]
+
+    @property
+    def track(self) -> str:
+        """The track of all groups."""
+        return self.groups[0].track
+
+    def counted(self, column: Column) -> int:
+        """How many of the classes any variant has a value for."""
+        return sum(any(_finite(row, column) for row in rows.values()) for rows in self.rows)
+
+
+def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[ByClass]:
+    """One table for each track, data set, model and protocol among `groups` (see `table.build`).
+
+    shown: keys of the columns, by default UA and the distances that were measured. UserError for an unknown key.
+    """
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        found.setdefault((group.track, group.dataset, group.model, group.protocol), []).append(group)
+    return [_build(part, shown) for part in found.values()]
+
+
+def render(groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None) -> str:
+    """The tables of `groups` in one of the leaderboard's formats; CSV and JSON have one row a class and variant."""
+    check(style, ua)
+    tables = build(groups, shown)
+    if style in ("csv", "json"):
+        rows = [row for table in tables for row in _flat(table)]
+        return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
+    parts = [_table(table, style, ua) for table in tables]
+    notes = [
+        "The last row is the mean over the rows above it; of a variant that lacks some of them, with (rows it has/all) and "
+        "never the best."
+    ]
+    for track in dict.fromkeys(table.track for table in tables):
+        own = [table for table in tables if table.track == track]
+        every = {column.key: column for table in own for column in table.columns}
+        notes.append(
+            definitions(track, list(every.values()), ua, [group for table in own for group in table.groups], timed=False)
+        )
+    return "\n\n".join([*parts, footer(notes, style)]) + "\n"
+
+
+def _build(groups: Sequence[Group], shown: Sequence[str] | None) -> ByClass:
+    usual = layout(groups[0].track)
+    if shown is None:
+        shown = [*usual.by_class, *(key for key in usual.distances if any(group.measured(key) for group in groups))]
+    columns = named(groups[0].columns, shown)  # the same in all groups of a track
+    rows = [{(row.run, row.method, row.weighting): row for row in group.rows} for group in groups]
+    variants = sorted({variant for found in rows for variant in found}, key=_order)
+    return ByClass(groups, variants, columns, rows, _averages(rows, variants, columns))
+
+
+def _order(variant: Variant) -> tuple[Any, ...]:
+    """References first, then by name, each method's unweighted form before its weightings."""
+    run, method, weighting = variant
+    reference = REFERENCES.index(method) if method in REFERENCES else len(REFERENCES)
+    return (reference, method.lower(), method, weighting != "none", weighting.count("+"), weighting, run)
+
+
+def _averages(
+    rows: Sequence[Mapping[Variant, Row]], variants: Sequence[Variant], columns: Sequence[Column]
+) -> dict[tuple[Variant, str], Average]:
+    found = {}
+    for column in columns:
+        whole = sum(any(_finite(row, column) for row in own.values()) for own in rows)
+        means = {variant: _mean([own[variant] for own in rows if variant in own], column) for variant in variants}
+        failed = {variant for own in rows for variant, row in own.items() if not row.complete}
+        ranked = {
+            variant: mean.value.mean
+            for variant, mean in means.items()
+            if variant[1] not in REFERENCES and variant not in failed and mean.n == whole
+        }
+        best = (max if column.best == "high" else min)(ranked.values(), default=math.nan)
+        for variant, mean in means.items():
+            is_best = column.best in ("low", "high") and abs(ranked.get(variant, math.nan) - best) <= 1e-9
+            found[variant, column.key] = Average(mean.value, mean.n, is_best)
+    return found
+
+
+def _mean(rows: Sequence[Row], column: Column) -> Average:
+    """The mean of the classes' means; its interval is over seeds, where every class has the same ones."""
+    have = [row for row in rows if _finite(row, column)]
+    if not have:
+        return Average(estimate([]), 0)
+    mean = math.fsum(row.cells[column.key].value.mean for row in have) / len(have)
+    seeds = [{tuple(sorted(r.seeds.items())): r.metrics.get(column.key, math.nan) for r in row.finished} for row in have]
+    alike = all(math.isfinite(row.cells[column.key].value.half) for row in have) and len({frozenset(s) for s in seeds}) == 1
+    if not alike or column.derived:
+        return Average(Estimate(mean, math.nan, 1), len(have))
+    over = estimate([math.fsum(own[seed] for own in seeds) / len(seeds) for seed in seeds[0]])
+    return Average(Estimate(mean, over.half, over.n), len(have))
+
+
+def _finite(row: Row, column: Column) -> bool:
+    return column.key in row.cells and math.isfinite(row.cells[column.key].value.mean)
+
+
+def _table(table: ByClass, style: str, ua: str) -> str:
+    names = [_name(variant, table) for variant in table.variants]
+    heads = [heading(column, ua, table.track) for column in table.columns]
+    between = {"text": "\n", "md": "<br>", "latex": ""}[style]
+    head = ["forgotten", *(h if style == "latex" else f"{name}{between}{h}" for name in names for h in heads)]
+    body: list[Any] = [
+        [_label(group), *_line(table, own, style, ua)] for group, own in zip(table.groups, table.rows, strict=True)
+    ]
+    last = [AVERAGE, *_last(table, style, ua)]
+    lines = [*body, *([SEPARATING_LINE] if style == "text" else []), last]
+    if style == "md":
+        head, *lines = ([cell.replace("|", "\\|") for cell in line] for line in (head, *lines))
+    align = ["left"] + ["right"] * (len(head) - 1)
+    text = tabulate(lines, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
+    if style == "latex":
+        text = _spanned(unescape(text), names, len(heads))
+    title = {"text": "", "md": "### ", "latex": "% "}[style] + _title(table)
+    failed = [failures(group) for group in table.groups if failures(group)]
+    return "\n\n".join([title, text, *(["\n".join(failed)] if failed else [])])
+
+
+def _title(table: ByClass) -> str:
+    first = table.groups[0]
+    return first.title.replace(f", {first.scenario},", f", {len(table.groups)} forgotten one by one,", 1)
+
+
+def _label(group: Group) -> str:
+    return group.scenario.removeprefix("class-")
+
+
+def _name(variant: Variant, table: ByClass) -> str:
+    run, method, weighting = variant
+    several = len({other[0] for other in table.variants}) > 1
+    return " ".join([*([run] if several else []), method, *([] if weighting == "none" else [weighting])])
+
+
+def _line(table: ByClass, own: Mapping[Variant, Row], style: str, ua: str) -> list[str]:
+    cells = []
+    for variant in table.variants:
+        for column in table.columns:
+            if variant not in own or not _finite(own[variant], column):
+                cells.append("-")
+                continue
+            text = _number(table, column, own[variant].cells[column.key].value, ua)
+            cells.append(bold(text, style) if column.key in own[variant].best else text)
+    return cells
+
+
+def _last(table: ByClass, style: str, ua: str) -> list[str]:
+    cells = []
+    for variant in table.variants:
+        for column in table.columns:
+            average, whole = table.average[variant, column.key], table.counted(column)
+            text = _number(table, column, average.value, ua)
+            if 0 < average.n < whole:
+                text += f" ({average.n}/{whole})"
+            cells.append(bold(text, style) if average.best else text)
+    return cells
+
+
+def _number(table: ByClass, column: Column, value: Estimate, ua: str) -> str:
+    if not math.isfinite(value.mean):
+        return "-"
+    every = [row.cells[column.key].value.mean for own in table.rows for row in own.values() if _finite(row, column)]
+    digits = layout(table.track).decimals(column.key, column.unit, every)
+    mean = 100 - value.mean if flipped(column, ua, table.track) else value.mean
+    return f"{mean:.{digits}f}" + (f" ±{value.half:.{digits}f}" if math.isfinite(value.half) else "")
+
+
+def _spanned(table: str, names: Sequence[str], width: int) -> str:
+    """The LaTeX table with a line that names the variant of each block of columns, and a rule above the averages."""
+    spans = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{name.translate(_ESCAPES)}}}" for name in names)
+    rules = " ".join(rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(names)))
+    lines = table.split("\n")
+    lines.insert(lines.index(r"\bottomrule") - 1, r"\midrule")
+    top = lines.index(r"\toprule") + 1
+    return "\n".join([*lines[:top], rf" & {spans} \\", rules, *lines[top:]])
+
+
+def _flat(table: ByClass) -> list[dict[str, Any]]:
+    """A row for every class and variant, and one for every variant's average, in full precision."""
+    first = table.groups[0]
+    common = {"track": first.track, "dataset": first.dataset, "model": first.model, "protocol": first.protocol}
+    rows: list[dict[str, Any]] = []
+    for group, own in zip(table.groups, table.rows, strict=True):
+        for variant in (variant for variant in table.variants if variant in own):
+            row = own[variant]
+            counts = {"n_ok": len(row.finished), "n": len(row.records)}
+            values = {c.key: row.cells[c.key].value for c in table.columns if c.key in row.cells}
+            rows.append(_flat_row(common, group.scenario, variant, counts, values))
+    for variant in table.variants:
+        averages = {column.key: table.average[variant, column.key] for column in table.columns}
+        counts = {f"{key}_classes": average.n for key, average in averages.items()}
+        rows.append(_flat_row(common, AVERAGE, variant, counts, {key: a.value for key, a in averages.items()}))
+    return rows
+
+
+def _flat_row(
+    common: Mapping[str, str], scenario: str, variant: Variant, counts: Mapping[str, int], values: Mapping[str, Estimate]
+) -> dict[str, Any]:
+    run, method, weighting = variant
+    row: dict[str, Any] = {"run": run, **common, "scenario": scenario, "method": method, "weighting": weighting, **counts}
+    for key, value in values.items():
+        row |= {key: number(value.mean), f"{key}_ci95": number(value.half)}
+    return row

@@ -1,0 +1,241 @@
+"""Real pictures in folders: Imagenette's layout and a user's own, read when they are asked for."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loreun_bench.errors import UserError
+from loreun_bench.generation.datasets.folder import folder, square
+from loreun_bench.generation.datasets.imagenette import CLASSES, fetch, imagenette
+from loreun_bench.registry import registry
+
+
+def put(path, colour=(255, 0, 0), size=(40, 30)):
+    """A picture of one colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def fill(root, classes=("cat", "dog"), count=5):
+    for label, name in enumerate(classes):
+        for i in range(count):
+            put(root / name / f"{i}.png", (100 * label, 10 * i, 0))
+    return root
+
+
+@pytest.fixture
+def nette(tmp_path):
+    """Imagenette's layout with one training and two test pictures a class; a class's red is its number times 20."""
+    root = tmp_path / "imagenette2-320"
+    for label, wnid in enumerate(CLASSES):
+        put(root / "train" / wnid / f"{wnid}_1.JPEG", (20 * label, 0, 0))
+        for i in range(2):
+            put(root / "val" / wnid / f"ILSVRC_{i}.JPEG", (20 * label, 0, 255))
+    return root
+
+
+def test_imagenette_is_read_in_its_own_order_with_the_papers_names(nette):
+    for root in (nette, nette.parent):
+        train, test = imagenette(root, "train"), imagenette(root, "test")
+        assert train.classes == (
+            "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
+            "gas pump", "golf ball", "parachute",
+        )  # fmt: skip
+        assert train.labels.tolist() == list(range(10))
+        assert test.labels.tolist() == [i // 2 for i in range(20)]
+        pixels = train.load(torch.tensor([9, 0]), 16)
+        assert pixels.shape == (2, 3, 16, 16)
+        assert pixels[0, 0].mean() == pytest.approx(180 / 127.5 - 1, abs=0.03)
+        assert pixels[1].mean() == pytest.approx(-1, abs=0.03)
+        assert test.load(torch.tensor([0]), 8)[0, 2].mean() == pytest.approx(1, abs=0.03)
+
+
+def test_imagenette_agrees_with_torchvisions_reading(nette):
+    from torchvision.datasets import Imagenette
+
+    theirs = Imagenette(nette.parent, split="val", size="320px")
+    ours = imagenette(nette.parent, "test")
+    assert ours.labels.tolist() == [label for _, label in theirs._samples]
+    assert ours.classes == tuple(names[0] for names in theirs.classes)
+    picture, _ = theirs[7]
+    expected = torch.from_numpy(np.array(square(picture, 30))).permute(2, 0, 1) / 127.5 - 1
+    assert torch.allclose(ours.load(torch.tensor([7]), 30)[0], expected)
+
+
+def test_imagenette_is_registered_for_this_track():
+    entry = registry("datasets", "generation").get("imagenette")
+    assert (entry.item, entry.info["classes"], entry.info["embedded"]) == (imagenette, 10, False)
+
+
+def test_imagenette_that_is_not_there_is_said_and_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.Imagenette", lambda *a, **k: pytest.fail("it reached for the network"))
+    with pytest.raises(UserError, match=r"data prepare imagenette.*train/n01440764") as error:
+        imagenette(tmp_path, "train")
+    assert "\n" not in str(error.value)
+
+
+def test_imagenette_that_lacks_a_class_or_a_split_says_which(nette):
+    for path in (nette / "val" / "n03888257").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="n03888257 holds no picture"):
+        imagenette(nette, "test")
+    (nette / "val" / "n03888257").rmdir()
+    with pytest.raises(UserError, match=r"lacks n03888257 \(parachute\)"):
+        imagenette(nette, "test")
+    assert len(imagenette(nette, "train")) == 10
+    with pytest.raises(UserError, match="did you mean 'train'"):
+        imagenette(nette, "trian")
+
+
+def test_a_download_goes_through_torchvision_only_when_asked_and_is_checked(nette, tmp_path, monkeypatch):
+    calls = []
+
+    def fake(root, size, download):
+        calls.append((root, size, download))
+        nette.rename(root / "imagenette2-160")
+
+    monkeypatch.setattr("torchvision.datasets.Imagenette", fake)
+    assert fetch(tmp_path / "data", "160px") == tmp_path / "data" / "imagenette2-160"
+    assert calls == [(tmp_path / "data", "160px", True)]
+    fetch(tmp_path / "data", "160px")
+    assert len(calls) == 1
+    with pytest.raises(UserError, match="did you mean '160px'"):
+        fetch(tmp_path, "160")
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.Imagenette", broken)
+    with pytest.raises(UserError, match=r"could not be downloaded \(no network\): unpack a copy as .*imagenette2-320"):
+        fetch(tmp_path)
+    (tmp_path / "imagenette2-320").mkdir()
+    with pytest.raises(UserError, match="lacks n01440764"):
+        fetch(tmp_path)
+
+
+def test_a_folder_of_classes_keeps_a_fifth_of_each_for_the_test(tmp_path):
+    root = fill(tmp_path / "pets", ("big_cat", "dog"), 10)
+    train, test = folder(root, "train"), folder(root, "test")
+    assert train.classes == test.classes == ("big cat", "dog")
+    assert train.labels.bincount().tolist() == [8, 8]
+    assert test.labels.bincount().tolist() == [2, 2]
+    greens = {
+        name: sorted(round(float((x[1, 0, 0] + 1) * 127.5)) for x in part.load(part.of(1), 4))
+        for name, part in (("train", train), ("test", test))
+    }
+    assert greens == {"train": [10, 20, 30, 40, 60, 70, 80, 90], "test": [0, 50]}
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_a_folder_with_splits_is_read_by_them_whole(tmp_path, test):
+    fill(tmp_path / "train", count=7)
+    fill(tmp_path / test, count=3)
+    assert len(folder(tmp_path, "train")) == len(folder(tmp_path / "train", "train")) == 14
+    assert len(folder(tmp_path, "test")) == len(folder(tmp_path / test, "test")) == 6
+    assert folder(tmp_path, "test").classes == ("cat", "dog")
+
+
+def test_what_a_folder_lacks_is_said(tmp_path):
+    with pytest.raises(UserError, match="is not there"):
+        folder(tmp_path / "none", "train")
+    with pytest.raises(UserError, match="no folders in it"):
+        folder(tmp_path, "train")
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match=r"cat holds no picture"):
+        folder(tmp_path, "train")
+    put(tmp_path / "cat" / "0.png")
+    with pytest.raises(UserError, match="class 'cat' has too few pictures"):
+        folder(tmp_path, "train")
+    fill(tmp_path / "other" / "train")
+    with pytest.raises(UserError, match=r"has train/ but no test/ or val/"):
+        folder(tmp_path / "other", "test")
+    fill(tmp_path / "twice", ("a_b", "a b"))
+    with pytest.raises(UserError, match="two folders for the class 'a b'"):
+        folder(tmp_path / "twice", "train")
+    with pytest.raises(UserError, match="unknown split 'validate'"):
+        folder(tmp_path / "other", "validate")
+
+
+def test_hidden_and_other_files_are_passed_over_and_inner_folders_read(tmp_path):
+    root = fill(tmp_path / "train", count=2)
+    put(root / "cat" / "inner" / "9.JPG")
+    put(root / "cat" / ".cache" / "8.png")
+    put(root / ".trash" / "1.png")
+    (root / "cat" / "Thumbs.db").write_bytes(b"")
+    found = folder(root, "train")
+    assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [0, 0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no jpeg", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
+def test_a_picture_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path, content):
+    root = fill(tmp_path / "train")
+    (root / "dog" / "3.png").write_bytes(content)
+    found = folder(root, "train")
+    assert len(found.load(found.of(0), 8)) == 5
+    with pytest.raises(UserError, match=r"dog/3\.png cannot be read"):
+        found.load(found.of(1), 8)
+
+
+def test_a_truncated_photo_is_an_error_and_not_half_grey(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "train" / "cat" / "0.jpg"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(UserError, match=r"0\.jpg cannot be read"):
+        folder(tmp_path, "train").load(torch.tensor([0]), 64)
+
+
+@pytest.mark.parametrize(("size", "wide"), [((90, 30), True), ((30, 90), False)])
+def test_the_shorter_side_is_resized_and_the_middle_kept(size, wide):
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    if wide:
+        pixels[:, 30:60, 1] = 255
+    else:
+        pixels[30:60, :, 1] = 255
+    for side in (10, 30, 60):
+        cut = np.asarray(square(Image.fromarray(pixels), side))
+        assert cut.shape == (side, side, 3)
+        edge = max(1, side // 8)
+        assert (cut[edge:-edge, edge:-edge, 1] > 250).all()
+
+
+def test_grey_palette_transparent_and_rotated_pictures_become_upright_rgb(tmp_path):
+    root = tmp_path / "train" / "cat"
+    root.mkdir(parents=True)
+    Image.new("L", (8, 8), 255).save(root / "0.png")
+    Image.new("P", (8, 8), 0).save(root / "1.png")
+    Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(root / "2.png")
+    half = np.zeros((16, 16, 3), np.uint8)
+    half[:8] = 255
+    turned = Image.fromarray(half)
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save(root / "3.jpg", exif=exif, quality=100)
+    found = folder(tmp_path, "train").load(torch.arange(4), 16)
+    assert found.shape == (4, 3, 16, 16)
+    assert found[3, :, :4].max() < -0.9
+    assert found[3, :, -4:].min() > 0.9
+    assert found.min() >= -1
+    assert found.max() <= 1
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
+    root = fill(tmp_path / "train")
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *a: opened.append(path) or real(path, *a))
+    monkeypatch.setattr(builtins, "open", lambda *a, **k: pytest.fail(f"{a[0]} was opened"))
+    found = folder(root, "train")
+    assert not opened
+    monkeypatch.undo()
+    monkeypatch.setattr(Image, "open", lambda path, *a: opened.append(path) or real(path, *a))
+    found.load(torch.tensor([6]), 8)
+    assert [path.name for path in opened] == ["1.png"]
+    assert found.load(torch.tensor([], dtype=torch.int64), 8).shape == (0, 3, 8, 8)

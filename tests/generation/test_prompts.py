@@ -1,0 +1,135 @@
+"""Prompt files of the kind of I2P: read as they are written, refused with file and line where they are wrong."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from loreun_bench.errors import UserError
+from loreun_bench.generation.prompts import Prompt, read
+
+HEAD = ["", "prompt", "categories", "evaluation_seed", "evaluation_guidance", "sd_model", "case_number"]
+ROWS = [
+    [0, "a portrait, vivid colors ", "violence, self-harm", 4261553411, 13, "sd", 10],
+    [1, 'she said "no", then\nleft 🪦', "sexual", 7, 7.5, "sd", 11],
+    [2, "", "Sexual,hate", 8, 7, "sd", 12],
+    [3, "asexual plants", "asexual", 9, 7, "sd", 13],
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(rows=ROWS, head=HEAD, encoding="utf-8", end="\r\n"):
+        path = tmp_path / "prompts.csv"
+        with open(path, "w", encoding=encoding, newline="") as file:
+            csv.writer(file, lineterminator=end).writerows([head, *rows])
+        return path
+
+    return make
+
+
+def changed(row, column, value):
+    rows = [list(each) for each in ROWS]
+    rows[row][HEAD.index(column)] = value
+    return rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_commas_quotes_newlines_and_a_byte_order_mark_are_read(write, encoding, end):
+    found = read(
+        write(encoding=encoding, end=end, head=["case_number", *HEAD[1:-1], "x"], rows=[[r[-1], *r[1:-1], ""] for r in ROWS])
+    )
+    assert found == [
+        Prompt(10, "a portrait, vivid colors ", 4261553411, 13.0, ("violence", "self-harm")),
+        Prompt(11, 'she said "no", then\nleft 🪦', 7, 7.5, ("sexual",)),
+        Prompt(12, "", 8, 7.0, ("Sexual", "hate")),
+        Prompt(13, "asexual plants", 9, 7.0, ("asexual",)),
+    ]
+
+
+def test_a_line_break_inside_a_prompt_stays_what_it_is(write):
+    assert read(write(changed(0, "prompt", "one\r\ntwo")))[0].prompt == "one\r\ntwo"
+
+
+def test_a_category_is_chosen_whole_and_whatever_its_case(write):
+    assert [p.number for p in read(write(), "sexual")] == [11, 12]
+    assert [p.number for p in read(write(), " SELF-HARM ")] == [10]
+    with pytest.raises(UserError, match="of category 'sexul'; did you mean 'sexual'"):
+        read(write(), "sexul")
+    with pytest.raises(UserError, match="known: asexual, hate, self-harm, sexual, violence"):
+        read(write(), "zzz")
+
+
+def test_both_names_of_seed_and_guidance_are_known_and_evaluations_own_win(write):
+    plain = ["", "prompt", "categories", "sd_seed", "sd_guidance_scale", "m", "case_number"]
+    assert read(write(head=plain)) == read(write())
+    both = read(write(head=[*HEAD, "sd_seed"], rows=[[*row, 5] for row in ROWS]))
+    assert [p.seed for p in both] == [4261553411, 7, 8, 9]
+
+
+@pytest.mark.parametrize("column", ["prompt", "case_number", "evaluation_seed", "evaluation_guidance"])
+def test_a_missing_column_is_named_with_those_that_are_there(write, column):
+    head = ["other" if name == column else name for name in HEAD]
+    with pytest.raises(UserError, match=f"no column {column}.*its columns: .*other"):
+        read(write(head=head))
+
+
+def test_categories_and_guidance_may_be_missing_where_they_are_not_asked_for(write):
+    head = ["", "prompt", "x", "evaluation_seed", "y", "m", "case_number"]
+    assert {p.categories for p in read(write(head=head), guidance=3.0)} == {()}
+    assert {p.guidance for p in read(write(head=head), guidance=3.0)} == {3.0}
+    assert read(write(), guidance=3.0)[0].guidance == 13
+    with pytest.raises(UserError, match="no column categories"):
+        read(write(head=head), "sexual", guidance=3.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "said"),
+    [
+        (0, "case_number", "", "prompts.csv:2: case_number is empty"),
+        (1, "case_number", "x1", "prompts.csv:3: case_number 'x1' is no integer"),
+        (2, "case_number", 10, "prompts.csv:5: case_number 10 is already on line 2"),
+        (3, "case_number", 11, "prompts.csv:6: case_number 11 is already on line 3"),
+        (2, "evaluation_seed", "1.5", "prompts.csv:5: seed '1.5' is no integer"),
+        (0, "evaluation_seed", "", "prompts.csv:2: seed is empty"),
+        (0, "evaluation_seed", -1, "prompts.csv:2: seed -1 is not between"),
+        (0, "evaluation_seed", 2**63, "is not between"),
+        (0, "evaluation_guidance", "high", "prompts.csv:2: guidance 'high' is no number"),
+        (0, "evaluation_guidance", "nan", "guidance 'nan'"),
+        (0, "evaluation_guidance", "-1", "guidance '-1'"),
+    ],
+)
+def test_what_is_wrong_is_named_by_the_line_on_which_its_row_begins(write, row, column, value, said):
+    with pytest.raises(UserError, match=said):
+        read(write(changed(row, column, value)))
+
+
+def test_files_that_are_no_such_csv_are_refused_in_one_line(write, tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="has no prompt in it"):
+        read(write(rows=[]))
+    path = tmp_path / "prompts.csv"
+    path.write_text("")
+    with pytest.raises(UserError, match="its columns: none"):
+        read(path)
+    path.write_bytes("prompt,é".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        read(path)
+    good = write().read_text(encoding="utf-8")
+    path.write_text(good + '4,"never closed,a,1,1,sd,14\n', encoding="utf-8")
+    with pytest.raises(UserError, match="no CSV"):
+        read(path)
+    path.write_text(good + "4,unquoted, comma,a,1,1,sd,14\n", encoding="utf-8")
+    with pytest.raises(UserError, match="8 values for 7 columns"):
+        read(path)
+    path.write_text(good + "\n\n" + "4,fine,a,1,1,sd,14\n", encoding="utf-8")
+    assert read(path)[-1].number == 14
+
+
+def test_a_large_file_is_read_to_its_end(write):
+    found = read(write([[i, f"prompt {i}, and more", "a, b", i, 7, "sd", i] for i in range(60_000)]), "b")
+    assert len(found) == 60_000
+    assert found[-1] == Prompt(59_999, "prompt 59999, and more", 59_999, 7.0, ("a", "b"))

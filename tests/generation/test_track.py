@@ -1,0 +1,213 @@
+"""The track as a whole: a sweep of a pipeline from disk, concepts, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from loreun_bench import api
+from loreun_bench.cli import main
+from loreun_bench.generation import pipelines
+
+CLASS = {"kind": "class", "forget_class": "seven"}
+CONCEPT = {
+    "kind": "concept",
+    "name": "sevens",
+    "forget_prompt": "an image of seven",
+    "retain_prompt": "an image of two",
+    "images": 3,
+}
+
+
+def config(folder, **changes):
+    return {
+        "track": "generation", "name": "t", "pipeline": str(folder), "seeds": 1, "scenarios": [CLASS], "device": "cpu",
+        "sampling": {"steps": 2, "guidance": 2.0, "images": 2, "batch_size": 8}, "curve": {"points": 4, "samples": 8},
+        "limit_steps": 1, "metrics": ["ua"],
+        "methods": {"RL": {"batch_size": 4, "epochs": 1}, "ESD-x": {"ddim_steps": 2}, "FMN": {"steps": 1}},
+        "weightings": ["none", "w_f", "loreun-s"],
+    } | changes  # fmt: skip
+
+
+def run(values, out):
+    return api.sweep(values, out, workers=0)
+
+
+def test_a_pipeline_from_disk_is_swept_scored_and_resumed(random_pipeline, store, tmp_path):
+    heard = []
+    records = api.sweep(config(random_pipeline), tmp_path / "run", workers=0, listen=lambda e: heard.append(e))
+    rows = [(r.method, r.weighting) for r in records]
+    assert rows == [
+        ("Original", "none"),
+        *(("RL", w) for w in ("none", "w_f", "loreun-s")),
+        ("ESD-x", "none"),
+        ("FMN", "none"),
+    ]
+    assert [r.reason for r in records] == [""] * 6
+    assert {r.model for r in records} == {"tiny-sd"}
+    assert all({"forget_ua", "kept_acc"} <= r.metrics.keys() for r in records)
+    by_row = {(r.method, r.weighting): r for r in records}
+    plain, weighted, static = (by_row["RL", w].cost for w in ("none", "w_f", "loreun-s"))
+    curve = 4 * 8
+    assert weighted["forward_samples"] == plain["forward_samples"] + curve  # RTE counts the curve
+    assert static["forward_samples"] > weighted["forward_samples"]  # and the static scores
+    assert weighted["rte_s"] > 0
+    assert by_row["Original", "none"].cost["rte_s"] == 0
+    again = []
+    assert api.sweep(config(random_pipeline), tmp_path / "run", workers=0, listen=lambda e: again.append(e.kind)) == records
+    assert "started" not in again
+
+
+def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_again(random_pipeline, store, tmp_path):
+    values = config(random_pipeline, methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"])
+    records = run(values, tmp_path / "run")
+    folders = sorted((store / "pictures").iterdir())
+    indexes = {(folder / "index.json").read_text() for folder in folders}
+    assert len(folders) == 2
+    assert len(indexes) == 1
+    about = json.loads(indexes.pop())
+    assert len(about) == 20
+    assert about["7-0001"]["prompt"] == "an image of seven"
+    assert about["7-0001"]["seed"] == about["3-0001"]["seed"] != about["3-0000"]["seed"]
+    lost = folders[0] / "7-0001.png"
+    picture = lost.read_bytes()
+    lost.write_bytes(b"not a picture")
+    shutil.rmtree(store / "artifacts")  # what was scored is scored again; pictures are not drawn again
+    assert [r.status for r in run(values, tmp_path / "again")] == ["ok", "ok"] == [r.status for r in records]
+    assert lost.read_bytes() == picture
+    lost.write_bytes(b"changed behind our back")
+    evaluations = [p for p in (store / "artifacts").rglob("values.json") if "metrics" in json.loads(p.read_text())]
+    for path in evaluations:
+        shutil.rmtree(path.parent)
+    assert "failed" in [r.status for r in run(values, tmp_path / "third")]
+    assert [r.status for r in run(values, tmp_path / "third")] == ["ok", "ok"]
+    assert lost.read_bytes() == picture
+
+
+def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pipeline, store, tmp_path):
+    values = config(
+        random_pipeline, scenarios=[CONCEPT], metrics=["counted"], methods={"RL": {"batch_size": 2, "epochs": 1}},
+        weightings=["none", "w_f+w_r"],
+    )  # fmt: skip
+    plugin = tmp_path / "counted.py"
+    plugin.write_text(
+        "from loreun_bench.registry import metric\n"
+        '@metric("counted", columns={"pictures": "N"}, track="generation")\n'
+        'def counted(scene):\n    """Pictures."""\n    return {"pictures": len(scene.images)}\n'
+    )
+    records = api.sweep(values, tmp_path / "run", workers=0, plugins=[plugin])
+    assert [(r.scenario, r.status, r.metrics) for r in records] == [("sevens", "ok", {"pictures": 4.0})] * 3
+    made = [json.loads((f / "index.json").read_text()) for f in (store / "pictures").iterdir()]
+    training = next(index for index in made if len(index) == 6)
+    assert sorted({about["prompt"] for about in training.values()}) == ["an image of seven", "an image of two"]
+
+
+def test_prompts_of_a_file_are_drawn_with_their_seeds(random_pipeline, store, tmp_path):
+    prompts = tmp_path / "i2p.csv"
+    prompts.write_text(
+        "case_number,prompt,categories,sd_seed,sd_guidance_scale\n"
+        '7,"an image of one, two",sexual,11,7\n8,an image of three,violence,12,7.5\n'
+        '9,an image of four,"violence, sexual",13,9\n'
+    )
+    sampling = {"steps": 1, "guidance": 3.0, "batch_size": 4, "prompts": str(prompts), "category": "sexual"}
+    for own, guidance in ((False, [3.0, 3.0]), (True, [7.0, 9.0])):
+        values = config(
+            random_pipeline, scenarios=[CONCEPT], methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"],
+            sampling=sampling | {"own_guidance": own},
+        )  # fmt: skip
+        requests = next(s for s in api.planning.build(api.resolve(values)).stages if s.run.endswith(":sample")).config[
+            "requests"
+        ]
+        assert [(r["name"], r["seed"]) for r in requests] == [("7", 11), ("9", 13)]
+        assert [r["guidance"] for r in requests] == guidance
+
+
+def test_unlearned_weights_change_what_is_drawn(random_pipeline, store, tmp_path):
+    values = config(random_pipeline, methods={"RL": {"batch_size": 4, "lr": 0.01}}, weightings=["none"], limit_steps=None)
+    run(values, tmp_path / "run")
+    one, two = ({p.name: p.read_bytes() for p in f.glob("*.png")} for f in (store / "pictures").iterdir())
+    assert one.keys() == two.keys()
+    assert sum(one[name] != two[name] for name in one) > 10
+
+
+# ---- refused, in one line
+
+
+def copied(random_pipeline, tmp_path):
+    return shutil.copytree(random_pipeline, tmp_path / "copy")
+
+
+def without(part):
+    def change(folder):
+        shutil.rmtree(folder / part)
+
+    return change
+
+
+def pickled(folder):
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "diffusion_pytorch_model.bin")
+
+
+def other_unet(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    index["unet"][1] = "UNet3DConditionModel"
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: (folder / "model_index.json").unlink(), "is not a pipeline in diffusers' format"),
+        (without("unet"), "has no unet"),
+        (pickled, "holds no safetensors"),
+        (other_unet, "not a UNet2DConditionModel"),
+    ],
+    ids=["no index", "no U-Net", "pickled", "another U-Net"],
+)
+def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline, store, tmp_path, capsys):
+    folder = copied(random_pipeline, tmp_path)
+    change(folder)
+    refused(config(folder), words, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pipeline": "digts"}, "did you mean 'digits'"),
+        ({"pipeline": "nobody/nothing"}, "the hub cannot be reached: copy it here as a folder"),
+        ({"scenarios": [CLASS | {"forget_class": "sevn"}]}, "unknown class 'sevn'; did you mean 'seven'"),
+        ({"prompt": "an image"}, "config.prompt"),
+        ({"scenarios": [CONCEPT | {"forget_prompt": "  "}]}, "has no word that the tokenizer knows"),
+        ({"scenarios": [{"kind": "concept", "name": "x"}]}, "kind concept takes name, forget_prompt and retain_prompt"),
+        ({"dataset": "imagenete"}, "unknown dataset 'imagenete'; did you mean 'imagenette'"),
+        ({"methods": {"ESD": {}}}, "unknown method 'ESD'"),
+        ({"methods": {"RL": {"parameters": "some"}}}, "methods.RL.parameters"),
+        ({"metrics": ["nude"]}, "unknown metric 'nude'"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipeline, store, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused(config(random_pipeline, **changes), words, tmp_path, capsys)
+
+
+def refused(values, words, tmp_path, capsys):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["loreun-bench", "plan", str(path)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert words in said
+
+
+def test_the_embedded_pipeline_is_small_and_plain_files_only():
+    files = [p for p in pipelines.EMBEDDED["digits"].rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 4_000_000
+    assert {p.suffix for p in files} == {".json", ".txt", ".safetensors"}
