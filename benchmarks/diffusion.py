@@ -50,7 +50,7 @@ def step(folder: Path, device: str, rule: str, batch: int) -> Callable[[], objec
     data = Data(sets, frozenset(sets), PROMPTS, texts, FORGOTTEN)
     method: Any = registry("methods", "generation").get("RL").item(batch_size=batch, lr=1e-6, epochs=10**6)
     chosen = unlearning.open_parameters(pipeline, unlearning.trainable(pipeline.unet, "full"))
-    losses = [unlearning._losses(method, phase, pipeline, data, context) for phase in ("forget", "retain")]
+    losses = [unlearning.PhaseLoss(method, phase, pipeline, data, context) for phase in ("forget", "retain")]
     optimiser = make_optimiser(chosen.values(), "adam", method.lr, 0.0, 0.0)
     positions = torch.arange(batch)  # the same pictures at every step: sides differ in their weights only
 

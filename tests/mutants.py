@@ -2,7 +2,7 @@
 
     python tests/mutants.py [NUMBER …]
 
-The numbers are those of the pitfalls of reference implementations that concern classification; letters are our own.
+The numbers are those of the pitfalls of reference implementations, with a g those of diffusion; letters are our own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-C, T, H, R = "classification/", "training/", "harness/", "report/"
+C, G, T, H, R = "classification/", "generation/", "training/", "harness/", "report/"
 
 # name: (what the bug is, file, the right code, the bug, the tests that must notice)
 MUTANTS = {
@@ -51,6 +51,23 @@ MUTANTS = {
     "b": ("the random label sets the weight", C + "unlearning.py", "samples.labels[positions] if static is None else None", "None", "stages/test_unlearning.py"),
     "c": ("a flipped bit in the store is loaded", H + "store.py", 'sha256_file(path) != self.manifest["files"].get(name)', "False", "unit/test_store.py"),
     "d": ("the largest value is best", R + "table.py", "return cell.distance if cell.distance is not None else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
+    "g6": ("the other concept may be the forgotten one", G + "methods/rl.py", "torch.randint(1, count,", "torch.randint(0, count,", "generation/test_methods.py"),
+    "g7": ("the other concept's prediction is trained, too", G + "methods/rl.py", "        with torch.no_grad():\n            return predict", "        if True:\n            return predict", "generation/test_methods.py"),
+    "g10": ("the mask is never applied", G + "unlearning.py", "optimiser, constraint=constraint)", "optimiser)", "generation/test_methods.py"),
+    "g13": ("only the first forget batch is used", G + "unlearning.py", "first if number == 0 or not context.protocol.whole_set else next(forget)", "first", "generation/test_methods.py"),
+    "g18": ("the two branches see unlike latents", G + "unlearning.py", "if self.context.protocol.one_latent:", "if False:", "generation/test_methods.py"),
+    "g21": ("ESD: the newer code's eta", G + "methods/esd.py", "plain - self.eta * (concept - plain)", "plain - (self.eta - 1) * (concept - plain)", "generation/test_methods.py"),
+    "g22": ("ESD: x_t of another timestep than is trained at", G + "methods/esd.py", "(self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width", "part * width, (part + 1) * width", "generation/test_methods.py"),
+    "g23": ("FMN marks every end of text", G + "methods/fmn.py", "[end] * end_token", "list(range(end, 77)) * end_token", "generation/test_methods.py"),
+    "g24": ("FMN attends to the prompt's common words", G + "methods/fmn.py", "if token not in shared and", "if", "generation/test_methods.py"),
+    "g25": ("guidance is off by one", G + "sampling.py", "without + factor * (conditioned - without)", "conditioned + factor * (conditioned - without)", "generation/test_sampling.py"),
+    "g26": ("pictures are sampled with another prompt than was trained", G + "planning.py", '{"name": f"{label}-{n:04d}", "prompt": prompt,', '{"name": f"{label}-{n:04d}", "prompt": f"Image of {names[label]}",', "generation/test_track.py"),
+    "g27": ("a file's seeds are not used", G + "planning.py", '"seed": p.seed,', '"seed": 0,', "generation/test_track.py"),
+    "g30": ("RTE leaves out the loss curve", G + "stages.py", 'for key, value in inputs["curve"].cost.items():', "for key, value in ():", "generation/test_track.py"),
+    "gb": ("the other concept's prediction sets the weight", G + "unlearning.py", "None if target is clean else clean", "None", "generation/test_methods.py"),
+    "gc": ("one reference loss for all timesteps", G + "unlearning.py", "ref_loss=context.curve[batch.t]", "ref_loss=context.curve[batch.t * 0]", "generation/test_methods.py"),
+    "gd": ("a changed picture is scored", G + "stages.py", "if not path.is_file() or sha256_file(path) != sha256:", "if not path.is_file():", "generation/test_track.py"),
+    "ge": ("a broken picture counts as drawn", G + "sampling.py", "            picture.load()", "            pass", "generation/test_track.py"),
 }  # fmt: skip
 
 

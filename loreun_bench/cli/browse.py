@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
-Track = Annotated[str, typer.Option("--track", help="classification")]
+Track = Annotated[str, typer.Option("--track", help="classification or generation")]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +60,14 @@ def _items(kind: str, plugin: list[Path] | None, track: str) -> list[tuple[str, 
 
         return [(n, p.read_text().split("\n")[0].lstrip("# "), p.read_text) for n, p in presets().items()]
     if kind == "protocols":
-        return _protocols()
+        return _protocols(track)
     raise UserError(f"unknown kind '{kind}'; {did_you_mean(kind, [*KINDS, 'presets', 'protocols'])}")
 
 
-def _protocols() -> list[tuple[str, str, Any]]:
-    from loreun_bench.classification.protocols import differences
+def _protocols(track: str) -> list[tuple[str, str, Any]]:
+    import importlib
 
+    differences = importlib.import_module(f"loreun_bench.{track}.protocols").differences
     text = "What `corrected` does, and what the reference code does instead:\n" + "\n".join(
         f"  {name}: {why}" for name, why in differences().items()
     )

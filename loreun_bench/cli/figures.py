@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from loreun_bench.harness.plan import Cell
-    from loreun_bench.harness.store import Artifact
+    from loreun_bench.harness.records import Record
 
 Rows = list[tuple[str, dict[str, Any]]]  # label of a row, what its evaluation found
 
@@ -33,58 +32,62 @@ def figures(
     from loreun_bench.report.figures.curves import LossCurve, loss_curves
     from loreun_bench.report.figures.grid import picture_grid
 
-    cells, found = _evaluated(run)
+    records = _records(run)
     folder = out or run / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     done: list[Path] = []
     boxes = _boxes()
-    for name, rows in _scenarios(cells, found):
+    for name, rows in _scenarios(records):
         pictures = [(label, _pictures(values["pictures"])) for label, values in rows]
         blur = False if show else None
         done.append(picture_grid(pictures, folder / f"{name}-pictures.{style}", columns=columns, blur=blur, boxes=boxes))
         counts = {label: _counts(values["details"]["nudity"]) for label, values in rows if "nudity" in values["details"]}
         if any(count for own in counts.values() for count in own.values()):
             done.append(label_counts(counts, folder / f"{name}-nudity.{style}"))
-    curves = [a.values() for a in found.values() if a.manifest["run"].endswith(":loss_curve")]
-    if curves:
-        first = curves[0]
-        curve = LossCurve("ℓ°", first["timesteps"], first["losses"], (first["a"], first["b"], first["c"]))
+    if first := _curve(records):
+        curve = LossCurve("original", first["timesteps"], first["losses"], (first["a"], first["b"], first["c"]))
         done.append(loss_curves([curve], folder / f"loss-curve.{style}"))
     if not done:
-        raise UserError(f"{run} has no scored pictures yet: run its sweep first")
+        raise UserError(f"the store has no scored pictures of {run}: run its sweep (again)")
     for path in done:
         print(path)
 
 
-def _evaluated(run: Path) -> tuple[tuple[Cell, ...], dict[str, Artifact]]:
-    """The plan's cells of a run folder, and what the store has of its stages."""
-    from loreun_bench.config import load
+def _records(run: Path) -> list[Record]:
+    """The finished records of a run folder. UserError if it is of another track."""
     from loreun_bench.errors import UserError
-    from loreun_bench.harness import plan
-    from loreun_bench.harness.store import Store, default_root
+    from loreun_bench.harness.records import load_records
 
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is not the folder of a sweep: it has no config.yaml")
-    config = load(run / "config.yaml")
-    if config.track != "generation":
-        raise UserError(f"{run} is a sweep of the track {config.track}, which makes no pictures")
-    planned = plan.build(config)
-    return planned.cells, plan.artifacts(planned, Store(default_root()))
+    found = [record for record in load_records(run) if record.status == "ok"]
+    if found and found[0].track != "generation":
+        raise UserError(f"{run} is a sweep of the track {found[0].track}, which makes no pictures")
+    return found
 
 
-def _scenarios(cells: tuple[Cell, ...], found: dict[str, Artifact]) -> Iterator[tuple[str, Rows]]:
-    """Each scenario with the rows of its first seed that were scored."""
-    names = dict.fromkeys(cell.record.scenario for cell in cells)
-    for name in names:
-        own = [cell for cell in cells if cell.record.scenario == name]
-        first = [cell for cell in own if cell.record.seeds == own[0].record.seeds and cell.evaluation.recipe in found]
-        rows = [(_label(cell), found[cell.evaluation.recipe].values()) for cell in first]
+def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:
+    """Each scenario with the rows of its first seed whose evaluations the store still has."""
+    for name in dict.fromkeys(record.scenario for record in records):
+        own = [record for record in records if record.scenario == name]
+        found = [(_label(record), _values(record.evaluation)) for record in own if record.seeds == own[0].seeds]
+        rows = [(label, values) for label, values in found if values is not None]
         if rows:
             yield name.replace(" ", "-"), rows
 
 
-def _label(cell: Cell) -> str:
-    record = cell.record
+def _curve(records: list[Record]) -> dict[str, Any] | None:
+    """The loss curve of the first row that used one."""
+    found = (_values(record.artifact) for record in records if record.weighting != "none")
+    return next((values["curve"] for values in found if values and "curve" in values), None)
+
+
+def _values(key: str) -> dict[str, Any] | None:
+    from loreun_bench.harness.store import Store, default_root
+
+    artifact = Store(default_root()).find(key)
+    return artifact.values() if artifact is not None else None
+
+
+def _label(record: Record) -> str:
     return record.method if record.weighting == "none" else f"{record.method} {record.weighting}"
 
 

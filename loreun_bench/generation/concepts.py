@@ -49,7 +49,14 @@ def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:
     assert images.labels is not None
 
     def load(positions: Tensor, size: int) -> Tensor:
-        return torch.cat(list(images.subset(positions).batches(len(positions), size))) * 2 - 1
+        found = torch.empty(len(positions), 3, size, size)
+        seen = 0
+        for where, pixels in images.subset(positions).numbered(len(positions), size):
+            found[where] = pixels * 2 - 1
+            seen += len(where)
+        if seen < len(positions):
+            raise UserError(f"a training picture in {folder} cannot be read: {images.bad[0][0].name}")
+        return found
 
     return Pictures(prompts, images.labels, load)
 

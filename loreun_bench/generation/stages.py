@@ -70,10 +70,12 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
         method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
     moved = {k: v for k, v in pipeline.unet.state_dict().items() if not torch.equal(v, before[k])}
     cost = context.meter.cost()
-    for name in ("curve",):
-        for key, value in (inputs[name].cost if name in inputs else {}).items():
+    about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
+    if "curve" in inputs:
+        about["curve"] = inputs["curve"].values()
+        for key, value in inputs["curve"].cost.items():
             cost[key] = max(cost[key], value) if key == "peak_mem_bytes" else cost.get(key, 0) + value
-    return Output(moved, {"moved": len(moved), "of": len(before)}, cost)
+    return Output(moved, about, cost)
 
 
 def sample(config: Config, inputs: Inputs, device: str) -> Output:
@@ -109,7 +111,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         forget=config["forget"],
         classifier=_classifier(config, inputs, device),
         reference=concepts.reference(config, inputs),
-        settings=config["metric_settings"],
+        settings={"device": device} | config["metric_settings"],
         details=details,
     )
     metrics: dict[str, float] = {}

@@ -38,7 +38,7 @@ class Noised:
 def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Context) -> None:
     """Run `method` on the pipeline's denoiser in place. Raises Diverged if a loss or parameter stops being finite."""
     chosen = open_parameters(pipeline, trainable(pipeline.unet, method.parameters))
-    losses = {phase: _losses(method, phase, pipeline, data, context) for phase in method.active()}
+    losses = {phase: PhaseLoss(method, phase, pipeline, data, context) for phase in method.active()}
     constraint = method.constraint(pipeline, chosen, data, context)
     optimiser = make_optimiser(chosen.values(), "adam", method.lr, 0.0, 0.0)
 
@@ -100,7 +100,7 @@ def predict(pipeline: Pipeline, noisy: Tensor, t: Tensor, text: Tensor, context:
     return found.float()
 
 
-class _losses:  # a function with what it needs at hand
+class PhaseLoss:
     """One phase's weighted loss of the pictures at given positions. Uniform weights are the same call with eta = 0."""
 
     def __init__(self, method: GradientMethod, phase: str, pipeline: Pipeline, data: Data, context: Context) -> None:

@@ -38,7 +38,8 @@ class Record:
     cost: dict[str, float] = field(default_factory=dict)
     protocol: str = "corrected"
     backend: str = ""
-    artifact: str = ""
+    artifact: str = ""  # the model's key in the store
+    evaluation: str = ""  # the evaluation's
     environment: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     schema: int = SCHEMA

@@ -136,4 +136,5 @@ class _Run:
             backend=manifest["backend"],
             environment=manifest["environment"] | measured.get("environment", {}),
             artifact=self.keys[cell.model.recipe],
+            evaluation=self.keys[cell.evaluation.recipe],
         )

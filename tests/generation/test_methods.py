@@ -103,6 +103,13 @@ def test_the_other_concept_is_never_the_forgotten_one_and_differs_from_sample_to
     assert all(torch.equal(row, known.texts[SEVEN + 1]) for row in seen[1])
 
 
+def test_the_other_concepts_prediction_is_a_fixed_target(tiny):
+    unlearning.open_parameters(tiny, trainable(tiny.unet, "full"))
+    concepts = torch.full((2,), SEVEN)
+    target = method("RL").forget_target(tiny, lambda: torch.zeros(2, 4, 8, 8), concepts, concepts, data(tiny), context())
+    assert not target.requires_grad
+
+
 def test_an_epoch_passes_over_every_forget_picture_and_the_reference_code_over_its_first_batch(tiny):
     known = data(tiny)
     for protocol, wanted in (("corrected", 12), ("paper", 5)):
@@ -118,7 +125,7 @@ def test_both_branches_see_one_latent_and_the_reference_code_draws_another(tiny)
     for protocol, same in (("corrected", True), ("paper", False)):
         run, seen = context(protocol), []
         chosen = SimpleNamespace(forget_target=lambda p, noisy, *rest, seen=seen: seen.append(noisy()) or seen[-1])
-        losses = unlearning._losses(chosen, "forget", tiny, known, run)
+        losses = unlearning.PhaseLoss(chosen, "forget", tiny, known, run)
         batch = unlearning.noised(tiny, known.forget, torch.arange(4), run, "forget")
         losses._forget_target(batch, torch.arange(4))
         assert torch.equal(seen[0], batch.noisy) is same
@@ -170,7 +177,7 @@ def test_all_rows_of_a_seed_see_the_same_batches_noise_and_timesteps(tiny):
     def drawn(rule):
         run = context(phases=registry("weightings").get(rule).item().phases(), curve=torch.ones(1000))
         known = data(tiny)
-        losses = unlearning._losses(method("RL"), "forget", tiny, known, run)
+        losses = unlearning.PhaseLoss(method("RL"), "forget", tiny, known, run)
         order = next(unlearning._steps(method("RL"), known, run))["forget"]
         return order, unlearning.noised(tiny, known.forget, order, losses.context, "forget")
 
