@@ -141,11 +141,13 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
         calls.append((prediction.detach(), target, score_target, options, stats))
         return loss
 
+    drawn, original = [], unlearning.noised
+    monkeypatch.setattr(unlearning, "noised", lambda *args: drawn.append(original(*args)) or drawn[-1])
     monkeypatch.setattr(unlearning, "loreun_mse_loss", spy)
     phases = dict(registry("weightings").get(rule).item().phases())
     curve = torch.linspace(1.0, 0.1, 1000)
     method("RL", epochs=1, batch_size=6, lr=1e-4).unlearn(tiny, data(tiny), context(phases=phases, curve=curve, limit=1))
-    for phase, (prediction, target, score_target, options, stats) in zip(("forget", "retain"), calls, strict=True):
+    for phase, batch, (prediction, _, _, options, stats) in zip(("forget", "retain"), drawn, calls, strict=True):
         rule_of = phases.get(phase)
         if rule_of is None:
             assert torch.allclose(stats.weights, torch.full((6,), 1 / 6))
@@ -154,8 +156,7 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
         if rule_of.score == "original":
             score = options["score_loss"]
         else:
-            clean = target if score_target is None else score_target
-            score = (prediction - clean).square().flatten(1).mean(1) / options["ref_loss"]
+            score = (prediction - batch.noise).square().flatten(1).mean(1) / curve[batch.t]  # of the clean concept, always
         torch.testing.assert_close(stats.weights, torch.softmax(sign * rule_of.eta * score, 0))
 
 
