@@ -18,14 +18,15 @@ def test_every_preset_is_valid_and_survives_a_round_trip(name, tmp_path):
     assert config.name == name
     for kind in ("methods", "weightings"):
         for item, values in getattr(config, kind).items():
-            settings(registry(kind).get(item), values, item)
+            settings(registry(kind, config.track).get(item), values, item)
     path = tmp_path / "config.yaml"
     path.write_text(dump(config))
     assert load(path) == config
 
 
 def test_the_issue_names_these_presets():
-    assert {"digits", "fashion-mnist", "cifar10-random", "cifar10-class", "cifar10-fast"} <= set(presets())
+    classifiers = {"digits", "fashion-mnist", "cifar10-random", "cifar10-class", "cifar10-fast"}
+    assert classifiers | {"digits-diffusion", "imagenette-sd", "i2p-nudity"} <= set(presets())
 
 
 @pytest.mark.parametrize("name", ["cifar10-random", "cifar10-class"])
