@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,11 @@ class Pipeline:
         with torch.no_grad():
             found: Tensor = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
         return found.float()
+
+    @cached_property
+    def no_text(self) -> Tensor:
+        """The embedding [1, length, width] of the empty prompt, which guidance and ESD compare with."""
+        return self.embed([""])
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [n, 3, H, W] in [-1, 1] to mean and standard deviation of their latents, [n, 2, c, h, w]."""

@@ -97,7 +97,7 @@ def denoise(
     scheduler.set_timesteps(steps, device=pipeline.device)
     guided = bool((guidance != 1).any())
     if guided:
-        text = torch.cat([pipeline.embed([""]).expand_as(text), text])
+        text = torch.cat([pipeline.no_text.expand_as(text), text])
     factor = guidance.view(-1, 1, 1, 1)
     with torch.no_grad(), autocast(pipeline.device, precision):
         for t in scheduler.timesteps[:until]:

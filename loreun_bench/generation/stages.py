@@ -19,6 +19,7 @@ from loreun_bench.generation.pictures import Pictures
 from loreun_bench.generation.pipelines import Pipeline
 from loreun_bench.generation.protocols import PROTOCOLS
 from loreun_bench.generation.sampling import Request
+from loreun_bench.generation.unlearning import open_parameters, predict, trainable
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
@@ -41,7 +42,7 @@ def loss_curve(config: Config, inputs: Inputs, device: str) -> Output:
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
     every = torch.arange(len(pictures))
     samples = LatentSet(pipeline, pictures, every, pictures.labels)
-    _warm_up(pipeline, texts)
+    _warm_up(pipeline, texts, context)
     with context.meter:
         steps, losses = curve.measure(pipeline, samples, texts, config["points"], config["samples"], context)
         means = losses.mean(1).cpu().double().numpy()
@@ -63,12 +64,12 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     forgotten = config["forgotten"]
     parts = {"forget": pictures.of(forgotten), "retain": pictures.others(forgotten)}
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
-    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
-    _warm_up(pipeline, texts)
+    before = _weights(pipeline)
+    _warm_up(pipeline, texts, context)
     with torch.random.fork_rng(), context.meter:
         torch.manual_seed(config["seed"])
         method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
-    moved = {k: v for k, v in pipeline.unet.state_dict().items() if not torch.equal(v, before[k])}
+    moved = {name: tensor for name, tensor in _weights(pipeline).items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()
     about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
     if "curve" in inputs:
@@ -181,12 +182,17 @@ def _classifier(config: Config, inputs: Inputs, device: str) -> Any:
     return classifiers.from_name(config["classifier"], device=device) if config["classifier"] else None
 
 
-def _warm_up(pipeline: Pipeline, texts: Tensor) -> None:
+def _weights(pipeline: Pipeline) -> dict[str, Tensor]:
+    """A copy of the denoiser's weights in main memory: a GPU's is for the step."""
+    return {name: tensor.to("cpu", copy=True) for name, tensor in pipeline.unet.state_dict().items()}
+
+
+def _warm_up(pipeline: Pipeline, texts: Tensor, context: Context) -> None:
     """One pass outside the clock, so that no row pays for the device's first call."""
     latents = torch.zeros(2, *pipeline.latent_shape, device=pipeline.device)
     t = torch.zeros(2, dtype=torch.int64, device=pipeline.device)
-    pipeline.unet.requires_grad_(True)
-    pipeline.predict(latents, t, texts[:1].expand(2, -1, -1)).sum().backward()
+    open_parameters(pipeline, trainable(pipeline.unet, "full"))
+    predict(pipeline, latents, t, texts[:1].expand(2, -1, -1), context).sum().backward()
     pipeline.unet.requires_grad_(False)
-    for parameter in pipeline.unet.parameters():
-        parameter.grad = None
+    pipeline.unet.zero_grad(set_to_none=True)
+    context.meter.forward_samples = 0  # it was not part of the run

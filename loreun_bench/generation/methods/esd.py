@@ -52,7 +52,7 @@ class _Erase(Method):
         chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
         optimiser = make_optimiser(chosen.values(), "adam", self.lr, 0.0, 0.0)
         text = data.texts[data.forgotten].expand(self.batch_size, -1, -1)
-        empty = pipeline.embed([""]).expand_as(text)
+        empty = pipeline.no_text.expand_as(text)
         steps = min(self.iterations, context.limit_steps or self.iterations)
 
         def objective(_: None) -> Tensor:

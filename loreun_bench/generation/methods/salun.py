@@ -47,12 +47,11 @@ class SalUn(RandomLabel):
         from loreun_bench.generation.unlearning import noised, predict
 
         total = [torch.zeros_like(p) for p in weights]
-        empty = pipeline.embed([""])
         for positions in torch.arange(len(data.forget)).split(self.batch_size):
             batch = noised(pipeline, data.forget, positions, context, "mask")
             found = predict(pipeline, batch.noisy, batch.t, data.texts[batch.concepts], context)
             if self.mask_guidance != 1:
-                without = predict(pipeline, batch.noisy, batch.t, empty.expand(len(positions), -1, -1), context)
+                without = predict(pipeline, batch.noisy, batch.t, pipeline.no_text.expand(len(positions), -1, -1), context)
                 found = without + self.mask_guidance * (found - without)
             target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
             loss = (found - target).square().flatten(1).mean(1).sum() / len(data.forget)
