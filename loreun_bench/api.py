@@ -134,7 +134,7 @@ def evaluate(
     from loreun_bench.classification.evaluation import evaluate as outputs_of
     from loreun_bench.classification.images import load_dataset
     from loreun_bench.classification.protocols import PROTOCOLS
-    from loreun_bench.registry import registry
+    from loreun_bench.harness.measuring import measure
 
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     info = find(dataset)
@@ -144,7 +144,4 @@ def evaluate(
     labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
     split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
     outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
-    values: dict[str, float] = {}
-    for name in metrics:
-        values |= registry("metrics").get(name).item(outputs)
-    return values
+    return measure(metrics, "classification", outputs)

@@ -160,25 +160,29 @@ def metric(
     *,
     columns: Mapping[str, str],
     unit: str = "%",
-    best: str = "retrain",
+    best: str | Mapping[str, str] = "retrain",
     paper: str = "",
     track: str = "classification",
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
-    columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low".
+    columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
+    for all columns or by key.
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
     a table is made, never stored.
     """
 
     def register(function: T) -> T:
-        if best not in ("retrain", "high", "low"):
-            raise UserError(f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low'")
         if not columns:
             raise UserError(f"metric '{name}': columns must name what it returns, such as {{'forget_acc': 'UA'}}")
+        ways = dict.fromkeys(columns, best) if isinstance(best, str) else dict(best)
+        if ways.keys() != columns.keys() or not set(ways.values()) <= {"retrain", "high", "low"}:
+            raise UserError(
+                f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low', or one of them for each column"
+            )
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
-            name, function, columns=dict(columns), unit=unit, best=best, paper=paper, derived=derived
+            name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived
         )
 
     return register

@@ -20,6 +20,7 @@ from loreun_bench.classification.method import Context, Data, ImageSet
 from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.errors import UserError
+from loreun_bench.harness.measuring import measure
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
 from loreun_bench.registry import blamed, call_reference, registry
@@ -91,14 +92,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     model = _load(config, inputs["model"], data, device)
     original = inputs["original"].tensors() if "original" in inputs else {}
     outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
-    metrics: dict[str, float] = {}
-    for name in config["metrics"]:
-        entry = registry("metrics").get(name)
-        values = entry.item(outputs)
-        if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
-            raise UserError(f"metric '{name}' returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
-        metrics |= {key: round(float(value), 6) for key, value in values.items()}
-    return Output(values={"metrics": metrics})
+    return Output(values={"metrics": measure(config["metrics"], "classification", outputs)})
 
 
 def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: int, size: tuple[int, int]) -> nn.Module:

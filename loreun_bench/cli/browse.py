@@ -39,9 +39,13 @@ def show(
 ) -> None:
     """Show one item: what it does, its paper, its settings with their defaults."""
     from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.registry import TRACKS
 
     items = {found: full for found, _, full in _items(kind, plugin, track)}
     if name not in items:
+        for other in TRACKS:
+            if name in {found for found, _, _ in _items(kind, None, other)}:
+                raise UserError(f"'{name}' is of the {other} track: show {kind} {name} --track {other}")
         raise UserError(f"unknown {kind.rstrip('s')} '{name}'; {did_you_mean(name, items)}")
     print(items[name]())
 
@@ -83,10 +87,15 @@ def _describe(entry: Any) -> str:
     for key in ("paper", "uses", "columns", "unit", "best", "shape", "classes"):
         value = entry.info.get(key)
         if value:
-            value = ", ".join(sorted(value)) if isinstance(value, frozenset) else value
-            lines.append(f"{key}: {value}")
+            lines.append(f"{key}: {_words(value)}")
     settings = _settings(entry.item)
     return "\n".join([*lines, "", "settings:" if settings else "no settings", *settings])
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    return ", ".join(f"{key} = {of}" for key, of in value.items()) if isinstance(value, dict) else value
 
 
 def _settings(item: Any) -> list[str]:

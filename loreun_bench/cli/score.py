@@ -30,7 +30,7 @@ def _family() -> None:
 
 def images(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="pictures; labels from index.json or from subfolders")],
-    scorer: Annotated[list[str], typer.Option("--scorer", help="ua, kept, fid, fd, kid or nudity; several are possible")],
+    scorer: Annotated[list[str], typer.Option("--scorer", help="ua, fid, fd, kid or nudity; several are possible")],
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="DIR", help="real pictures to compare with")
     ] = None,

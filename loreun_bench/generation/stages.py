@@ -21,6 +21,7 @@ from loreun_bench.generation.protocols import PROTOCOLS
 from loreun_bench.generation.sampling import Request
 from loreun_bench.generation.unlearning import open_parameters, predict, trainable
 from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.measuring import measure
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
 from loreun_bench.registry import registry
@@ -115,10 +116,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         settings={"device": device} | config["metric_settings"],
         details=details,
     )
-    metrics: dict[str, float] = {}
-    for name in config["metrics"]:
-        entry = registry("metrics", "generation").get(name)
-        metrics |= {key: round(float(value), 6) for key, value in entry.item(scene).items()}
+    metrics = measure(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}
     networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
     about = {"metrics": metrics, "details": details, "environment": networks}

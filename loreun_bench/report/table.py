@@ -103,7 +103,7 @@ class Group:
 def columns(track: str, measured: Iterable[str] = ()) -> list[Column]:
     """All columns of a track, in the registry's order; then those of `measured` that belong to no installed metric."""
     every = {
-        key: Column(key, heading, entry.info["unit"], entry.info["best"], entry)
+        key: Column(key, heading, entry.info["unit"], entry.info["best"][key], entry)
         for entry in registry("metrics", track).entries()
         for key, heading in entry.info["columns"].items()
     }

@@ -34,8 +34,9 @@ def metrics():
         function.__doc__, function.__qualname__ = words, name
         registry.metric(name, columns=columns, unit=unit, best=best, track="generation")(function)
 
-    register("ua", {"forget_ua": "UA", "kept_acc_low": "not this one"}, "%", "low", "UA: the forgotten, still recognised.")
-    register("kept", {"kept_acc": "kept"}, "%", "high", "kept: the others, recognised.")
+    ways = {"forget_ua": "low", "kept_acc": "high"}
+    words = "UA: the forgotten, still recognised. kept: the others, recognised."
+    register("ua", {"forget_ua": "UA", "kept_acc": "kept"}, "%", ways, words)
     register("fd", {"fd": "FD"}, "", "low", "FD: Fréchet distance.")
     register("fid", {"fid": "FID"}, "", "low", "FID: Fréchet distance on FID-Inception.")
     register("kid", {"kid": "KID"}, "", "low", "KID: kernel distance.")

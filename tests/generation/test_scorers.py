@@ -226,7 +226,6 @@ def test_ua_is_the_share_still_recognised_and_kept_that_of_the_others(tmp_path):
     folder_of(tmp_path / "bright", [grey(255)] * 4)
     scene = Scene(Images.open(tmp_path, MEAN.classes), MEAN.classes, 0, MEAN)
     assert score("ua", scene) == {"forget_ua": 37.5, "kept_acc": 87.5}
-    assert score("kept", scene) == {"kept_acc": 87.5}
     about = scene.details["ua"]
     assert (about["forget_ua"]["hits"], about["forget_ua"]["n"], about["kept_acc"]["n"]) == (3, 8, 8)
     assert about["classifier"] == "mean"
@@ -248,7 +247,6 @@ def test_exact_intervals_of_shares():
 LACKS = [
     ("ua", {"forget": 0}, "--classifier"),
     ("ua", {"classifier": MEAN}, "--class"),
-    ("kept", {"classifier": MEAN, "forget": 0}, "kept"),
     ("fd", {}, "--classifier"),
     ("fd", {"classifier": MEAN}, "--reference"),
     ("kid", {"classifier": MEAN}, "--reference"),

@@ -174,6 +174,7 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
         (["leaderboard", "nowhere"], "no records"),
         (["ls", "method"], "did you mean 'methods'"),
         (["show", "methods", "SalUm"], "did you mean 'SalUn'"),
+        (["show", "metrics", "nudity"], "show metrics nudity --track generation"),
         (["new", "methd", "x"], "did you mean 'method'"),
         (["new", "method", "../x"], "name '../x'"),
         (["check", "nowhere.py"], "not found"),

@@ -13,43 +13,33 @@ if TYPE_CHECKING:
 
 @metric(
     "ua",
-    columns={"forget_ua": "UA"},
-    best="low",
+    columns={"forget_ua": "UA", "kept_acc": "kept"},
+    best={"forget_ua": "low", "kept_acc": "high"},
     paper="LoReUn, section 5; SalUn (ICLR 2024) prints 100 minus it",
     track="generation",
 )
 def ua(scene: Scene) -> dict[str, float]:
-    """UA: percent of the forgotten class's pictures that the classifier still recognises as it; low is better."""
-    about = recognised(scene, "ua")
+    """UA: percent of the forgotten class's pictures that the classifier still recognises as it; low is better. kept:
+    percent of the other classes' pictures that it recognises as what they are; high is better."""
+    about = recognised(scene)
     if about["forget_ua"]["n"] == 0:
         raise UserError(f"ua: no readable picture is labelled '{about['class']}', the class that is forgotten")
     scene.details["ua"] = about
-    # kept_acc comes of the same pass, and goes with it; what it is called and which way is best, `kept` says
     return {key: about[key]["value"] for key in ("forget_ua", "kept_acc") if about[key]["n"]}
 
 
-@metric("kept", columns={"kept_acc": "kept"}, best="high", track="generation")
-def kept(scene: Scene) -> dict[str, float]:
-    """kept: percent of the other classes' pictures that the classifier recognises as what they are; high is better."""
-    about = recognised(scene, "kept")
-    if about["kept_acc"]["n"] == 0:
-        raise UserError("kept: no readable picture is labelled as one of the classes that are kept")
-    scene.details["kept"] = about
-    return {"kept_acc": about["kept_acc"]["value"]}
-
-
-def recognised(scene: Scene, name: str) -> dict[str, Any]:
+def recognised(scene: Scene) -> dict[str, Any]:
     """Shares in percent with exact 95 % intervals. Pictures without any label count as the forgotten class's."""
     import torch
 
     from loreun_bench.generation.intervals import clopper_pearson
 
-    classifier, labels = scene.need_classifier(name), scene.images.labels
+    classifier, labels = scene.need_classifier("ua"), scene.images.labels
     if scene.forget is None:
-        raise UserError(f"{name}: which class is forgotten? give --class NAME")
+        raise UserError("ua: which class is forgotten? give --class NAME")
     of, found = scene.recognised(classifier)
     if len(of) == 0:
-        raise UserError(f"{name}: none of the {len(scene.images)} pictures can be read")
+        raise UserError(f"ua: none of the {len(scene.images)} pictures can be read")
     if labels is None:
         of = torch.full_like(of, scene.forget)
     hit = found == of
