@@ -62,8 +62,10 @@ class Toy:
         return Data({n: self.image_set(n) for n in ("forget", "retain", "validation")}, frozenset(uses), 3)
 
     def context(self, phases=None, seed: int = 0, **recipe) -> Context:
-        recipe_ = Recipe(epochs=1, **recipe)
-        return Context("cpu", "fp32", self.protocol, recipe_, phases or {}, seed, Meter("cpu"))
+        return Context(
+            device="cpu", precision="fp32", protocol=self.protocol, recipe=Recipe(epochs=1, **recipe), phases=phases or {},
+            seed=seed, meter=Meter("cpu"),
+        )  # fmt: skip
 
 
 @pytest.fixture

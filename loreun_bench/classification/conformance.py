@@ -68,8 +68,10 @@ def _run(entry: Entry, weighting: str) -> tuple[Any, Meter, dict[str, torch.Tens
     values = {"epochs": 1} if "epochs" in entry.item.__dataclass_fields__ else {}
     method = configuration.settings(entry, values, entry.name)
     phases = registry("weightings").get(weighting).item().phases()
-    recipe, meter = Recipe(epochs=1), Meter("cpu")
-    context = Context("cpu", "fp32", PROTOCOLS["corrected"], recipe, phases, 0, meter)
+    context = Context(
+        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=1), phases=phases, seed=0,
+        meter=Meter("cpu"),
+    )  # fmt: skip
     torch.manual_seed(0)
     model = _toy_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from loreun_bench.errors import UserError
-from loreun_bench.harness.seeding import derive
+from loreun_bench.training.context import RunContext, Sets
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from loreun_bench.classification.config import Recipe
     from loreun_bench.classification.images import Images
     from loreun_bench.classification.protocols import Protocol
-    from loreun_bench.training.clock import Meter
     from loreun_bench.training.loop import Constraint
-    from loreun_bench.weightings import Phase
 
 Epochs = Annotated[int, Ge(1)]
 Rate = Annotated[float, Gt(0)]
@@ -39,45 +35,25 @@ class ImageSet:
         return self.index.shape[0]
 
 
-class Data:
-    """The sets of a split. Reading one that the method did not declare in `uses` is an error, not a leak."""
+class Data(Sets[ImageSet]):
+    """The sets of a split that the method declared, and the number of classes."""
 
     def __init__(self, sets: Mapping[str, ImageSet], uses: frozenset[str], classes: int) -> None:
-        self._sets, self._uses, self.classes = sets, uses, classes
+        super().__init__(sets, uses)
+        self.classes = classes
 
-    forget = property(lambda self: self._read("forget"))
-    retain = property(lambda self: self._read("retain"))
-    validation = property(lambda self: self._read("validation"))
-
-    def _read(self, name: str) -> ImageSet:
-        if name not in self._uses:
-            raise UserError(f"the method read the {name} set but declares uses={sorted(self._uses)}")
-        return self._sets[name]
+    @property
+    def validation(self) -> ImageSet:
+        """What was kept from training."""
+        return self._read("validation")
 
 
-@dataclass
-class Context:
-    """How to run: device, precision, protocol, the recipe of the original, the weighting's phases, seeds, the meter."""
+@dataclass(kw_only=True)
+class Context(RunContext):
+    """How to run, and the recipe of the original model."""
 
-    device: str
-    precision: str
     protocol: Protocol
     recipe: Recipe
-    phases: Mapping[str, Phase]
-    seed: int  # of the unlearning; for Retrain of the training
-    meter: Meter
-    limit_steps: int | None = None
-    _streams: dict[str, torch.Generator] = field(default_factory=dict)
-
-    def stream(self, *name: str | int) -> torch.Generator:
-        """The random generator called `name` on the device. Streams do not depend on method or weighting, so that all
-        rows of a seed see the same batches, crops and labels."""
-        import torch
-
-        key = "/".join(map(str, name))
-        if key not in self._streams:
-            self._streams[key] = torch.Generator(self.device).manual_seed(derive(self.seed, *name))
-        return self._streams[key]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,13 +15,14 @@ from loreun_bench.classification.config import ClassificationConfig, Recipe, Sce
 from loreun_bench.classification.data import DataInfo, resolve
 from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
-from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
+from loreun_bench.harness.rows import check_scenario, class_files, uniform, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
-from loreun_bench.registry import Entry, blamed, registry
+from loreun_bench.registry import Entry, registry
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
@@ -32,7 +32,7 @@ TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
     HERE / "fitting.py", HERE / "method.py", HERE / "unlearning.py", *BOTH_CODE,
 )  # fmt: skip
-EVALUATION_CODE = (HERE / "evaluation.py", *BOTH_CODE)
+EVALUATION_CODE = (HERE / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 
@@ -60,11 +60,7 @@ class _Block:
 
     def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds) -> None:
         self.sizes = splits.sizes(info, scenario, config.validation, config.limit_images)
-        for section in ("methods", "weightings"):
-            for name in getattr(scenario, section):
-                if name not in (known := getattr(config, section)):
-                    where = f"scenarios.{scenario.label}.{section}"
-                    raise UserError(f"{where}: '{name}' is not in this sweep's {section}; {did_you_mean(name, known)}")
+        check_scenario(scenario, config)
         if config.checkpoint is not None and scenario.kind == "mislabelled":
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
         self.config, self.info, self.scenario, self.seeds = config, info, scenario, seeds
@@ -81,12 +77,14 @@ class _Block:
             entry = registry("methods").get(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
-            for weighting in self._weightings(name, method):
+            chosen, notes = weightings(name, method, self.config, self.scenario)
+            self.notes += notes
+            for weighting in chosen:
                 stage = self._unlearn(entry, method, *weighting)
                 rows.append(self._cell(name, weighting[0].name, stage, None if method.from_scratch else self.original))
             if hasattr(method, "replicate") and self.config.noise_floor:
                 again = type(method)(**(asdict(method) | {"replicate": method.replicate + 1}))
-                rows.append(self._cell(f"{name}-2", "none", self._unlearn(entry, again, *self._uniform()), None))
+                rows.append(self._cell(f"{name}-2", "none", self._unlearn(entry, again, *uniform()), None))
         rows.sort(key=lambda cell: cell.record.method.endswith("-2"))
         return rows
 
@@ -141,7 +139,7 @@ class _Block:
             work = self.recipe.epochs * self.sizes["retain"]
         else:
             inputs["original"] = self.original
-        sources = (*TRAINING_CODE, self._model_file(), *_class_files(entry.item), *_class_files(rule.item))
+        sources = (*TRAINING_CODE, self._model_file(), *class_files(entry.item), *class_files(rule.item))
         label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, work)
 
@@ -163,30 +161,6 @@ class _Block:
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
-
-    def _weightings(self, name: str, method: Any) -> Iterator[tuple[Entry, Any]]:
-        """The weightings that change something for `method`: those of which every phase is one that it runs."""
-        active = set(method.active()) if hasattr(method, "active") else {"forget", "retain"}
-        if not active:
-            yield self._uniform()
-            return
-        for rule in self.config.weightings:
-            entry = registry("weightings").get(rule)
-            values = self.config.weightings[rule] | self.scenario.weightings.get(rule, {})
-            weighting = configuration.settings(entry, values, f"weightings.{rule}")
-            with blamed(entry.file, f"weighting '{rule}'"):
-                phases = dict(weighting.phases())
-            if not set(phases) <= {"forget", "retain"}:
-                raise UserError(f"weighting '{rule}': phases {sorted(phases)} must be of 'forget' and 'retain'")
-            if set(phases) <= active:
-                yield entry, weighting
-            else:
-                lacking = " or ".join(sorted(set(phases) - active))
-                self.notes.append(f"{name} × {rule} left out: {name} has no {lacking} phase")
-
-    def _uniform(self) -> tuple[Entry, Any]:
-        entry = registry("weightings").get("none")
-        return entry, entry.item()
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -240,8 +214,3 @@ def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
         model = try_model(config.model, config.model_settings, info.shape, info.classes)
         if config.checkpoint:
             read(config.checkpoint, model)
-
-
-def _class_files(cls: type) -> tuple[Path, ...]:
-    """The files that define a class and its bases, but for Python's own."""
-    return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.errors import UserError
 from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
 from loreun_bench.registry import blamed, call_reference, registry
@@ -52,7 +52,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
     _warm_up(model, samples, config["train"]["batch_size"])
-    with _seeded(config["seed"]), context.meter:
+    with seeded(config["seed"]), context.meter:
         model = fit(model, samples, select_on, context)
     return Output(_weights(model), cost=context.meter.cost())
 
@@ -81,7 +81,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
         model = _load(config, inputs["original"], data, device)
     sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
     _warm_up(model, sets["retain"], config["train"]["batch_size"])
-    with _seeded(config["seed"]), context.meter:
+    with seeded(config["seed"]), context.meter:
         model = method.unlearn(model, Data(sets, method.uses, data.classes), context)
     return Output(_weights(model), cost=context.meter.cost())
 
@@ -154,8 +154,7 @@ def _image_set(data: Dataset, parts: ForgetSplit, name: str) -> ImageSet:
 
 def _build(config: Config, data: Dataset, device: str, seed: int) -> nn.Module:
     height, width, channels = data.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model: nn.Module = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config["compile"]:
@@ -171,14 +170,6 @@ def _load(config: Config, artifact: Artifact, data: Dataset, device: str) -> nn.
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """torch's global randomness, which dropout draws from, seeded inside and restored after."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def _warm_up(model: nn.Module, samples: ImageSet, batch_size: int) -> None:

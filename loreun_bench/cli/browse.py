@@ -71,9 +71,11 @@ def _items(kind: str, plugin: list[Path] | None, track: str) -> list[tuple[str, 
 def _protocols(track: str) -> list[tuple[str, str, Any]]:
     import importlib
 
-    differences = importlib.import_module(f"loreun_bench.{track}.protocols").differences
+    from loreun_bench.harness.protocol import explained
+
+    protocol = importlib.import_module(f"loreun_bench.{track}.protocols").Protocol
     text = "What `corrected` does, and what the reference code does instead:\n" + "\n".join(
-        f"  {name}: {why}" for name, why in differences().items()
+        f"  {name}: {why}" for name, why in explained(protocol).items()
     )
     return [
         ("corrected", "good practice throughout; the default", lambda: text),

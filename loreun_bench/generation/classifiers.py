@@ -21,6 +21,7 @@ from loreun_bench.generation.weights import (
     read_tagged,
     write_tagged,
 )
+from loreun_bench.harness.seeding import seeded
 
 if TYPE_CHECKING:
     from loreun_bench.generation.pictures import Pictures
@@ -109,8 +110,7 @@ def train_small(
     Shifted by up to a pixel in sixteen and with noise on them, so that it also knows pictures that are a little off.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = _Small(len(pictures.classes), size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
-from loreun_bench.errors import UserError
-from loreun_bench.harness.seeding import derive
+from loreun_bench.training.context import RunContext, Sets
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from loreun_bench.generation.latents import LatentSet
     from loreun_bench.generation.pipelines import Pipeline
     from loreun_bench.generation.protocols import Protocol
-    from loreun_bench.training.clock import Meter
     from loreun_bench.training.loop import Constraint
-    from loreun_bench.weightings import Phase
 
 Parameters = Literal["full", "cross-attention", "no-cross-attention"]
 Rate = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 
 
-class Data:
-    """The concepts of a scenario and their pictures. Reading a set that the method did not declare is an error.
+class Data(Sets["LatentSet"]):
+    """The concepts of a scenario and those of their pictures that the method declared.
 
     prompts: one a concept; texts: their embeddings [k, length, width]; forgotten: the number of the forgotten concept.
     """
@@ -36,41 +32,16 @@ class Data:
     def __init__(
         self, sets: Mapping[str, LatentSet], uses: frozenset[str], prompts: tuple[str, ...], texts: Tensor, forgotten: int
     ) -> None:
-        self._sets, self._uses = sets, uses
+        super().__init__(sets, uses)
         self.prompts, self.texts, self.forgotten = prompts, texts, forgotten
 
-    forget = property(lambda self: self._read("forget"))
-    retain = property(lambda self: self._read("retain"))
 
-    def _read(self, name: str) -> LatentSet:
-        if name not in self._uses:
-            raise UserError(f"the method read the {name} set but declares uses={sorted(self._uses)}")
-        return self._sets[name]
+@dataclass(kw_only=True)
+class Context(RunContext):
+    """How to run, and the curve ℓ°_t [timesteps] if the weighting needs it."""
 
-
-@dataclass
-class Context:
-    """How to run: device, precision, protocol, the weighting's phases, the curve ℓ°_t [timesteps], seed, the meter."""
-
-    device: str
-    precision: str
     protocol: Protocol
-    phases: Mapping[str, Phase]
     curve: Tensor | None
-    seed: int
-    meter: Meter
-    limit_steps: int | None = None
-    _streams: dict[str, torch.Generator] = field(default_factory=dict)
-
-    def stream(self, *name: str | int, device: str | None = None) -> torch.Generator:
-        """The random generator called `name`. Streams do not depend on method or weighting, so that all rows of a seed
-        see the same batches, noise and timesteps."""
-        import torch
-
-        key = "/".join(map(str, name))
-        if key not in self._streams:
-            self._streams[key] = torch.Generator(device or self.device).manual_seed(derive(self.seed, *name))
-        return self._streams[key]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import Seeds
-from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation import concepts, pipelines
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.pipelines import PipelineFiles
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
+from loreun_bench.harness.rows import check_scenario, class_files, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
-from loreun_bench.registry import Entry, blamed, registry
+from loreun_bench.registry import Entry, registry
 
 PACKAGE = Path(__file__).parents[1]
 HERE = PACKAGE / "generation"
@@ -33,6 +32,7 @@ TRAINING = (
 SAMPLING = (*SHARED, HERE / "sampling.py")
 EVALUATION = (
     *SHARED,
+    PACKAGE / "harness" / "measuring.py",
     *(
         HERE / f"{name}.py"
         for name in ("scene", "classifiers", "distances", "inception", "detector", "intervals", "weights")
@@ -63,12 +63,7 @@ class _Block:
     def __init__(self, config: GenerationConfig, files: PipelineFiles, scenario: Scenario, seeds: Seeds) -> None:
         self.config, self.files, self.scenario, self.seeds = config, files, scenario, seeds
         self.notes: list[str] = []
-        for section in ("methods", "weightings"):
-            for name in getattr(scenario, section):
-                if name not in (known := getattr(config, section)):
-                    raise UserError(
-                        f"scenarios.{scenario.label}.{section}: '{name}' is not among them; {did_you_mean(name, known)}"
-                    )
+        check_scenario(scenario, config)
         if scenario.kind == "class":
             pictures = concepts.dataset(config.dataset, "train")
             self.classes = pictures.classes
@@ -89,7 +84,9 @@ class _Block:
             entry = registry("methods", "generation").get(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
-            for rule, weighting in self._weightings(name, method):
+            chosen, notes = weightings(name, method, self.config, self.scenario)
+            self.notes += notes
+            for rule, weighting in chosen:
                 rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting)))
         return rows
 
@@ -128,7 +125,7 @@ class _Block:
         inputs = self._pictures()
         if weighting.phases():
             inputs["curve"] = self.curve
-        sources = (*TRAINING, *_class_files(entry.item), *_class_files(rule.item))
+        sources = (*TRAINING, *class_files(entry.item), *class_files(rule.item))
         label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, method.samples(self.sizes))
 
@@ -179,24 +176,6 @@ class _Block:
     def _pictures(self) -> dict[str, Stage]:
         return {} if self.classes else {"generated": self.generated}
 
-    def _weightings(self, name: str, method: Any) -> Iterator[tuple[Entry, Any]]:
-        """The weightings that change something for `method`: those of which every phase is one that it runs."""
-        active = set(method.active())
-        if not active:
-            entry = registry("weightings").get("none")
-            yield entry, entry.item()
-            return
-        for rule in self.config.weightings:
-            entry = registry("weightings").get(rule)
-            values = self.config.weightings[rule] | self.scenario.weightings.get(rule, {})
-            weighting = configuration.settings(entry, values, f"weightings.{rule}")
-            with blamed(entry.file, f"weighting '{rule}'"):
-                phases = set(weighting.phases())
-            if phases <= active:
-                yield entry, weighting
-            else:
-                self.notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases - active))} phase")
-
     def _common(self) -> dict[str, Any]:
         return {
             "pipeline": {"source": self.config.pipeline, "files": self.files.files},
@@ -222,8 +201,3 @@ class _Block:
         about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
         whole = dict(config) if own or "pipeline" in config else self._common() | dict(config)
         return Stage(f"{STAGES}:{run}", whole, inputs, sources, about, work, self.config.timeout_s)
-
-
-def _class_files(cls: type) -> tuple[Path, ...]:
-    """The files that define a class and its bases, but for Python's own."""
-    return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))

@@ -22,6 +22,7 @@ from loreun_bench.generation.sampling import Request
 from loreun_bench.generation.unlearning import open_parameters, predict, trainable
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
 from loreun_bench.registry import registry
@@ -67,8 +68,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
     before = _weights(pipeline)
     _warm_up(pipeline, texts, context)
-    with torch.random.fork_rng(), context.meter:
-        torch.manual_seed(config["seed"])
+    with seeded(config["seed"]), context.meter:
         method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
     moved = {name: tensor for name, tensor in _weights(pipeline).items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()

@@ -1,1 +1,2 @@
-"""What both tracks train with: the one step loop, its optimisers, the saliency mask, the clock and the guards."""
+"""What both tracks train with: the one step loop, its optimisers, the saliency mask, the clock, the guards, and what
+a method is given."""

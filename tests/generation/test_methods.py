@@ -27,7 +27,10 @@ SEVEN = 7
 
 
 def context(protocol="corrected", phases=(), curve=None, limit=None):
-    return Context("cpu", "fp32", PROTOCOLS[protocol], dict(phases), curve, 0, Meter("cpu"), limit)
+    return Context(
+        device="cpu", precision="fp32", protocol=PROTOCOLS[protocol], phases=dict(phases), curve=curve, seed=0,
+        meter=Meter("cpu"), limit_steps=limit,
+    )  # fmt: skip
 
 
 def method(name, **settings):

@@ -1,0 +1,52 @@
+"""The rows of a sweep in either track: which weightings a method is combined with, and whose code a row depends on."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from loreun_bench import config as configuration
+from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.registry import Entry, blamed, registry
+
+
+def check_scenario(scenario: Any, config: Any) -> None:
+    """UserError if a scenario has settings for a method or a weighting that its sweep has not."""
+    for section in ("methods", "weightings"):
+        for name in getattr(scenario, section):
+            if name not in (known := getattr(config, section)):
+                where = f"scenarios.{scenario.label}.{section}"
+                raise UserError(f"{where}: '{name}' is not in this sweep's {section}; {did_you_mean(name, known)}")
+
+
+def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:
+    """The sweep's weightings that change something for `method`, those of which every phase is one that it runs; and
+    notes on those left out. The scenario's settings come before the sweep's."""
+    active = set(method.active()) if hasattr(method, "active") else {"forget", "retain"}
+    if not active:
+        return [uniform()], []
+    found, notes = [], []
+    for rule, values in config.weightings.items():
+        entry = registry("weightings").get(rule)
+        weighting = configuration.settings(entry, values | scenario.weightings.get(rule, {}), f"weightings.{rule}")
+        with blamed(entry.file, f"weighting '{rule}'"):
+            phases = set(weighting.phases())
+        if not phases <= {"forget", "retain"}:
+            raise UserError(f"weighting '{rule}': phases {sorted(phases)} must be of 'forget' and 'retain'")
+        if phases <= active:
+            found.append((entry, weighting))
+        else:
+            notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases - active))} phase")
+    return found, notes
+
+
+def uniform() -> tuple[Entry, Any]:
+    """The weighting that is none."""
+    entry = registry("weightings").get("none")
+    return entry, entry.item()
+
+
+def class_files(cls: type) -> tuple[Path, ...]:
+    """The files that define a class and its bases, but for Python's own."""
+    return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))

@@ -1,0 +1,64 @@
+"""What an unlearning method is given in either track: the sets that it declared, and how to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from loreun_bench.errors import UserError
+from loreun_bench.harness.seeding import derive
+
+if TYPE_CHECKING:
+    import torch
+
+    from loreun_bench.training.clock import Meter
+    from loreun_bench.weightings import Phase
+
+Set = TypeVar("Set")
+
+
+class Sets(Generic[Set]):
+    """Sets of samples by name. Reading one that the method did not declare in `uses` is an error, not a leak."""
+
+    def __init__(self, sets: Mapping[str, Set], uses: frozenset[str]) -> None:
+        self._sets, self._uses = sets, uses
+
+    @property
+    def forget(self) -> Set:
+        """What is to be forgotten."""
+        return self._read("forget")
+
+    @property
+    def retain(self) -> Set:
+        """What is to be kept."""
+        return self._read("retain")
+
+    def _read(self, name: str) -> Set:
+        if name not in self._uses:
+            raise UserError(f"the method read the {name} set but declares uses={sorted(self._uses)}")
+        return self._sets[name]
+
+
+@dataclass(kw_only=True)
+class RunContext:
+    """How to run: device, precision, the track's protocol, the weighting's phases, the seed of the run, the meter."""
+
+    device: str
+    precision: str
+    protocol: Any
+    phases: Mapping[str, Phase]
+    seed: int  # of the unlearning; where a model is trained from scratch, of the training
+    meter: Meter
+    limit_steps: int | None = None
+    _streams: dict[str, torch.Generator] = field(default_factory=dict)
+
+    def stream(self, *name: str | int, device: str | None = None) -> torch.Generator:
+        """The random generator called `name`, on the run's device unless told. Streams do not depend on method or
+        weighting, so that all rows of a seed see the same batches, crops, labels and noise."""
+        import torch
+
+        key = "/".join(map(str, name))
+        if key not in self._streams:
+            self._streams[key] = torch.Generator(device or self.device).manual_seed(derive(self.seed, *name))
+        return self._streams[key]
