@@ -107,7 +107,15 @@ def registry(kind: str, track: str = "classification") -> Registry:
         raise UserError(f"unknown kind '{kind}'; {did_you_mean(kind, KINDS)}")
     if kind != "weightings" and track not in TRACKS:
         raise UserError(f"unknown track '{track}'; {did_you_mean(str(track), TRACKS)}")
+    if kind not in kinds(track):
+        raise UserError(f"the {track} track has no {kind}; it has {', '.join(kinds(track))}")
     return _registry(kind, "loreun_bench" if kind == "weightings" else f"loreun_bench.{track}")
+
+
+def kinds(track: str) -> list[str]:
+    """The kinds of items that a track has, as its folders say."""
+    folder = Path(__file__).parent / track
+    return [kind for kind in KINDS if kind == "weightings" or (folder / kind).is_dir()]
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from loreun_bench.classification.method import Context, Data, ImageSet
 from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
-from loreun_bench.registry import KINDS, load_module, registry
+from loreun_bench.cli import app, main
+from loreun_bench.registry import TRACKS, kinds, load_module, registry
 from loreun_bench.training.clock import Meter
 
 torch.set_num_threads(1)
@@ -28,12 +31,30 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def own_registries():
     """What a test's plug-ins register is gone after it."""
-    found = [registry(kind) for kind in KINDS]
+    found = [registry(kind, track) for track in TRACKS for kind in kinds(track)]
     saved = [{entry.name: entry for entry in each.entries()} for each in found]
     yield
     for each, entries in zip(found, saved, strict=True):
         each._entries = entries
     load_module.cache_clear()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["loreun-bench", *map(str, words)])
+        app.registered_commands.clear()
+        app.registered_groups.clear()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 class Toy:

@@ -48,7 +48,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
             yield from epoch(len(samples), recipe.batch_size, context.stream("order"))
 
     model.train()
-    run_steps(model, islice(batches(), steps), objective, optimiser, schedule)
+    run_steps(model, islice(batches(), steps), objective, optimiser, schedule, total=steps)
     if best is not None:
         best.look()
         best.restore()

@@ -75,7 +75,10 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
 
     paired = method.schedule == "paired" and len(runs) == 2
     steps = (_paired if paired else _sequential)(method, runs, data, context)
-    run_steps(model, islice(steps, context.limit_steps), objective, optimiser, constraint=constraint)
+    passes = [-(-len(run.samples) // method.batch_size) for run in runs.values()]
+    total = method.epochs * (passes[-1] if paired else sum(passes))  # the retain phase is the last
+    steps = islice(steps, context.limit_steps)
+    run_steps(model, steps, objective, optimiser, constraint=constraint, total=min(total, context.limit_steps or total))
     return model
 
 

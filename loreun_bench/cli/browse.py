@@ -39,12 +39,12 @@ def show(
 ) -> None:
     """Show one item: what it does, its paper, its settings with their defaults."""
     from loreun_bench.errors import UserError, did_you_mean
-    from loreun_bench.registry import TRACKS
+    from loreun_bench.registry import TRACKS, kinds
 
     items = {found: full for found, _, full in _items(kind, plugin, track)}
     if name not in items:
         for other in TRACKS:
-            if name in {found for found, _, _ in _items(kind, None, other)}:
+            if kind in kinds(other) and name in {found for found, _, _ in _items(kind, None, other)}:
                 raise UserError(f"'{name}' is of the {other} track: show {kind} {name} --track {other}")
         raise UserError(f"unknown {kind.rstrip('s')} '{name}'; {did_you_mean(name, items)}")
     print(items[name]())

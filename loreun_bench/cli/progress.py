@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from loreun_bench.harness.plan import Plan
     from loreun_bench.harness.records import Record
     from loreun_bench.harness.scheduler import Event
+    from loreun_bench.harness.stage import Stage
 
-KEYS = ("forget_acc", "retain_acc", "test_acc", "mia_confidence")
+KEYS = ("forget_acc", "retain_acc", "test_acc", "mia_confidence", "forget_ua", "kept_acc", "fd", "fid")
+EVERY = 30.0  # seconds without a line before one says what is under way
 
 
 class Progress:
@@ -26,9 +28,11 @@ class Progress:
         self._plan, self._folder = plan, folder
         self._start = time.monotonic()
         self._work = {stage.recipe: max(stage.work, 1) for stage in plan.stages}
-        self._left = sum(self._work.values())
-        self._done_work, self._done_seconds = 0, 0.0
-        self._running = self._workers = 0
+        self._left: dict[str, float] = dict(self._work)
+        self._done: dict[str, list[float]] = {}  # by kind of stage: work and seconds
+        self._running: dict[str, tuple[Stage, float, float]] = {}  # the stage, when it started, the share done
+        self._workers = 0
+        self._said = self._start
         self._cells = 0
         self._headings = {column.key: column.heading for column in columns(plan.cells[0].record.track)} if plan.cells else {}
         self._bar: Any = None
@@ -43,7 +47,7 @@ class Progress:
             self._print(f"note: {note}")
         self._print(f"{len(self._plan.cells)} cells, {len(self._plan.stages)} stages → {self._folder}")
         if sys.stderr.isatty():
-            self._bar = _bar(self._left)
+            self._bar = _bar(sum(self._work.values()))
             self._bar.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -56,20 +60,39 @@ class Progress:
         if not self._begun:
             self._begun = True
             self._begin()
-        if event.stage is not None and event.kind in ("cached", "finished"):
-            work = self._work[event.stage.recipe]
-            self._left -= work
-            if event.outcome is not None and event.stage.work:  # a split takes no samples and says nothing of the rate
-                self._done_work, self._done_seconds = self._done_work + work, self._done_seconds + event.outcome.seconds
-        self._running += {"started": 1, "finished": -1}.get(event.kind, 0)
-        self._workers = max(self._workers, self._running)
+        if event.stage is not None:
+            self._follow(event, event.stage)
         if event.stage is not None and event.outcome is not None and event.outcome.status != "ok":
             self._print(f"{event.outcome.status}: {event.stage.label}: {event.outcome.reason}")
         if event.record is not None:
             self._cells += 1
             self._print(self._line(event.record))
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=sum(self._work.values()) - self._left, left=self._time_left())
+            completed = sum(self._work.values()) - sum(self._left.values())
+            self._bar.update(self._bar.task_ids[0], completed=completed, left=self._time_left(), what=self._under_way())
+        elif self._running and time.monotonic() - self._said >= EVERY:
+            self._print(f"under way: {self._under_way()}  ({self._time_left()})")
+
+    def _under_way(self) -> str:
+        return ", ".join(f"{stage.label} {share:.0%}" for stage, _, share in self._running.values())
+
+    def _follow(self, event: Event, stage: Stage) -> None:
+        """Keep account of what is running, what is left, and how fast each kind of stage is."""
+        now, work = time.monotonic(), self._work[stage.recipe]
+        if event.kind == "started":
+            self._running[stage.recipe] = (stage, now, 0.0)
+            self._workers = max(self._workers, len(self._running))
+        elif event.kind == "running":
+            share = max(event.share, self._running[stage.recipe][2])
+            self._running[stage.recipe] = (stage, self._running[stage.recipe][1], share)
+            self._left[stage.recipe] = work * (1 - share)
+        else:
+            self._running.pop(stage.recipe, None)
+            self._left[stage.recipe] = 0
+            if event.outcome is not None and stage.work:  # a split takes no samples and says nothing of the rate
+                done = self._done.setdefault(stage.run, [0.0, 0.0])
+                done[0] += work
+                done[1] += event.outcome.seconds
 
     def stop(self, message: str) -> None:
         """End the display with a last line."""
@@ -92,12 +115,22 @@ class Progress:
         return f"{head} {values}  {record.cost.get('rte_s', 0):.3g} s{left}"
 
     def _time_left(self) -> str:
-        if not self._done_work:
+        """By each kind of stage's own rate, as far as it is known; by that of all else, and "?" if there is none."""
+        done = {kind: list(pair) for kind, pair in self._done.items()}
+        for stage, start, share in self._running.values():
+            if share > 0 and stage.work:
+                pair = done.setdefault(stage.run, [0.0, 0.0])
+                pair[0] += share * stage.work
+                pair[1] += time.monotonic() - start
+        if not done:
             return "time left: ?"
-        seconds = self._left * self._done_seconds / self._done_work / max(self._workers, 1)
-        return f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
+        usual = sum(seconds for _, seconds in done.values()) / sum(work for work, _ in done.values())
+        rates = {kind: seconds / work for kind, (work, seconds) in done.items()}
+        seconds = sum(self._left[s.recipe] * rates.get(s.run, usual) for s in self._plan.stages) / max(self._workers, 1)
+        return f"{_clock(seconds)} left"
 
     def _print(self, line: str) -> None:
+        self._said = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
@@ -131,8 +164,10 @@ def _bar(total: int) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     shown = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
-    bar = Bar(*shown, console=Console(stderr=True), transient=True)
-    bar.add_task("sweep", total=total, left="time left: ?")
+    what = TextColumn("{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    bar = Bar(*shown, what, console=Console(stderr=True), transient=True)
+    bar.add_task("sweep", total=total, left="time left: ?", what="")
     return bar

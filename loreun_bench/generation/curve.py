@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError
+from loreun_bench.harness.progress import report
 from loreun_bench.training.loop import autocast
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ def measure(
     """Timesteps 0, T/points, 2T/points, …, and the losses there [points, n] of n = min(count, all) random pictures."""
     order = torch.randperm(len(samples), generator=context.stream("curve", "order", device="cpu"))[:count]
     steps = [k * pipeline.timesteps // points for k in range(points)]
-    return steps, torch.stack([losses_at(pipeline, samples, order, texts, t, context) for t in steps])
+    losses = []
+    for number, t in enumerate(steps):
+        report(number / points)
+        losses.append(losses_at(pipeline, samples, order, texts, t, context))
+    return steps, torch.stack(losses)
 
 
 def losses_at(pipeline: Pipeline, samples: LatentSet, chosen: Tensor, texts: Tensor, t: int, context: Context) -> Tensor:
@@ -50,12 +56,14 @@ def fit(steps: list[int], means: np.ndarray, timesteps: int) -> tuple[tuple[floa
     Relative, as the weights divide by the curve: an absolute fit is dominated by the small timesteps, whose losses are a
     hundred times those of the large ones. UserError if it is not positive everywhere.
     """
-    from scipy.optimize import curve_fit
+    from scipy.optimize import OptimizeWarning, curve_fit
 
     t = np.asarray(steps, dtype=float)
     start = (max(means[0] - means[-1], 1e-3), -5.0 / timesteps, max(means[-1], 1e-6))
     try:
-        (a, b, c), _ = curve_fit(_exponential, t, means, p0=start, sigma=means, maxfev=20_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # of a covariance that nobody asks for
+            (a, b, c), _ = curve_fit(_exponential, t, means, p0=start, sigma=means, maxfev=20_000)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"no exponential fits the losses {np.round(means, 4).tolist()} by timestep: {error}") from error
     curve = _exponential(np.arange(timesteps), a, b, c)

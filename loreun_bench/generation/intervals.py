@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,8 +32,5 @@ def percentiles(values: Tensor) -> list[float]:
 
 def drawn(n: int, resamples: int, seed: int, side: str) -> Tensor:
     """How often each of n pictures is drawn in each of R bootstrap resamples: counts [R, n] fp64, rows add up to n."""
-    generator = torch.Generator().manual_seed(derive(seed, "bootstrap", side))
-    counts = torch.zeros(resamples, n, dtype=torch.float64)
-    for row in counts:
-        row += torch.randint(n, (n,), generator=generator).bincount(minlength=n)
-    return counts
+    counts = np.random.default_rng(derive(seed, "bootstrap", side)).multinomial(n, [1 / n] * n, size=resamples)
+    return torch.from_numpy(counts).double()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.harness.files import write_atomic
+from loreun_bench.harness.progress import report
 from loreun_bench.training.loop import autocast
 
 if TYPE_CHECKING:
@@ -42,24 +43,26 @@ def sample(
     steps: int,
     batch_size: int,
     precision: str = "fp32",
-    listen: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Write the picture of every request that the folder lacks, and the index of all; a stopped run goes on from there.
 
-    Each picture is written whole or not at all, and does not depend on which others are in its batch (up to rounding).
+    Each picture is written whole or not at all. A picture that is made again is made in the batch it was in at first, so
+    that it is the same to the bit: alone it would be so only up to rounding.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [r for r in requests if not _readable(folder / f"{r.name}.png")]
-    listen(len(requests) - len(missing))
+    missing = {r.name for r in requests if not _readable(folder / f"{r.name}.png")}
     waiting: list[Future[None]] = []
     with ThreadPoolExecutor(1) as writer:  # PNG is made while the next batch is sampled
-        for start in range(0, len(missing), batch_size):
-            batch = missing[start : start + batch_size]
+        for start in range(0, len(requests), batch_size):
+            batch = requests[start : start + batch_size]
+            if missing.isdisjoint(r.name for r in batch):
+                continue
             pixels = pictures(pipeline, batch, steps, precision).cpu()
             for future in waiting:
                 future.result()
-            waiting = [writer.submit(_write, folder / f"{r.name}.png", p) for r, p in zip(batch, pixels, strict=True)]
-            listen(len(requests) - len(missing) + start + len(batch))
+            lacking = [(r, p) for r, p in zip(batch, pixels, strict=True) if r.name in missing]
+            waiting = [writer.submit(_write, folder / f"{r.name}.png", p) for r, p in lacking]
+            report((start + len(batch)) / len(requests))
         for future in waiting:
             future.result()
     write_atomic(folder / INDEX, json.dumps({r.name: _about(r) for r in requests}, indent=0))

@@ -22,6 +22,7 @@ from loreun_bench.generation.sampling import Request
 from loreun_bench.generation.unlearning import open_parameters, predict, trainable
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.progress import report
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
@@ -97,7 +98,7 @@ def classifier(config: Config, inputs: Inputs, device: str) -> Output:
     from loreun_bench.generation.classifiers import train_small
 
     train = concepts.dataset(config["data"], "train")
-    return Output(train_small(train, config["size"], config["seed"]))
+    return Output(train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share)))
 
 
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
@@ -115,6 +116,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         reference=concepts.reference(config, inputs),
         settings={"device": device} | config["metric_settings"],
         details=details,
+        listen=lambda _, share: report(share),
     )
     metrics = measure(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,8 +46,10 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
         total = losses["forget"](step["forget"])
         return total + method.alpha * losses["retain"](step["retain"]) if "retain" in losses else total
 
-    steps = islice(_steps(method, data, context), context.limit_steps)
-    run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint)
+    total = method.epochs * -(-len(data.forget) // method.batch_size)
+    total = min(total, context.limit_steps or total)
+    steps = islice(_steps(method, data, context), total)
+    run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total)
     pipeline.unet.requires_grad_(False)
 
 
@@ -146,13 +148,12 @@ class PhaseLoss:
 
 
 def _steps(method: GradientMethod, data: Data, context: Context) -> Iterator[Step]:
-    """`epochs` passes over the forget set, a retain batch of the same size beside each batch."""
-    size = len(data.forget)
+    """Pass after pass over the forget set, a retain batch of the same size beside each batch."""
     retain = data.retain.passes(method.batch_size, context.stream("order", "retain", device="cpu")) if method.alpha else None
     order = context.stream("order", "forget", device="cpu")
     forget = data.forget.passes(method.batch_size, order)
     first = next(forget)
-    for number in range(method.epochs * -(-size // method.batch_size)):
+    for number in count():
         step = {"forget": first if number == 0 or not context.protocol.whole_set else next(forget)}
         if retain is not None:
             step["retain"] = next(retain)

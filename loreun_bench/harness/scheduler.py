@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loreun_bench.harness import records
+from loreun_bench.harness import progress, records
 from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record
@@ -16,15 +16,19 @@ from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Artifact, Store
 from loreun_bench.harness.work import Outcome, Task, classify
 
+TICK = 1.0  # seconds between two looks at what is running
+
 
 @dataclass(frozen=True)
 class Event:
-    """What a listener hears: a stage "started", "cached" or "finished", or a "record" that was written."""
+    """What a listener hears: a stage "started", "cached", "running" (and how far it is) or "finished", or a "record" that
+    was written."""
 
     kind: str
     stage: Stage | None = None
     outcome: Outcome | None = None
     record: Record | None = None
+    share: float = 0.0
 
 
 class DiskFull(Exception):
@@ -56,12 +60,21 @@ class _Run:
             waiting = [stage for stage in waiting if not self._advance(stage)]
             open_cells = [cell for cell in open_cells if not self._close(cell)]
             if self.running:
-                finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
-                for future in finished:
+                for future in self._wait():
                     self._finish(self.running.pop(future), future.result())
         for cell in open_cells:
             self._close(cell)
         return [self.results[cell.record.cell] for cell in self.plan.cells]
+
+    def _wait(self) -> set[Future[Outcome]]:
+        """The tasks that finish next; meanwhile listeners hear how far the running ones are."""
+        while True:
+            finished, running = wait(self.running, TICK, FIRST_COMPLETED)
+            if finished:
+                return finished
+            for stage in [self.running[future] for future in running]:
+                share = progress.read(self.store.progress_file(self.keys[stage.recipe]))
+                self.listen(Event("running", stage, share=share))
 
     def _advance(self, stage: Stage) -> bool:
         """Settle or start `stage` if its inputs are settled; False if it must wait."""

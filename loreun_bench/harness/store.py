@@ -128,6 +128,10 @@ class Store:
         with contextlib.suppress(OSError):
             os.replace(artifact.folder, grave)
 
+    def progress_file(self, key: str) -> Path:
+        """Where the stage that makes this artifact says how far it is."""
+        return self.root / "tmp" / f"{key}.share"
+
     def _publish(self, temporary: Path, key: str) -> None:
         folder = self._folder(key)
         folder.parent.mkdir(parents=True, exist_ok=True)

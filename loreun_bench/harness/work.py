@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loreun_bench.errors import Diverged, UserError
-from loreun_bench.harness import environment
+from loreun_bench.harness import environment, progress
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 
@@ -74,7 +74,8 @@ def _run(task: Task, start: float) -> None:
         if artifact is None:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the command again")
         inputs[name] = artifact
-    output = task.stage.function()(task.stage.config, inputs, task.device)
+    with progress.told_in(store.progress_file(task.key)):
+        output = task.stage.function()(task.stage.config, inputs, task.device)
     about = {
         "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device),
         "environment": environment.describe(task.device), "seconds": time.perf_counter() - start,

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from loreun_bench.harness.progress import report
 from loreun_bench.training.guards import FiniteGuard, check_parameters
 
 Batch = TypeVar("Batch")
@@ -32,10 +33,15 @@ def run_steps(
     optimiser: torch.optim.Optimizer,
     schedule: Any = None,
     constraint: Constraint | None = None,
+    total: int = 0,
 ) -> None:
-    """One optimiser step for each batch. `objective(batch)` is the scalar loss. Raises Diverged when it is not finite."""
+    """One optimiser step for each batch. `objective(batch)` is the scalar loss. Raises Diverged when it is not finite.
+
+    total: how many batches there are, if that is known, for the display of progress.
+    """
     guard = FiniteGuard()
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        report(number / total if total else 0.0)
         loss = objective(batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -67,3 +67,14 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("LOREUN_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("LOREUN_DATA", str(tmp_path / "data"))
     return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory):
+    """A small classifier of digits at the random pipeline's 64 pixels, hardly trained."""
+    from loreun_bench.generation import classifiers, concepts
+
+    path = tmp_path_factory.mktemp("classifier") / "small.safetensors"
+    pictures = concepts.dataset("digits", "train")
+    classifiers.save_small(path, pictures.classes, classifiers.train_small(pictures, 64, seed=0, steps=5))
+    return path

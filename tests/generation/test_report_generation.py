@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from loreun_bench import registry
-from loreun_bench.cli import main
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record, append
 from loreun_bench.report import byclass, leaderboard, table
@@ -304,28 +303,18 @@ def test_fd_stands_in_where_there_is_no_fid():
         by_class(BASIC, shown=["kept_ac"])
 
 
-def cli(capsys, monkeypatch, *words):
-    monkeypatch.setattr("sys.argv", ["loreun-bench", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    out = capsys.readouterr()
-    return end.value.code or 0, out.out, out.err
-
-
-def test_the_command_line_has_the_order_of_the_track_and_the_flag(tmp_path, capsys, monkeypatch):
+def test_the_command_line_has_the_order_of_the_track_and_the_flag(tmp_path, command):
     append(tmp_path / "run" / "records.jsonl", BASIC)
-    code, out, err = cli(capsys, monkeypatch, "leaderboard", tmp_path / "run")
+    code, out, err = command("leaderboard", tmp_path / "run")
     assert (code, err) == (0, "")
     assert out.index("ESD") < out.index("SalUn") < out.index("RL ")
-    code, out, _ = cli(capsys, monkeypatch, "leaderboard", tmp_path / "run", "--by-class", "--format", "md")
+    code, out, _ = command("leaderboard", tmp_path / "run", "--by-class", "--format", "md")
     assert code == 0
     assert "| average" in out
-    code, _, err = cli(capsys, monkeypatch, "leaderboard", tmp_path / "run", "--sort", "tow")
+    code, _, err = command("leaderboard", tmp_path / "run", "--sort", "tow")
     assert code == 2
     assert "unknown column 'tow'" in err
-    code, _, err = cli(
-        capsys, monkeypatch, "leaderboard", tmp_path / "run", "--by-class", "--columns", "fdd", "--format", "csv"
-    )
+    code, _, err = command("leaderboard", tmp_path / "run", "--by-class", "--columns", "fdd", "--format", "csv")
     assert (code, "did you mean 'fd'" in err) == (2, True)
-    code, _, err = cli(capsys, monkeypatch, "leaderboard", tmp_path / "run", "--columns", "fdd", "--format", "csv")
+    code, _, err = command("leaderboard", tmp_path / "run", "--columns", "fdd", "--format", "csv")
     assert (code, "did you mean 'fd'" in err) == (2, True)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from loreun_bench.cli import app, main
 from loreun_bench.generation.classifiers import save_small, train_small
 from loreun_bench.generation.datasets.digits import digits
 from loreun_bench.generation.images import to_uint8
@@ -45,27 +44,15 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, place):
-    """Run the command line in `place`, without network: (exit code, stdout, stderr)."""
+def cli(command, monkeypatch, place):
+    """The command line in `place`, without network."""
     monkeypatch.chdir(place)
 
     def offline(url, **options):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
-
-    def run(words):
-        monkeypatch.setattr(sys, "argv", ["loreun-bench", *words.split()])
-        app.registered_commands.clear()
-        app.registered_groups.clear()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+    return lambda words: command(*words.split())
 
 
 def test_tables_with_values_intervals_and_what_they_were_made_with(cli, place):

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 import yaml
+from helpers import refused
 
 from loreun_bench import api
-from loreun_bench.cli import main
 from loreun_bench.generation import pipelines
 
 CLASS = {"kind": "class", "forget_class": "seven"}
@@ -22,11 +22,11 @@ CONCEPT = {
 }
 
 
-def config(folder, **changes):
+def config(folder, classifier="small", **changes):
     return {
         "track": "generation", "name": "t", "pipeline": str(folder), "seeds": 1, "scenarios": [CLASS], "device": "cpu",
         "sampling": {"steps": 2, "guidance": 2.0, "images": 2, "batch_size": 8}, "curve": {"points": 4, "samples": 8},
-        "limit_steps": 1, "metrics": ["ua"],
+        "limit_steps": 1, "metrics": ["ua"], "classifier": str(classifier),
         "methods": {"RL": {"batch_size": 4, "epochs": 1}, "ESD-x": {"ddim_steps": 2}, "FMN": {"steps": 1}},
         "weightings": ["none", "w_f", "loreun-s"],
     } | changes  # fmt: skip
@@ -36,9 +36,11 @@ def run(values, out):
     return api.sweep(values, out, workers=0)
 
 
-def test_a_pipeline_from_disk_is_swept_scored_and_resumed(random_pipeline, store, tmp_path):
+def test_a_pipeline_from_disk_is_swept_scored_and_resumed(random_pipeline, classifier_file, store, tmp_path):
     heard = []
-    records = api.sweep(config(random_pipeline), tmp_path / "run", workers=0, listen=lambda e: heard.append(e))
+    records = api.sweep(
+        config(random_pipeline, classifier_file), tmp_path / "run", workers=0, listen=lambda e: heard.append(e)
+    )
     rows = [(r.method, r.weighting) for r in records]
     assert rows == [
         ("Original", "none"),
@@ -57,12 +59,19 @@ def test_a_pipeline_from_disk_is_swept_scored_and_resumed(random_pipeline, store
     assert weighted["rte_s"] > 0
     assert by_row["Original", "none"].cost["rte_s"] == 0
     again = []
-    assert api.sweep(config(random_pipeline), tmp_path / "run", workers=0, listen=lambda e: again.append(e.kind)) == records
+    assert (
+        api.sweep(
+            config(random_pipeline, classifier_file), tmp_path / "run", workers=0, listen=lambda e: again.append(e.kind)
+        )
+        == records
+    )
     assert "started" not in again
 
 
-def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_again(random_pipeline, store, tmp_path):
-    values = config(random_pipeline, methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"])
+def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_again(
+    random_pipeline, classifier_file, store, tmp_path
+):
+    values = config(random_pipeline, classifier_file, methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"])
     records = run(values, tmp_path / "run")
     folders = sorted((store / "pictures").iterdir())
     indexes = {(folder / "index.json").read_text() for folder in folders}
@@ -85,6 +94,15 @@ def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_a
     assert "failed" in [r.status for r in run(values, tmp_path / "third")]
     assert [r.status for r in run(values, tmp_path / "third")] == ["ok", "ok"]
     assert lost.read_bytes() == picture
+
+
+def test_the_embedded_pipeline_and_its_own_classifier_know_the_digits(store, tmp_path):
+    sampling = {"steps": 8, "guidance": 3.0, "images": 2, "batch_size": 20}
+    values = config("digits", methods={"FMN": {"steps": 1}}, metrics=["ua", "fd"], sampling=sampling)
+    record = run(values, tmp_path / "run")[0]
+    assert record.metrics["forget_ua"] == 100
+    assert record.metrics["kept_acc"] >= 90
+    assert record.environment["classifier"].startswith("small CNN, 16 px")
 
 
 def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pipeline, store, tmp_path):
@@ -125,8 +143,14 @@ def test_prompts_of_a_file_are_drawn_with_their_seeds(random_pipeline, store, tm
         assert [r["guidance"] for r in requests] == guidance
 
 
-def test_unlearned_weights_change_what_is_drawn(random_pipeline, store, tmp_path):
-    values = config(random_pipeline, methods={"RL": {"batch_size": 4, "lr": 0.01}}, weightings=["none"], limit_steps=None)
+def test_unlearned_weights_change_what_is_drawn(random_pipeline, classifier_file, store, tmp_path):
+    values = config(
+        random_pipeline,
+        classifier_file,
+        methods={"RL": {"batch_size": 4, "lr": 0.01}},
+        weightings=["none"],
+        limit_steps=4,
+    )
     run(values, tmp_path / "run")
     one, two = ({p.name: p.read_bytes() for p in f.glob("*.png")} for f in (store / "pictures").iterdir())
     assert one.keys() == two.keys()
@@ -167,10 +191,10 @@ def other_unet(folder):
     ],
     ids=["no index", "no U-Net", "pickled", "another U-Net"],
 )
-def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline, store, tmp_path, capsys):
+def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline, store, tmp_path, command):
     folder = copied(random_pipeline, tmp_path)
     change(folder)
-    refused(config(folder), words, tmp_path, capsys)
+    refused(command("plan", written(config(folder), tmp_path)), words)
 
 
 @pytest.mark.parametrize(
@@ -188,23 +212,14 @@ def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline,
         ({"metrics": ["nude"]}, "unknown metric 'nude'"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipeline, store, tmp_path, capsys, monkeypatch):
+def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipeline, store, tmp_path, command, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(config(random_pipeline, **changes), words, tmp_path, capsys)
+    refused(command("plan", written(config(random_pipeline, **changes), tmp_path)), words)
 
 
-def refused(values, words, tmp_path, capsys):
-    path = tmp_path / "sweep.yaml"
-    path.write_text(yaml.safe_dump(values))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["loreun-bench", "plan", str(path)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    assert words in said
+def written(values, folder):
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(values))
+    return folder / "sweep.yaml"
 
 
 def test_the_embedded_pipeline_is_small_and_plain_files_only():

@@ -12,6 +12,7 @@ import pytest
 
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines.inline import InlineEngine
+from loreun_bench.harness.engines.local import LocalEngine
 from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record, load_records
 from loreun_bench.harness.scheduler import DiskFull, Event
@@ -235,3 +236,29 @@ def test_a_row_is_written_as_soon_as_its_cell_is_done(bench: Bench) -> None:
 
     scheduler.run(plan, InlineEngine(), bench.store, bench.out, "cpu", listen)
     assert [lines_at_start[f"evaluate m{i}"] for i in range(3)] == [0, 1, 2]
+
+
+def test_listeners_hear_how_far_a_running_stage_is_and_nothing_of_it_stays(bench: Bench) -> None:
+    heard = bench.root / "heard"
+    stage = bench.stage("long", "reports", heard=str(heard))
+
+    def listen(event: Event) -> None:
+        if event.kind == "running" and event.stage is stage and event.share == 0.25:
+            heard.touch()
+
+    engine = LocalEngine(1)
+    try:
+        records = scheduler.run(plan_of(bench.cell("m", stage)), engine, bench.store, bench.out, "cpu", listen)
+    finally:
+        engine.close()
+    assert [record.status for record in records] == ["ok"]
+    assert not list((bench.store.root / "tmp").iterdir())
+
+
+def test_a_full_disk_does_not_keep_a_stage_from_working_when_it_says_how_far_it_is(bench: Bench) -> None:
+    (bench.store.root).mkdir(parents=True)
+    (bench.store.root / "tmp").mkdir()
+    (bench.root / "heard").touch()
+    stage = bench.stage("m", "reports", heard=str(bench.root / "heard"))
+    bench.store.progress_file(stage.key({})).mkdir()  # what cannot be written to
+    assert [record.status for record in bench.run(bench.cell("m", stage))] == ["ok"]

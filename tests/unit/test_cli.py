@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import refused
 
-from loreun_bench.cli import app, main
 from loreun_bench.ops.functional import backend
 
 TINY = """
@@ -26,34 +26,11 @@ weightings: [none, w_f]
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
+def cli(command, monkeypatch, tmp_path):
+    """The command line, in a folder with a small sweep."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["loreun-bench", *map(str, words)])
-        app.registered_commands.clear()
-        app.registered_groups.clear()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def fails(result, says):
-    """Exit code 2, and one line on stderr that says it."""
-    code, _, err = result
-    assert code == 2, err
-    lines = [line for line in err.splitlines() if not line.startswith("note:")]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    assert says in lines[0]
+    return command
 
 
 def python(*words):
@@ -124,7 +101,7 @@ def test_a_sweep_prints_its_table_and_leaves_its_files(cli, tmp_path):
         code, out, _ = cli("leaderboard", "run", "--format", style)
         assert code == 0
         assert "RL" in out
-    fails(cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run", "--set", "train.epochs=2"), "another configuration")
+    refused(cli("sweep", "tiny.yaml", "--workers", 0, "--out", "run", "--set", "train.epochs=2"), "another configuration")
 
 
 def test_a_plan_runs_nothing(cli, tmp_path):
@@ -175,6 +152,7 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
         (["ls", "method"], "did you mean 'methods'"),
         (["show", "methods", "SalUm"], "did you mean 'SalUn'"),
         (["show", "metrics", "nudity"], "show metrics nudity --track generation"),
+        (["ls", "models", "--track", "generation"], "the generation track has no models"),
         (["new", "methd", "x"], "did you mean 'method'"),
         (["new", "method", "../x"], "name '../x'"),
         (["check", "nowhere.py"], "not found"),
@@ -183,13 +161,13 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line_and_exit_code_two(cli, words, says, tmp_path):
-    fails(cli(*words), says)
+    refused(cli(*words), says)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_cuda_without_a_gpu_says_so(cli):
-    fails(cli("sweep", "tiny.yaml", "--device", "cuda"), "no GPU")
+    refused(cli("sweep", "tiny.yaml", "--device", "cuda"), "no GPU")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +197,7 @@ def test_cuda_without_a_gpu_says_so(cli):
 )
 def test_a_broken_plug_in_is_named_with_its_line(cli, tmp_path, code, says):
     (tmp_path / "plug-in.py").write_text(code)
-    fails(cli("ls", "models", "--plugin", "plug-in.py"), says)
+    refused(cli("ls", "models", "--plugin", "plug-in.py"), says)
 
 
 @pytest.mark.parametrize("kind", ["method", "weighting", "metric", "dataset", "model"])
@@ -229,7 +207,7 @@ def test_a_scaffold_passes_its_check_and_is_not_overwritten(cli, kind):
     code, out, _ = cli("check", f"own_{kind}.py")
     assert code == 0
     assert out.startswith(f"ok {kind} {name}")
-    fails(cli("new", kind, name), "exists already")
+    refused(cli("new", kind, name), "exists already")
 
 
 @pytest.mark.parametrize(
@@ -273,30 +251,30 @@ def test_data_are_prepared_from_npz_and_damage_is_noticed(cli, tmp_path):
     path = tmp_path / "data" / "digits.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    fails(cli("sweep", "tiny.yaml"), "truncated or changed")
+    refused(cli("sweep", "tiny.yaml"), "truncated or changed")
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    fails(cli("sweep", "tiny.yaml"), "truncated or changed")
+    refused(cli("sweep", "tiny.yaml"), "truncated or changed")
     path.unlink()
-    fails(cli("sweep", "tiny.yaml"), "missing")
+    refused(cli("sweep", "tiny.yaml"), "missing")
     (tmp_path / "data" / "digits.json").write_text("{")
-    fails(cli("sweep", "tiny.yaml"), "unreadable")
+    refused(cli("sweep", "tiny.yaml"), "unreadable")
 
 
 def test_what_is_not_the_data_set_is_refused(cli, tmp_path):
     np.savez(tmp_path / "wrong.npz", **arrays(size=9))
-    fails(cli("data", "prepare", "digits", "--from", "wrong.npz"), "are not digits")
+    refused(cli("data", "prepare", "digits", "--from", "wrong.npz"), "are not digits")
     np.savez(tmp_path / "float.npz", **(arrays() | {"train_images": np.zeros((60, 8, 8, 1))}))
-    fails(cli("data", "prepare", "digits", "--from", "float.npz"), "uint8")
+    refused(cli("data", "prepare", "digits", "--from", "float.npz"), "uint8")
     np.savez(tmp_path / "short.npz", **(arrays() | {"train_labels": np.arange(5)}))
-    fails(cli("data", "prepare", "digits", "--from", "short.npz"), "labels")
+    refused(cli("data", "prepare", "digits", "--from", "short.npz"), "labels")
     np.savez(tmp_path / "lacks.npz", train_images=np.zeros(3, np.uint8))
-    fails(cli("data", "prepare", "digits", "--from", "lacks.npz"), "missing")
+    refused(cli("data", "prepare", "digits", "--from", "lacks.npz"), "missing")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "wrong.npz").read_bytes()[:500])
-    fails(cli("data", "prepare", "digits", "--from", "cut.npz"), "truncated")
+    refused(cli("data", "prepare", "digits", "--from", "cut.npz"), "truncated")
     np.savez(tmp_path / "pickled.npz", **(arrays() | {"train_labels": np.array([{}] * 60, dtype=object)}))
-    fails(cli("data", "prepare", "digits", "--from", "pickled.npz"), "plain arrays")
+    refused(cli("data", "prepare", "digits", "--from", "pickled.npz"), "plain arrays")
     (tmp_path / "text.txt").write_text("hello")
-    fails(cli("data", "prepare", "digits", "--from", "text.txt"), "expected an .npz")
+    refused(cli("data", "prepare", "digits", "--from", "text.txt"), "expected an .npz")
     assert not list(Path(tmp_path / "data").glob("digits*"))
 
 
@@ -340,7 +318,7 @@ def test_env_names_the_operator_backend(cli):
     ],
 )
 def test_more_wrong_input_is_one_line_too(cli, words, says):
-    fails(cli(*words), says)
+    refused(cli(*words), says)
 
 
 def test_without_the_uniform_weighting_retrain_still_runs(cli):
@@ -357,7 +335,7 @@ def test_a_plug_in_that_takes_a_built_in_name_is_refused_not_ignored(cli, tmp_pa
         "@method('RL', uses={'forget', 'retain'})\n@dataclass(frozen=True)\n"
         "class RandomLabel(GradientMethod):\n    'Mine.'\n"
     )
-    fails(cli("plan", "tiny.yaml", "--plugin", "mine.py"), "defined twice")
+    refused(cli("plan", "tiny.yaml", "--plugin", "mine.py"), "defined twice")
 
 
 def test_a_method_that_exits_is_a_failed_row(cli, tmp_path):
@@ -380,8 +358,8 @@ def test_runs_of_the_same_name_stay_apart_and_the_same_run_twice_is_refused(cli,
     rows = json.loads(out)
     assert {row["run"] for row in rows} == {"a/run", "b/run"}
     assert all(row["n"] == 1 for row in rows)
-    fails(cli("leaderboard", "a/run", "a/../a/run"), "given twice")
-    fails(cli("leaderboard", "a/run", "--columns", "tww", "--format", "csv"), "did you mean 'tow'")
+    refused(cli("leaderboard", "a/run", "a/../a/run"), "given twice")
+    refused(cli("leaderboard", "a/run", "--columns", "tww", "--format", "csv"), "did you mean 'tow'")
 
 
 def test_a_changed_description_of_the_data_is_noticed(cli, tmp_path):
@@ -390,7 +368,7 @@ def test_a_changed_description_of_the_data_is_noticed(cli, tmp_path):
     described = json.loads(path.read_text())
     described["info"]["mean"] = [0.9]
     path.write_text(json.dumps(described))
-    fails(cli("plan", "tiny.yaml"), "changed")
+    refused(cli("plan", "tiny.yaml"), "changed")
 
 
 def test_an_installed_package_adds_items_by_entry_point_and_a_broken_one_only_warns(tmp_path):
@@ -430,4 +408,4 @@ def test_metrics_that_overflow_a_record_are_a_failed_row_and_a_broken_derived_me
         "from loreun_bench import metric\n@metric('odd', columns={'odd': 'odd'})\n"
         "def odd(cell, retrain):\n    'Divides by nought.'\n    return 1 / 0\n"
     )
-    fails(cli("leaderboard", "good", "--plugin", "derived.py"), "derived.py:5 raised ZeroDivisionError")
+    refused(cli("leaderboard", "good", "--plugin", "derived.py"), "derived.py:5 raised ZeroDivisionError")

@@ -53,3 +53,36 @@ def test_a_stage_without_samples_says_nothing_of_the_time_left(capsys):
 def test_a_failure_is_said_at_once(capsys):
     shown = lines(capsys, Event("started", STAGES[0]), finished(STAGES[0], 1.0, "diverged", "too fast"))
     assert shown[-1] == "diverged: : too fast"
+
+
+def test_a_long_stage_says_how_far_it_is_and_the_time_left_comes_with_it(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def after(seconds, *events):
+        now[0] += seconds
+        return events[0]
+
+    plan = Plan(tuple(Cell(RECORD, stage, stage) for stage in STAGES), (SPLIT, *STAGES))
+    progress = Progress(plan, Path("runs/x"))
+    for seconds, event in [
+        (0, Event("started", STAGES[0])),
+        (10, Event("running", STAGES[0], share=0.1)),  # too soon for a line
+        (30, Event("running", STAGES[0], share=0.4)),
+        (1, Event("running", STAGES[0], share=0.3)),  # a second piece of work in the stage; it does not go back
+    ]:
+        progress(after(seconds, event))
+    assert capsys.readouterr().err.splitlines()[1:] == ["under way:  40%  (6:00 left)"]  # 3.6 stages of 100 s
+    progress(after(59, finished(STAGES[0], 100.0)))
+    progress(after(0, Event("record", record=RECORD)))
+    assert capsys.readouterr().err.splitlines()[-1].endswith("(5:00 left)")
+
+
+def test_kinds_of_stages_have_rates_of_their_own(capsys):
+    other = Stage("m:sample", {}, work=1000)
+    plan = Plan((Cell(RECORD, STAGES[0], STAGES[0]),), (*STAGES[:2], other, Stage("m:sample", {"i": 1}, work=500)))
+    progress = Progress(plan, Path("runs/x"))
+    events = [finished(STAGES[0], 10.0), finished(other, 100.0), Event("record", record=RECORD)]
+    for event in [Event("started", STAGES[0]), *events]:
+        progress(event)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("(1:00 left)")  # 10 s and half of 100 s

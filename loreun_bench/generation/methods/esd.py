@@ -58,7 +58,7 @@ class _Erase(Method):
         def objective(_: None) -> Tensor:
             return self._loss(pipeline, original, text, empty, context)
 
-        run_steps(pipeline.unet, repeat(None, steps), objective, optimiser)
+        run_steps(pipeline.unet, repeat(None, steps), objective, optimiser, total=steps)
         pipeline.unet.requires_grad_(False)
 
     def _loss(self, pipeline: Pipeline, original: Pipeline, text: Tensor, empty: Tensor, context: Context) -> Tensor:

@@ -64,8 +64,9 @@ class ForgetMeNot(Method):
                 paid: Tensor = torch.cat([layer[:, :, words].flatten() for layer in attention])
                 return paid.square().sum().sqrt()
 
-            steps = islice(batches, min(self.steps, context.limit_steps or self.steps))
-            run_steps(pipeline.unet, steps, objective, optimiser, constraint=_Clip(list(chosen.values())))
+            total = min(self.steps, context.limit_steps or self.steps)
+            clip = _Clip(list(chosen.values()))
+            run_steps(pipeline.unet, islice(batches, total), objective, optimiser, constraint=clip, total=total)
         pipeline.unet.requires_grad_(False)
 
 

@@ -1,0 +1,50 @@
+"""How far a stage is, from inside it to whoever watches: one number in a small file beside the store.
+
+A file, as every engine has the store in common and none has more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+EVERY = 1.0  # seconds between two writes
+
+_file: Path | None = None
+_written = 0.0
+
+
+def report(share: float) -> None:
+    """Say that `share` (0 to 1) of the stage under way is done. Cheap enough for every step; outside a stage nothing."""
+    global _written
+    if _file is None or time.monotonic() - _written < EVERY:
+        return
+    _written = time.monotonic()
+    with contextlib.suppress(OSError):  # a full disk is for the stage to complain about
+        _file.write_text(f"{share:.4f}")
+
+
+@contextlib.contextmanager
+def told_in(file: Path) -> Iterator[None]:
+    """What is reported inside goes to `file`, which is gone afterwards."""
+    global _file
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # of a run that was killed
+    _file = file
+    try:
+        yield
+    finally:
+        _file = None
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def read(file: Path) -> float:
+    """The share done that was last reported; 0 if nothing was."""
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return 0.0
