@@ -67,7 +67,7 @@ MUTANTS = {
     "gb": ("the other concept's prediction sets the weight", G + "unlearning.py", "None if target is clean else clean", "None", "generation/test_methods.py"),
     "gc": ("one reference loss for all timesteps", G + "unlearning.py", "ref_loss=context.curve[batch.t]", "ref_loss=context.curve[batch.t * 0]", "generation/test_methods.py"),
     "gd": ("a changed picture is scored", G + "stages.py", "if not path.is_file() or sha256_file(path) != sha256:", "if not path.is_file():", "generation/test_track.py"),
-    "ge": ("a broken picture counts as drawn", G + "sampling.py", "            picture.load()", "            pass", "generation/test_track.py"),
+    "ge": ("a broken picture counts as drawn", G + "sampling.py", "            picture.load()", "            pass", "generation/test_sampling.py"),
 }  # fmt: skip
 
 
