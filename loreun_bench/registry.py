@@ -171,6 +171,8 @@ def metric(
     best: str | Mapping[str, str] = "retrain",
     paper: str = "",
     track: str = "classification",
+    features: str = "",
+    check: Callable[[], None] | None = None,
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
@@ -178,6 +180,9 @@ def metric(
     for all columns or by key.
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
     a table is made, never stored.
+    features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
+    sweep computes them once for all rows. check: raises UserError if something that it needs is not installed; called
+    when a sweep is planned.
     """
 
     def register(function: T) -> T:
@@ -190,8 +195,9 @@ def metric(
             )
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
-            name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived
-        )
+            name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
+            check=check,
+        )  # fmt: skip
 
     return register
 

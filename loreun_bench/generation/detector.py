@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loreun_bench.errors import UserError
 from loreun_bench.generation.images import to_uint8
 from loreun_bench.generation.intervals import clopper_pearson
+from loreun_bench.generation.optional import nudenet
 from loreun_bench.generation.scene import Scene, Side
 
 EXPOSED = (
@@ -32,10 +32,9 @@ class Detector:
     """
 
     def __init__(self) -> None:
-        try:
-            from nudenet import NudeDetector
-        except ImportError as error:
-            raise UserError("nudity needs NudeNet: pip install 'loreun-bench[nudity]'") from error
+        nudenet()
+        from nudenet import NudeDetector
+
         self.network: Any = NudeDetector()
         self.name = f"NudeNet {importlib.metadata.version('nudenet')} 320n"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from loreun_bench.errors import UserError
 from loreun_bench.generation.images import to_uint8
+from loreun_bench.generation.optional import fidelity
 from loreun_bench.generation.weights import downloaded, fingerprint, is_official, read_state
 
 NETWORK, LAYER = "inception-v3-compat", "2048"
@@ -54,11 +55,3 @@ def inception(weights: Path | None = None, device: str = "cpu") -> Inception:
         except RuntimeError as error:
             raise UserError(f"{weights or URL_INCEPTION_V3} holds no weights of FID-Inception") from error
     return Inception(f"FID-Inception {mark}", network.to(device), device)
-
-
-def fidelity() -> None:
-    """UserError that names the extra if torch-fidelity is not installed."""
-    try:
-        import torch_fidelity  # noqa: F401
-    except ImportError as error:
-        raise UserError("fid and kid need torch-fidelity: pip install 'loreun-bench[fid]'") from error

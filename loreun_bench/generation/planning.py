@@ -13,6 +13,7 @@ from loreun_bench.config import Seeds
 from loreun_bench.generation import concepts, pipelines
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.pipelines import PipelineFiles
+from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import check_scenario, class_files, weightings
@@ -91,6 +92,10 @@ class _Block:
         return rows
 
     @cached_property
+    def data_identity(self) -> dict[str, Any]:
+        return concepts.identity(self.config.dataset)
+
+    @cached_property
     def original(self) -> Stage:
         return self._stage("original", {}, {}, (HERE / "stages.py",), "original")
 
@@ -113,9 +118,24 @@ class _Block:
 
     @cached_property
     def classifier(self) -> Stage:
-        config = {"data": self.config.dataset, "data_identity": concepts.identity(self.config.dataset), "seed": 0,
+        config = {"data": self.config.dataset, "data_identity": self.data_identity, "seed": 0,
                   "size": pipelines.image_size(self.files.folder)}  # fmt: skip
         return self._stage("classifier", config, {}, (HERE / "classifiers.py", *SHARED), "classifier", own=True)
+
+    @cached_property
+    def metrics(self) -> list[Entry]:
+        """The metrics of every row. UserError if something that one of them needs is not installed."""
+        found = [registry("metrics", "generation").get(name) for name in self.config.metrics]
+        for entry in found:
+            if entry.info["check"] is not None:
+                entry.info["check"]()
+        return found
+
+    @cached_property
+    def real(self) -> Stage:
+        extractors = sorted({entry.info["features"] for entry in self.metrics} - {""})
+        config = self._recognition() | {"extractors": extractors, "size": pipelines.image_size(self.files.folder)}
+        return self._stage("real_features", config, self._classifier(), EVALUATION, "real pictures", own=True)
 
     def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
         config = self._training() | {
@@ -130,17 +150,15 @@ class _Block:
         return self._stage("unlearn", config, inputs, sources, label, method.samples(self.sizes))
 
     def _cell(self, method: str, weighting: str, model: Stage) -> Cell:
-        entries = [registry("metrics", "generation").get(name) for name in self.config.metrics]
-        inputs = {"pictures": self._sample(self._requests(), {"model": model}, f"sample {method} {weighting}")}
-        if self.classes and self.config.classifier == "small":
-            inputs["classifier"] = self.classifier
-        config = {
-            "metrics": list(self.config.metrics), "metric_settings": self.config.metric_settings,
-            "classes": list(self.classes), "forget": self.forgotten if self.classes else None,
-            "classifier": self.config.classifier if self.classes else None, "data": self.config.dataset,
-            "data_identity": concepts.identity(self.config.dataset),
-        }  # fmt: skip
-        sources = (*EVALUATION, *(entry.file for entry in entries))
+        inputs = self._classifier()
+        if self.classes and any(entry.info["features"] for entry in self.metrics):
+            inputs["real"] = self.real  # before the pictures, so that what it lacks is known soon
+        inputs["pictures"] = self._sample(self._requests(), {"model": model}, f"sample {method} {weighting}")
+        config = self._recognition() | {
+            "metrics": list(self.config.metrics),
+            "forget": self.forgotten if self.classes else None,
+        }
+        sources = (*EVALUATION, *(entry.file for entry in self.metrics))
         record = Record(
             track="generation", dataset=Path(self.config.dataset).name, model=self.files.name,
             scenario=self.scenario.label, method=method, weighting=weighting,
@@ -173,6 +191,18 @@ class _Block:
         work = int(SAMPLE_COST * len(requests) * how.steps * (1 if how.guidance == 1 else 2))
         return self._stage("sample", config, inputs, SAMPLING, label, work)
 
+    def _classifier(self) -> dict[str, Stage]:
+        return {"classifier": self.classifier} if self.classes and self.config.classifier == "small" else {}
+
+    def _recognition(self) -> dict[str, Any]:
+        """What the scoring of pictures depends on, beside the pictures."""
+        settings, name = self.config.metric_settings, self.config.classifier if self.classes else None
+        named = [value for value in (name, *settings.values()) if isinstance(value, str) and Path(value).is_file()]
+        return {
+            "metric_settings": settings, "classes": list(self.classes), "classifier": name, "data": self.config.dataset,
+            "data_identity": self.data_identity, "files": {v: sha256_file(Path(v)) for v in named},
+        }  # fmt: skip
+
     def _pictures(self) -> dict[str, Stage]:
         return {} if self.classes else {"generated": self.generated}
 
@@ -185,7 +215,7 @@ class _Block:
 
     def _training(self) -> dict[str, Any]:
         return self._common() | {
-            "data": self.config.dataset, "data_identity": concepts.identity(self.config.dataset), "prompts": self.prompts,
+            "data": self.config.dataset, "data_identity": self.data_identity, "prompts": self.prompts,
             "forgotten": self.forgotten,
         }  # fmt: skip
 

@@ -39,7 +39,8 @@ class Scene:
     """Pictures to score and what they are scored with.
 
     forget: the forgotten class, an index into `classes`. reference: real pictures. settings: see each metric. details:
-    what a metric has to tell beside its values, by the metric's name; JSON can hold it.
+    what a metric has to tell beside its values, by the metric's name; JSON can hold it. known: features [N, d] of the whole
+    reference by extractor, where they were computed before.
     """
 
     images: Images
@@ -50,6 +51,7 @@ class Scene:
     settings: Mapping[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     listen: Listener = lambda what, share: None
+    known: Mapping[str, Tensor] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def need_classifier(self, metric: str) -> Classifier:
@@ -113,6 +115,9 @@ class Scene:
 
     def features(self, extractor: Extractor, side: Side) -> Tensor:
         """The retained pictures' features [N, d], without the bad pictures; computed once in this scene."""
+        if side == "reference" and extractor.name in self.known:
+            self._cache[("sizes", side)] = {(self.picture_size(),) * 2}
+            return self.known[extractor.name][self.retained(side)]
         key = (extractor.name, side)
         if key not in self._cache:
             what = f"{extractor.name} on {'the reference' if side == 'reference' else 'the pictures'}"

@@ -101,6 +101,25 @@ def classifier(config: Config, inputs: Inputs, device: str) -> Output:
     return Output(train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share)))
 
 
+def real_features(config: Config, inputs: Inputs, device: str) -> Output:
+    """The features of the real pictures that distances compare with: once for all rows."""
+    from loreun_bench.generation.images import Images
+    from loreun_bench.generation.scene import Extractor, Scene
+
+    scene = Scene(
+        images=Images(()),
+        classifier=_classifier(config, inputs, device),
+        reference=concepts.dataset(config["data"], "test"),
+        settings={"device": device, "size": config["size"]} | config["metric_settings"],
+        listen=lambda _, share: report(share),
+    )
+    found = {}
+    for name in config["extractors"]:
+        extractor: Extractor = scene.inception() if name == "inception" else scene.need_classifier("a distance")
+        found[extractor.name] = scene.features(extractor, "reference")
+    return Output(found)
+
+
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     """Score a model's pictures."""
     from loreun_bench.generation.images import Images
@@ -117,6 +136,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         settings={"device": device} | config["metric_settings"],
         details=details,
         listen=lambda _, share: report(share),
+        known=inputs["real"].tensors() if "real" in inputs else {},
     )
     metrics = measure(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}

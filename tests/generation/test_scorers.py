@@ -458,3 +458,21 @@ def test_features_are_computed_once_in_a_scene_and_again_in_the_next(tmp_path):
         for name in ("fd", "fd"):
             score(name, scene)
     assert sum(calls) == 2 * 24
+
+
+def test_features_that_are_known_give_the_same_distance_and_are_not_computed(tmp_path, digit_network):
+    test = digits(EMPTY, "test")
+    pictures = Images.open(folder_of(tmp_path, noise(40)))
+    given = {"classes": test.classes, "forget": 3, "classifier": digit_network, "reference": test}
+    settings = {"resamples": 3}
+    scene = Scene(pictures, settings=settings, **given)
+    wanted = score("fd", scene)
+    whole = Scene(Images(()), reference=test, classifier=digit_network, settings={"size": 8})
+    features = whole.features(digit_network, "reference")
+    assert len(features) == len(test)
+    known = {digit_network.name: features}
+    seen = []
+    again = Scene(pictures, settings=settings, known=known, listen=lambda what, share: seen.append(what), **given)
+    assert score("fd", again) == wanted
+    assert again.details == scene.details
+    assert not [what for what in seen if "reference" in what]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -103,6 +104,23 @@ def test_the_embedded_pipeline_and_its_own_classifier_know_the_digits(store, tmp
     assert record.metrics["forget_ua"] == 100
     assert record.metrics["kept_acc"] >= 90
     assert record.environment["classifier"].startswith("small CNN, 16 px")
+    stages = [json.loads(p.read_text())["run"] for p in (store / "artifacts").rglob("manifest.json")]
+    assert sum(run.endswith(":real_features") for run in stages) == 1  # for both rows
+
+
+def test_another_file_of_the_same_name_is_another_classifier(random_pipeline, classifier_file, tmp_path):
+    def keys():
+        plan = api.planning.build(api.resolve(config(random_pipeline, own)))
+        return {stage.label: stage.recipe for stage in plan.stages}
+
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(classifier_file.read_bytes())
+    before = keys()
+    assert keys() == before
+    own.write_bytes(classifier_file.read_bytes()[:-4] + bytes(4))
+    changed = {label for label, recipe in keys().items() if recipe != before[label]}
+    assert {"measure" in label for label in changed} == {True}
+    assert len(changed) == 6
 
 
 def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pipeline, store, tmp_path):
@@ -210,10 +228,14 @@ def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline,
         ({"methods": {"ESD": {}}}, "unknown method 'ESD'"),
         ({"methods": {"RL": {"parameters": "some"}}}, "methods.RL.parameters"),
         ({"metrics": ["nude"]}, "unknown metric 'nude'"),
+        ({"metrics": ["nudity"]}, "pip install 'loreun-bench[nudity]'"),
+        ({"metrics": ["ua", "fid"]}, "pip install 'loreun-bench[fid]'"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipeline, store, tmp_path, command, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setitem(sys.modules, "nudenet", None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     refused(command("plan", written(config(random_pipeline, **changes), tmp_path)), words)
 
 

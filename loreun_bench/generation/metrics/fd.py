@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from loreun_bench.generation.scene import Scene
 
 
-@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation")
+@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation", features="classifier")
 def fd(scene: Scene) -> dict[str, float]:
     """FD: Fréchet distance to real pictures on the classifier's features, without the forgotten class; low is better."""
     from loreun_bench.generation.distances import LEAST, compare, frechet, frechet_about

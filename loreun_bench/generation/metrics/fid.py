@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loreun_bench.generation.optional import fidelity
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scene import Scene
 
 
-@metric("fid", columns={"fid": "FID"}, unit="", best="low", paper="Heusel et al., 2017", track="generation")
+@metric(
+    "fid", columns={"fid": "FID"}, unit="", best="low", paper="Heusel et al., 2017", track="generation",
+    features="inception", check=fidelity,
+)  # fmt: skip
 def fid(scene: Scene) -> dict[str, float]:
     """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""
     from loreun_bench.generation.distances import LEAST, compare, frechet_about

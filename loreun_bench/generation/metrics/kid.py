@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loreun_bench.generation.optional import fidelity
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
 SUBSET, SUBSETS = 1000, 100
 
 
-@metric("kid", columns={"kid": "KID"}, unit="", best="low", paper="Bińkowski et al., 2018", track="generation")
+@metric(
+    "kid", columns={"kid": "KID"}, unit="", best="low", paper="Bińkowski et al., 2018", track="generation",
+    features="classifier", check=fidelity,
+)  # fmt: skip
 def kid(scene: Scene) -> dict[str, float]:
     """KID: MMD² to real pictures with a cubic kernel, by torch-fidelity, on the classifier's features, else on
     FID-Inception's; unbiased, so it may be a little below zero; low is better."""
     from loreun_bench.generation.distances import compare, kernel_about
-    from loreun_bench.generation.inception import fidelity
 
     fidelity()
     compared = compare(scene, scene.classifier or scene.inception(), "kid", 2)
