@@ -31,7 +31,7 @@ class HardMask:
 
     def __init__(self, parameters: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
         self._parameters = [p.data for p in parameters]
-        self._masks = [m.to(p.dtype) for m, p in zip(masks, parameters, strict=True)]
+        self._masks = list(masks)  # as booleans, a byte an entry: a denoiser's mask as floats would be 3 GB
         self._held = [p.detach() * ~m for m, p in zip(masks, parameters, strict=True)]
 
     def before_step(self) -> None:
