@@ -18,7 +18,17 @@ from loreun_bench.cli import app, main
 from loreun_bench.registry import TRACKS, kinds, load_module, registry
 from loreun_bench.training.clock import Meter
 
+MEMORY = 12 << 30  # bytes a process of the tests may take
+
 torch.set_num_threads(1)
+
+
+def pytest_configure():
+    """A test that takes memory without end fails, instead of the machine. (CUDA reserves more than it takes.)"""
+    if sys.platform == "linux" and not torch.cuda.is_available():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
 @pytest.fixture(autouse=True)

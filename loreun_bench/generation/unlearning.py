@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +47,7 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
 
     total = method.epochs * -(-len(data.forget) // method.batch_size)
     total = min(total, context.limit_steps or total)
-    steps = islice(_steps(method, data, context), total)
+    steps = _steps(method, data, context, total)
     run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total)
     pipeline.unet.requires_grad_(False)
 
@@ -147,13 +146,13 @@ class PhaseLoss:
         return self.method.forget_target(self.pipeline, noisy, batch.t, batch.concepts, self.data, self.context)
 
 
-def _steps(method: GradientMethod, data: Data, context: Context) -> Iterator[Step]:
-    """Pass after pass over the forget set, a retain batch of the same size beside each batch."""
+def _steps(method: GradientMethod, data: Data, context: Context, total: int) -> Iterator[Step]:
+    """`total` batches, pass after pass over the forget set, a retain batch of the same size beside each."""
     retain = data.retain.passes(method.batch_size, context.stream("order", "retain", device="cpu")) if method.alpha else None
     order = context.stream("order", "forget", device="cpu")
     forget = data.forget.passes(method.batch_size, order)
     first = next(forget)
-    for number in count():
+    for number in range(total):
         step = {"forget": first if number == 0 or not context.protocol.whole_set else next(forget)}
         if retain is not None:
             step["retain"] = next(retain)

@@ -116,11 +116,17 @@ def test_the_other_concepts_prediction_is_a_fixed_target(tiny):
 def test_an_epoch_passes_over_every_forget_picture_and_the_reference_code_over_its_first_batch(tiny):
     known = data(tiny)
     for protocol, wanted in (("corrected", 12), ("paper", 5)):
-        steps = list(unlearning._steps(method("RL", epochs=2, batch_size=5), known, context(protocol)))
-        assert len(steps) == 6
+        steps = list(unlearning._steps(method("RL", batch_size=5), known, context(protocol), 6))
         assert len(torch.cat([step["forget"] for step in steps[:3]]).unique()) == wanted
     retain = torch.cat([step["retain"] for step in steps[:5]])
     assert sorted(retain.tolist()) == list(range(24))  # the last, smaller batch is not left out, and nothing comes twice
+
+
+def test_as_many_epochs_as_are_asked_for(tiny):
+    run = context()
+    with run.meter:
+        method("RL", epochs=2, batch_size=5, alpha=0.0).unlearn(tiny, data(tiny), run)
+    assert run.meter.backward_samples == 2 * 12
 
 
 def test_both_branches_see_one_latent_and_the_reference_code_draws_another(tiny):
@@ -182,7 +188,7 @@ def test_all_rows_of_a_seed_see_the_same_batches_noise_and_timesteps(tiny):
         run = context(phases=registry("weightings").get(rule).item().phases(), curve=torch.ones(1000))
         known = data(tiny)
         losses = unlearning.PhaseLoss(method("RL"), "forget", tiny, known, run)
-        order = next(unlearning._steps(method("RL"), known, run))["forget"]
+        order = next(unlearning._steps(method("RL"), known, run, 1))["forget"]
         return order, unlearning.noised(tiny, known.forget, order, losses.context, "forget")
 
     (order, one), (again, two) = drawn("none"), drawn("loreun-s")
