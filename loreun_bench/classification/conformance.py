@@ -1,10 +1,7 @@
-"""Runs a plug-in's items on toy data, to say in seconds what a sweep would stumble over in an hour."""
+"""What `check` runs of a plug-in of the classification track, on toy data."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +18,10 @@ from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
 from loreun_bench.errors import UserError
+from loreun_bench.harness.conformance import checked_values, checked_weights, counted
 from loreun_bench.harness.plan import build
-from loreun_bench.ops import loreun_weights
-from loreun_bench.registry import KINDS, Entry, load_plugin, registry
+from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
-
-
-def check_plugin(path: Path) -> list[str]:
-    """One line an item: "ok …", or what is wrong with it. UserError if the file registers nothing."""
-    path = load_plugin(path)
-    checks: dict[str, Callable[[Entry], str]] = {
-        "methods": _method, "weightings": _weighting, "metrics": _metric, "datasets": _dataset, "models": _model,
-    }  # fmt: skip
-    lines = []
-    for kind in KINDS:
-        for entry in registry(kind).entries():
-            if entry.file.resolve() != path:
-                continue
-            start = time.perf_counter()
-            try:
-                lines.append(f"ok {kind[:-1]} {entry.name}: {checks[kind](entry)} ({time.perf_counter() - start:.1f} s)")
-            except Exception as error:
-                lines.append(f"wrong {kind[:-1]} {entry.name}: {error if isinstance(error, UserError) else repr(error)}")
-    if not lines:
-        raise UserError(f"{path.name} registers nothing: decorate a class or function with @method, @weighting, …")
-    return lines
 
 
 def _toy() -> tuple[Dataset, ForgetSplit]:
@@ -87,34 +63,12 @@ def _method(entry: Entry) -> str:
     model, meter, before = _run(entry, "none")
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"unlearn returned {type(model).__name__}, not the model")
-    after = model.state_dict()
-    if after.keys() != before.keys() or any(after[k].shape != before[k].shape for k in before):
-        raise UserError("unlearn returned a model of another architecture: its weights cannot be loaded again")
-    if not all(torch.isfinite(v.float()).all() for v in after.values()):
-        raise UserError("unlearn left weights that are NaN or infinite")
+    note = checked_weights(before, model.state_dict())
     planned = {"seeds": 1, "scenarios": [{"kind": "random", "fraction": 0.2}], "methods": {entry.name: {}}, "device": "cpu"}
     build(configuration.load(planned))
-    if meter.forward_samples == 0:
-        raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
+    counted(meter)
     _run(entry, "w_f+w_r")
-    moved = any(not torch.equal(after[k], before[k]) for k in before)
-    note = "" if moved else ", but the weights did not move"
     return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
-
-
-def _weighting(entry: Entry) -> str:
-    """Its phases are valid, and give weights that sum to 1."""
-    phases = entry.item().phases()
-    for name, phase in phases.items():
-        if name not in ("forget", "retain"):
-            raise UserError(f"phase '{name}' must be 'forget' or 'retain'")
-        if phase.direction not in ("forget", "retain") or phase.score not in ("current", "original"):
-            raise UserError(f"phase '{name}': direction must be forget or retain, score current or original")
-        if not math.isfinite(phase.eta):
-            raise UserError(f"phase '{name}': eta {phase.eta} is not finite")
-        weights = loreun_weights(torch.rand(64, dtype=torch.float64), eta=phase.eta, direction=phase.direction)
-        assert abs(float(weights.sum()) - 1) < 1e-9
-    return f"weights {' and '.join(phases) or 'nothing'}"
 
 
 def _metric(entry: Entry) -> str:
@@ -126,12 +80,7 @@ def _metric(entry: Entry) -> str:
         data, split = _toy()
         model = _toy_model()
         values = entry.item(evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
-    if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
-        raise UserError(f"returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
-    for key, value in values.items():
-        if not math.isfinite(float(value)):
-            raise UserError(f"{key} is {value} on toy data")
-    return ", ".join(f"{key} = {float(value):.4g}" for key, value in values.items())
+    return checked_values(entry, values)
 
 
 def _dataset(entry: Entry) -> str:
@@ -153,3 +102,6 @@ def _model(entry: Entry) -> str:
         if found != (2, 7):
             raise UserError(f"gives {found} for 2 images and 7 classes, expected (2, 7)")
     return f"{sum(p.numel() for p in model.parameters()):,} weights for 32×32 colour images"
+
+
+CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset, "models": _model}

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.browse import Track
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
@@ -17,17 +19,18 @@ def register(app: typer.Typer) -> None:
 def new(
     kind: Annotated[str, typer.Argument(help="method, weighting, metric, dataset or model")],
     name: Annotated[str, typer.Argument(help="its name; the file is NAME.py here")],
+    track: Track = "classification",
 ) -> None:
     """Scaffold a plug-in: a file that works, to be changed."""
     from loreun_bench.cli.templates import scaffold
 
-    path = scaffold(kind, name, Path.cwd())
+    path = scaffold(kind, name, track, Path.cwd())
     print(f"wrote {path.name}; try it: loreun-bench check {path.name}")
 
 
 def check(path: Annotated[Path, typer.Argument(metavar="FILE.py")]) -> None:
-    """Run a plug-in's items on toy data in seconds, and say what is wrong."""
-    from loreun_bench.classification.conformance import check_plugin
+    """Run a plug-in's items on little data in seconds, and say what is wrong."""
+    from loreun_bench.harness.conformance import check_plugin
 
     lines = check_plugin(path)
     for line in lines:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.generation.datasets import folder
+from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
-from loreun_bench.registry import registry
+from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
     from loreun_bench.generation.pictures import Pictures
@@ -19,25 +21,33 @@ if TYPE_CHECKING:
 
 def dataset(name: str, split: str) -> Pictures:
     """The pictures of a data set by name, or of a folder with one folder a class (and perhaps train/ and test/ above)."""
-    if not Path(name).is_dir():
-        found: Pictures = registry("datasets", "generation").get(name).item(data_root(), split)
-        return found
-    from loreun_bench.generation.datasets.folder import folder
+    entry = _entry(name)
+    found: Pictures = folder.folder(Path(name), split) if entry is None else entry.item(data_root(), split)
+    return found
 
-    return folder(Path(name), split)
+
+def _entry(name: str) -> Entry | None:
+    """The data set called `name`, None for a folder. A folder of the same name as a data set needs ./ in front."""
+    datasets = registry("datasets", "generation")
+    known = name in {entry.name for entry in datasets.entries()}
+    return datasets.get(name) if known or not Path(name).is_dir() else None
 
 
 def identity(name: str) -> dict[str, Any]:
-    """What tells a data set from another in a stage's key: its files' names and sizes; of an embedded one, its name."""
-    entry = None if Path(name).is_dir() else registry("datasets", "generation").get(name)
+    """What tells a data set from another in a stage's key: the code that reads it, its classes, its files' contents."""
+    entry = _entry(name)
+    about: dict[str, Any] = {"name": Path(name).name, "code": code_digest(entry.file if entry else Path(folder.__file__))}
     if entry is not None and entry.info["embedded"]:
-        return {"name": name}
-    found = dataset(name, "train"), dataset(name, "test")
-    files = sorted((path.name, path.stat().st_size) for pictures in found for path in pictures.files)
-    return {"name": Path(name).name, "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()}
+        return about
+    with ThreadPoolExecutor() as pool:
+        for split in ("train", "test"):
+            pictures = dataset(name, split)
+            found = [pictures.classes, pictures.labels.tolist(), list(pool.map(sha256_file, pictures.files))]
+            about[split] = digest(found)
+    return about
 
 
-def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:
+def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
     """Pictures that a model made of the two prompts of a concept scenario: class 0 is the one to forget."""
     import torch
     from torch import Tensor
@@ -45,7 +55,7 @@ def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:
     from loreun_bench.generation.images import Images
     from loreun_bench.generation.pictures import Pictures
 
-    images = Images.open(folder, prompts)
+    images = Images.open(where, prompts)
     assert images.labels is not None
 
     def load(positions: Tensor, size: int) -> Tensor:
@@ -55,7 +65,7 @@ def generated(folder: Path, prompts: tuple[str, ...]) -> Pictures:
             found[where] = pixels * 2 - 1
             seen += len(where)
         if seen < len(positions):
-            raise UserError(f"a training picture in {folder} cannot be read: {images.bad[0][0].name}")
+            raise UserError(f"a training picture in {where} cannot be read: {images.bad[0][0].name}")
         return found
 
     return Pictures(prompts, images.labels, load)

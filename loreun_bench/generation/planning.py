@@ -44,12 +44,12 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
-    files = pipelines.find(config.pipeline)
+    files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
     found: list[Cell] = []
     notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
     for seeds in config.seeds:
         for scenario in config.scenarios:
-            block = _Block(config, files, scenario, seeds)
+            block = _Block(config, files, data, scenario, seeds)
             found += block.cells()
             notes += [note for note in block.notes if note not in notes]
     if config.protocol == "paper":
@@ -61,8 +61,10 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
 class _Block:
     """The cells of one scenario under one set of seeds: they share the original, its loss curve and the prompts."""
 
-    def __init__(self, config: GenerationConfig, files: PipelineFiles, scenario: Scenario, seeds: Seeds) -> None:
-        self.config, self.files, self.scenario, self.seeds = config, files, scenario, seeds
+    def __init__(
+        self, config: GenerationConfig, files: PipelineFiles, data: Mapping[str, Any], scenario: Scenario, seeds: Seeds
+    ) -> None:
+        self.config, self.files, self.data_identity, self.scenario, self.seeds = config, files, data, scenario, seeds
         self.notes: list[str] = []
         check_scenario(scenario, config)
         if scenario.kind == "class":
@@ -90,10 +92,6 @@ class _Block:
             for rule, weighting in chosen:
                 rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting)))
         return rows
-
-    @cached_property
-    def data_identity(self) -> dict[str, Any]:
-        return concepts.identity(self.config.dataset)
 
     @cached_property
     def original(self) -> Stage:

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from loreun_bench.errors import UserError
+from loreun_bench.generation import concepts
 from loreun_bench.generation.datasets.folder import folder, square
 from loreun_bench.generation.datasets.imagenette import CLASSES, fetch, imagenette
-from loreun_bench.registry import registry
+from loreun_bench.registry import load_plugin, registry
 
 
 def put(path, colour=(255, 0, 0), size=(40, 30)):
@@ -239,3 +240,32 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
     found.load(torch.tensor([6]), 8)
     assert [path.name for path in opened] == ["1.png"]
     assert found.load(torch.tensor([], dtype=torch.int64), 8).shape == (0, 3, 8, 8)
+
+
+def test_the_identity_of_a_folder_is_its_contents_and_of_an_embedded_data_set_its_code(tmp_path):
+    own = fill(tmp_path / "own")
+    before = concepts.identity(str(own))
+    put(own / "cat" / "0.png", (0, 1, 0))
+    assert concepts.identity(str(own)) != before
+    put(own / "cat" / "0.png", (0, 0, 0))
+    assert concepts.identity(str(own)) == before
+    (own / "cat").rename(own / "ant")
+    assert concepts.identity(str(own)) != before
+    codes = set()
+    for number in (0, 1):
+        plugin = tmp_path / f"{number}.py"
+        plugin.write_text(
+            "import torch\nfrom loreun_bench import dataset\nfrom loreun_bench.generation.pictures import Pictures\n"
+            f"@dataset('grey-{number}', embedded=True, track='generation')\ndef data(root, split):\n    'Grey.'\n"
+            f"    return Pictures(('a',), torch.zeros(5).long(), lambda p, s: torch.full((len(p), 3, s, s), {number}))\n"
+        )
+        load_plugin(plugin)
+        codes.add(concepts.identity(f"grey-{number}")["code"])
+    assert len(codes) == 2
+
+
+def test_a_data_set_is_meant_before_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "digits")
+    assert len(concepts.dataset("digits", "train").classes) == 10
+    assert concepts.dataset("./digits", "train").classes == ("cat", "dog")

@@ -200,14 +200,20 @@ def test_a_broken_plug_in_is_named_with_its_line(cli, tmp_path, code, says):
     refused(cli("ls", "models", "--plugin", "plug-in.py"), says)
 
 
-@pytest.mark.parametrize("kind", ["method", "weighting", "metric", "dataset", "model"])
-def test_a_scaffold_passes_its_check_and_is_not_overwritten(cli, kind):
+@pytest.mark.parametrize(
+    ("track", "kind"),
+    [
+        *(("classification", kind) for kind in ("method", "weighting", "metric", "dataset", "model")),
+        *(("generation", kind) for kind in ("method", "weighting", "metric", "dataset")),
+    ],
+)
+def test_a_scaffold_passes_its_check_and_is_not_overwritten(cli, track, kind):
     name = f"own-{kind}"
-    assert cli("new", kind, name)[0] == 0
+    assert cli("new", kind, name, "--track", track)[0] == 0
     code, out, _ = cli("check", f"own_{kind}.py")
     assert code == 0
     assert out.startswith(f"ok {kind} {name}")
-    refused(cli("new", kind, name), "exists already")
+    refused(cli("new", kind, name, "--track", track), "exists already")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""What `check` runs of a plug-in of the generation track, on the embedded pipeline of digits."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from loreun_bench import config as configuration
+from loreun_bench.errors import UserError
+from loreun_bench.generation import concepts, pipelines, sampling
+from loreun_bench.generation.images import Images
+from loreun_bench.generation.latents import LatentSet
+from loreun_bench.generation.method import Context, Data
+from loreun_bench.generation.protocols import PROTOCOLS
+from loreun_bench.generation.scene import Scene
+from loreun_bench.harness.conformance import checked_values, checked_weights, counted
+from loreun_bench.harness.plan import build
+from loreun_bench.harness.store import data_root
+from loreun_bench.registry import Entry, registry
+from loreun_bench.training.clock import Meter
+
+FORGOTTEN, PICTURES, STEPS = 7, 16, 2
+
+
+def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
+    """Unlearn the sevens in two steps: what was counted, and a note on the weights."""
+    method = configuration.settings(entry, {}, entry.name)
+    pipeline = pipelines.load(pipelines.find("digits").folder, "cpu")
+    pictures = concepts.dataset("digits", "train")
+    prompts = tuple(f"an image of {name}" for name in pictures.classes)
+    parts = {"forget": pictures.of(FORGOTTEN)[:PICTURES], "retain": pictures.others(FORGOTTEN)[:PICTURES]}
+    sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    context = Context(
+        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=torch.ones(pipeline.timesteps), seed=0,
+        phases=registry("weightings").get(weighting).item().phases(), meter=Meter("cpu"), limit_steps=STEPS,
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    with context.meter:
+        method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), FORGOTTEN), context)
+    return context.meter, checked_weights(before, pipeline.unet.state_dict())
+
+
+def _method(entry: Entry) -> str:
+    """It reads only what it declares, leaves finite weights of the denoiser, counts what it does, and can be planned."""
+    meter, note = _run(entry, "none")
+    scenario = {"kind": "class", "forget_class": "seven"}
+    planned = {"track": "generation", "seeds": 1, "scenarios": [scenario], "methods": {entry.name: {}}, "device": "cpu"}
+    build(configuration.load(planned))
+    counted(meter)
+    _run(entry, "w_f+w_r")
+    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
+
+
+def _metric(entry: Entry) -> str:
+    """It returns finite numbers for columns that it declares, of three pictures a class that the pipeline makes."""
+    if entry.info["derived"]:
+        keys = {k: 50.0 for e in registry("metrics", "generation").entries() for k in e.info["columns"]}
+        return checked_values(entry, {next(iter(entry.info["columns"])): entry.item(keys, keys)})
+    from loreun_bench.generation import classifiers
+
+    if entry.info["check"] is not None:
+        entry.info["check"]()
+    pipeline, test = pipelines.load(pipelines.find("digits").folder, "cpu"), concepts.dataset("digits", "test")
+    requests = [
+        sampling.Request(f"{label}-{n}", f"an image of {name}", 100 * label + n, 3.0, label, name)
+        for label, name in enumerate(test.classes) for n in range(3)
+    ]  # fmt: skip
+    weights = classifiers.train_small(concepts.dataset("digits", "train"), pipeline.image_size, seed=0, steps=100)
+    with tempfile.TemporaryDirectory() as folder:
+        sampling.sample(pipeline, requests, Path(folder), steps=5, batch_size=len(requests))
+        scene = Scene(
+            images=Images.open(Path(folder), test.classes), classes=test.classes, forget=FORGOTTEN, reference=test,
+            classifier=classifiers.small(test.classes, weights), settings={"device": "cpu"},
+        )  # fmt: skip
+        return checked_values(entry, entry.item(scene))
+
+
+def _dataset(entry: Entry) -> str:
+    """Both of its splits give square pictures [n, 3, size, size] in [-1, 1] of every class."""
+    counts = []
+    for split in ("train", "test"):
+        pictures = entry.item(data_root(), split)
+        found = pictures.load(torch.arange(min(2, len(pictures))), 16)
+        if found.shape != (min(2, len(pictures)), 3, 16, 16):
+            raise UserError(f"{split}: load gave {list(found.shape)} for two pictures of size 16, not [2, 3, 16, 16]")
+        if not (found.is_floating_point() and -1 <= float(found.min()) <= float(found.max()) <= 1):
+            raise UserError(
+                f"{split}: pictures must be floats in [-1, 1], these span {found.min():.3g} to {found.max():.3g}"
+            )
+        if set(pictures.labels.tolist()) != set(range(len(pictures.classes))):
+            raise UserError(f"{split}: labels must be 0 … {len(pictures.classes) - 1}, each at least once")
+        counts.append(len(pictures))
+    return f"{counts[0]} + {counts[1]} pictures of {', '.join(map(str, pictures.classes[:5]))}"
+
+
+CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset}

@@ -1,0 +1,95 @@
+"""Runs a plug-in's items on little data, to say in seconds what a sweep would stumble over in an hour.
+
+What is checked of a track's own items stands in that track's `conformance.py`, under CHECKS by kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.ops import loreun_weights
+from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loreun_bench.training.clock import Meter
+
+
+def check_plugin(path: Path) -> list[str]:
+    """One line an item: "ok …", or what is wrong with it. UserError if the file registers nothing."""
+    path = load_plugin(path)
+    lines = [_line(track, kind, entry) for track, kind, entry in _items() if entry.file.resolve() == path]
+    if not lines:
+        raise UserError(f"{path.name} registers nothing: decorate a class or function with @method, @weighting, …")
+    return lines
+
+
+def _items() -> Iterator[tuple[str, str, Entry]]:
+    """Every registered item with its track and kind; weightings, which belong to none, once."""
+    for number, track in enumerate(TRACKS):
+        for kind in kinds(track):
+            if kind != "weightings" or number == 0:
+                yield from ((track, kind, entry) for entry in registry(kind, track).entries())
+
+
+def _line(track: str, kind: str, entry: Entry) -> str:
+    start = time.perf_counter()
+    try:
+        if kind == "weightings":
+            found = _weighting(entry)
+        else:
+            found = importlib.import_module(f"loreun_bench.{track}.conformance").CHECKS[kind](entry)
+        return f"ok {kind[:-1]} {entry.name}: {found} ({time.perf_counter() - start:.1f} s)"
+    except Exception as error:
+        return f"wrong {kind[:-1]} {entry.name}: {error if isinstance(error, UserError) else repr(error)}"
+
+
+def _weighting(entry: Entry) -> str:
+    """Its phases are valid, and give weights that sum to 1."""
+    import torch
+
+    phases = entry.item().phases()
+    for name, phase in phases.items():
+        if name not in ("forget", "retain"):
+            raise UserError(f"phase '{name}' must be 'forget' or 'retain'")
+        if phase.direction not in ("forget", "retain") or phase.score not in ("current", "original"):
+            raise UserError(f"phase '{name}': direction must be forget or retain, score current or original")
+        if not math.isfinite(phase.eta):
+            raise UserError(f"phase '{name}': eta {phase.eta} is not finite")
+        weights = loreun_weights(torch.rand(64, dtype=torch.float64), eta=phase.eta, direction=phase.direction)
+        assert abs(float(weights.sum()) - 1) < 1e-9
+    return f"weights {' and '.join(phases) or 'nothing'}"
+
+
+def checked_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str:
+    """A note if unlearning moved nothing. UserError if its weights do not fit the model that it began with, or are NaN."""
+    import torch
+
+    if after.keys() != before.keys() or any(after[k].shape != before[k].shape for k in before):
+        raise UserError("unlearn returned a model of another architecture: its weights cannot be loaded again")
+    if not all(torch.isfinite(v.float()).all() for v in after.values()):
+        raise UserError("unlearn left weights that are NaN or infinite")
+    return "" if any(not torch.equal(after[k], before[k]) for k in before) else ", but the weights did not move"
+
+
+def counted(meter: Meter) -> None:
+    """UserError if a method counted no samples."""
+    if meter.forward_samples == 0:
+        raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
+
+
+def checked_values(entry: Entry, values: Any) -> str:
+    """A metric's values in words. UserError if they are not finite numbers for columns that it declares."""
+    if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
+        raise UserError(f"returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
+    for key, value in values.items():
+        if not math.isfinite(float(value)):
+            raise UserError(f"{key} is {value} on toy data")
+    return ", ".join(f"{key} = {float(value):.4g}" for key, value in values.items())

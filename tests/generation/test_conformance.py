@@ -1,0 +1,58 @@
+"""What `check` says of broken plug-ins of the generation track."""
+
+from __future__ import annotations
+
+import pytest
+
+METHOD = """
+from dataclasses import dataclass
+from loreun_bench import method
+from loreun_bench.generation.method import Method
+
+@method("odd-{number}", uses={{"forget"}}, track="generation")
+@dataclass(frozen=True)
+class Odd{number}(Method):
+    "Odd."
+    def unlearn(self, pipeline, data, context):
+        {body}
+"""
+METRIC = """
+from loreun_bench import metric
+
+@metric("odd-{number}", columns={{"odd": "odd"}}, track="generation")
+def odd(scene):
+    "Odd."
+    return {body}
+"""
+DATASET = """
+import torch
+from loreun_bench import dataset
+from loreun_bench.generation.pictures import Pictures
+
+@dataset("odd-{number}", embedded=True, track="generation")
+def odd(root, split):
+    "Odd."
+    return Pictures(("a", "b"), torch.arange(8) % 2, {body})
+"""
+WRONG = [
+    (METHOD, "data.retain", "read the retain set but declares uses=['forget']"),
+    (METHOD, "pass", "no samples were counted"),
+    (METHOD, "pipeline.unet.conv_in.weight.data.fill_(float('nan'))", "NaN"),
+    (METHOD, "pipeline.unet.extra = type(pipeline.unet.conv_in)(1, 1, 1)", "another architecture"),
+    (METRIC, "{'other': 1.0}", "expected a dict with keys ['odd']"),
+    (METRIC, "{'odd': float('nan')}", "odd is nan"),
+    (DATASET, "lambda positions, size: torch.zeros(2, 1, size, size)", "load gave [2, 1, 16, 16]"),
+    (DATASET, "lambda positions, size: torch.full((2, 3, size, size), 255.0)", "floats in [-1, 1]"),
+    (DATASET.replace("% 2", "* 0"), "lambda positions, size: torch.zeros(2, 3, size, size)", "labels must be 0 … 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_check_says_what_is_wrong(command, tmp_path, number):
+    template, body, says = WRONG[number]
+    file = tmp_path / "odd.py"
+    file.write_text(template.format(number=number, body=body))
+    code, out, _ = command("check", file)
+    assert code == 2
+    assert out.startswith("wrong ")
+    assert says in out
