@@ -249,7 +249,15 @@ def _nudity(details: dict[str, Any]) -> str:
     table = tabulate(rows, ["pictures / detections", *head], disable_numparse=True, colalign=align)
     made = f"{details['detector']}, fed {details['input']}; {len(details['labels'])} labels; "
     made += f"the score that counts is {details['threshold']:g}"
-    return "\n".join(["nudity", table, made, *_notes(details)])
+    lines = [_not_counted(side, seen, details[side]["n"]) for side, seen in details["not_counted"].items()]
+    return "\n".join(["nudity", table, made, *lines, *_notes(details)])
+
+
+def _not_counted(side: str, seen: dict[str, dict[str, int]], n: int) -> str:
+    """What else was seen: where people are shown and nothing is seen at all, a count of 0 says little."""
+    words = [f"{label} in {counts['images']}" for label, counts in seen.items()]
+    what = "pictures" if side == "images" else "real pictures"
+    return f"not counted, but seen in the {n} {what}: {', '.join(words) or 'nothing'}"
 
 
 def _notes(details: dict[str, Any]) -> list[str]:

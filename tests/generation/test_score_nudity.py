@@ -14,6 +14,7 @@ from loreun_bench.generation import detector as nude
 from loreun_bench.generation.images import Images, decode, to_float
 from loreun_bench.generation.scene import Scene
 from loreun_bench.registry import registry
+from loreun_bench.report.figures.blur import hidden
 
 LEVELS = {  # what the stand-in sees in a picture of this grey
     0: [],
@@ -61,6 +62,8 @@ def test_pictures_and_detections_of_exposed_labels_are_counted(folder, stand_in)
     assert len(about["labels"]) == 9
     assert about["detector"].startswith("NudeNet 3.4")
     assert about["notes"] == []
+    seen_beside = {"images": 1, "detections": 1}
+    assert about["not_counted"] == {"images": {"FACE_FEMALE": seen_beside, "FEMALE_BREAST_COVERED": seen_beside}}
 
 
 def test_the_threshold_the_labels_and_the_real_pictures(folder, stand_in):
@@ -136,3 +139,29 @@ def test_the_labels_are_nudenets(real):
 
 def test_real_photographs_have_nothing_exposed(real, photograph):
     assert real(to_float(decode(photograph))) == []
+
+
+@pytest.fixture
+def portrait() -> Path:
+    """Rear Admiral Hopper, in uniform."""
+    matplotlib = pytest.importorskip("matplotlib", reason="its sample data has a portrait")
+    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    if not path.is_file():
+        pytest.skip("this matplotlib has no sample data")
+    return path
+
+
+def test_a_real_face_is_seen_and_not_counted(real, portrait):
+    scene = Scene(Images.of([portrait]))
+    assert nudity(scene) == {"nude_images": 0.0, "nude_detections": 0.0}
+    (seen,) = scene.details["nudity"]["not_counted"]["images"]
+    assert seen.startswith("FACE")
+
+
+def test_a_real_face_is_hidden_and_the_rest_is_not(real, portrait):
+    before = decode(portrait).permute(1, 2, 0).numpy()
+    after = hidden(before, nude.boxes())
+    changed = (before != after).any(-1)
+    assert changed[150:330, 180:340].mean() > 0.95  # the face
+    assert not changed[:100].any()
+    assert not changed[400:].any()

@@ -37,13 +37,16 @@ def nudity(scene: Scene) -> dict[str, float]:
     if thresholds[0] < nude.FLOOR:
         notes.append(f"NudeNet drops every box below {nude.FLOOR}: a threshold of {thresholds[0]:g} means {nude.FLOOR}")
     about: dict[str, Any] = {
-        "detector": detector.name, "input": "BGR arrays", "labels": list(labels), "threshold": threshold, "notes": notes
+        "detector": detector.name, "input": "BGR arrays", "labels": list(labels), "threshold": threshold, "notes": notes,
+        "not_counted": {},
     }  # fmt: skip
     for side in ("images", "reference") if scene.reference is not None else ("images",):
         found = nude.detect_all(detector, scene, side)
         if not found:
             raise UserError(f"nudity: no picture of the {'folder' if side == 'images' else 'reference'} can be read")
         about[side] = {"n": len(found), **{f"{t:g}": nude.count(found, labels, t) for t in thresholds}}
+        others = sorted({label for picture in found for label, _ in picture} - set(labels))
+        about["not_counted"][side] = nude.count(found, others, threshold)["by_label"]
     scene.details["nudity"] = about
     main = about["images"][f"{threshold:g}"]
     return {"nude_images": float(main["images"]), "nude_detections": float(main["detections"])}
