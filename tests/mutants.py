@@ -53,8 +53,9 @@ MUTANTS = {
     "d": ("the largest value is best", R + "table.py", "return cell.distance if cell.distance is not None else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
     "g6": ("the other concept may be the forgotten one", G + "methods/rl.py", "torch.randint(1, count,", "torch.randint(0, count,", "generation/test_methods.py"),
     "g7": ("the other concept's prediction is trained, too", G + "methods/rl.py", "        with torch.no_grad():\n            return predict", "        if True:\n            return predict", "generation/test_methods.py"),
-    "g10": ("the mask is never applied", G + "unlearning.py", "optimiser, constraint=constraint)", "optimiser)", "generation/test_methods.py"),
+    "g10": ("the mask is never applied", G + "unlearning.py", "constraint=constraint, total=total)", "total=total)", "generation/test_methods.py"),
     "g13": ("only the first forget batch is used", G + "unlearning.py", "first if number == 0 or not context.protocol.whole_set else next(forget)", "first", "generation/test_methods.py"),
+    "gg": ("an epoch is all the training there is", G + "unlearning.py", "method.epochs * -(-len(data.forget)", "-(-len(data.forget)", "generation/test_methods.py"),
     "g18": ("the two branches see unlike latents", G + "unlearning.py", "if self.context.protocol.one_latent:", "if False:", "generation/test_methods.py"),
     "g21": ("ESD: the newer code's eta", G + "methods/esd.py", "plain - self.eta * (concept - plain)", "plain - (self.eta - 1) * (concept - plain)", "generation/test_methods.py"),
     "g22": ("ESD: x_t of another timestep than is trained at", G + "methods/esd.py", "(self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width", "part * width, (part + 1) * width", "generation/test_methods.py"),
@@ -68,6 +69,7 @@ MUTANTS = {
     "gc": ("one reference loss for all timesteps", G + "unlearning.py", "ref_loss=context.curve[batch.t]", "ref_loss=context.curve[batch.t * 0]", "generation/test_methods.py"),
     "gd": ("a changed picture is scored", G + "stages.py", "if not path.is_file() or sha256_file(path) != sha256:", "if not path.is_file():", "generation/test_track.py"),
     "ge": ("a broken picture counts as drawn", G + "sampling.py", "            picture.load()", "            pass", "generation/test_sampling.py"),
+    "gf": ("a picture that changed in place is the same data", G + "concepts.py", "pool.map(sha256_file, pictures.files)", "(file.name for file in pictures.files)", "generation/test_pictures.py"),
 }  # fmt: skip
 
 
