@@ -172,7 +172,7 @@ def metric(
     paper: str = "",
     track: str = "classification",
     features: str = "",
-    check: Callable[[], None] | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
@@ -181,8 +181,8 @@ def metric(
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
     a table is made, never stored.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
-    sweep computes them once for all rows. check: raises UserError if something that it needs is not installed; called
-    when a sweep is planned.
+    sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
+    `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
     """
 
     def register(function: T) -> T:

@@ -28,13 +28,15 @@ def figures(
 ) -> None:
     """Draw a sweep's pictures: a grid of the same prompts and seeds, NudeNet's counts, the loss by timestep."""
     from loreun_bench.errors import UserError
+    from loreun_bench.harness.files import written
     from loreun_bench.report.figures.bars import label_counts
     from loreun_bench.report.figures.curves import LossCurve, loss_curves
     from loreun_bench.report.figures.grid import picture_grid
 
     records = _records(run)
     folder = out or run / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     done: list[Path] = []
     boxes = _boxes()
     for name, rows in _scenarios(records):
@@ -70,8 +72,30 @@ def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:
         own = [record for record in records if record.scenario == name]
         found = [(_label(record), _values(record.evaluation)) for record in own if record.seeds == own[0].seeds]
         rows = [(label, values) for label, values in found if values is not None]
+        _check_whole(own, rows)
         if rows:
             yield name.replace(" ", "-"), rows
+
+
+def _check_whole(records: list[Record], rows: Rows) -> None:
+    """UserError if pictures are gone; the evaluations of these rows are set aside, so that a sweep makes them anew."""
+    import json
+
+    from loreun_bench.errors import UserError
+    from loreun_bench.harness.store import Store, default_root
+
+    def whole(folder: Path) -> bool:
+        index = folder / "index.json"
+        return index.is_file() and all((folder / f"{name}.png").is_file() for name in json.loads(index.read_text()))
+
+    gone = [label for label, values in rows if not whole(_pictures(values["pictures"]))]
+    if not gone:
+        return
+    store = Store(default_root())
+    for record in records:
+        if _label(record) in gone and (artifact := store.find(record.evaluation)):
+            store.set_aside(artifact)
+    raise UserError(f"pictures of {', '.join(gone)} are gone from the store: run the sweep again, which makes them anew")
 
 
 def _curve(records: list[Record]) -> dict[str, Any] | None:

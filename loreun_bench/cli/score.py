@@ -56,7 +56,7 @@ def images(
     import json
 
     from loreun_bench.errors import UserError
-    from loreun_bench.harness.files import write_atomic
+    from loreun_bench.harness.files import write_atomic, written
     from loreun_bench.registry import load_plugin
 
     for path in plugin or ():
@@ -69,11 +69,12 @@ def images(
     scene = _scene(folder, reference, classifier, forget, files.get("resnet50"), settings)
     values, failed = _run(scene, entries)
     result = _result(scene, folder, reference, values)
-    if out is not None:
-        write_atomic(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     text = json.dumps(result, indent=1, ensure_ascii=False) if style == "json" else _text(result, scorer)
     if text:
         print(text)
+    if out is not None:
+        with written(out):
+            write_atomic(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if failed:
         raise UserError("; ".join(failed))
 
@@ -130,7 +131,8 @@ def _scene(
     """What is to be scored; wrong folders and class names are found before a network is loaded, where that is possible."""
     from loreun_bench.errors import UserError, did_you_mean
     from loreun_bench.generation import classifiers
-    from loreun_bench.generation.images import Images, plain
+    from loreun_bench.generation.images import Images
+    from loreun_bench.generation.names import plain
     from loreun_bench.generation.scene import Scene
 
     for place in (folder, *([reference] if reference else [])):
@@ -158,6 +160,7 @@ def _run(scene: Scene, entries: list[Any]) -> tuple[dict[str, dict[str, float]],
 
     from loreun_bench.errors import UserError
     from loreun_bench.generation import metrics
+    from loreun_bench.harness.measuring import measure
     from loreun_bench.registry import blamed
 
     own = Path(str(metrics.__file__)).parent
@@ -167,7 +170,7 @@ def _run(scene: Scene, entries: list[Any]) -> tuple[dict[str, dict[str, float]],
         try:
             plugged = entry.file.parent != own  # a mistake of ours keeps its traceback
             with blamed(entry.file, f"scorer '{entry.name}'") if plugged else nullcontext():
-                values[entry.name] = {key: float(value) for key, value in entry.item(scene).items()}
+                values[entry.name] = measure([entry.name], "generation", scene)
         except UserError as error:
             failed.append(str(error))
     return values, failed

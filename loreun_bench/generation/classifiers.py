@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.images import NONE, checked, resized
+from loreun_bench.generation.names import plain
 from loreun_bench.generation.weights import (
     downloaded,
     fingerprint,
@@ -52,6 +54,10 @@ class Classifier:
         """[n] int64, an index into `classes`, or -1 where the largest of all outputs is none of them."""
         return self.meaning[self._run(pixels)[1].argmax(1)]
 
+    def of(self, classes: Sequence[str]) -> Classifier:
+        """The same network, its answers numbered as in `classes`. UserError if it does not know one of them."""
+        return replace(self, classes=tuple(classes), meaning=renumbered(self.name, self.classes, classes)[self.meaning])
+
     def features(self, pixels: Tensor) -> Tensor:
         """[n, d] fp32 on the CPU: the input of the last layer."""
         return self._run(pixels)[0]
@@ -60,6 +66,17 @@ class Classifier:
         with torch.inference_mode():
             features, logits = self.network(checked(pixels))
         return features.float().cpu().clone(), logits.float().cpu().clone()
+
+
+def renumbered(name: str, known: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """[len(known) + 1]: where each known class stands in `wanted`, NONE for those outside; the last one, too, so that
+    NONE stays NONE. UserError if one that is wanted is not known."""
+    names = [plain(each) for each in known]
+    lacking = [each for each in wanted if plain(each) not in names]
+    if lacking:
+        raise UserError(f"classifier {name} does not know the class '{lacking[0]}'; {did_you_mean(lacking[0], known)}")
+    numbers = {plain(each): number for number, each in enumerate(wanted)}
+    return torch.tensor([*(numbers.get(each, NONE) for each in names), NONE])
 
 
 def resnet50(weights: Path | None = None, device: str = "cpu") -> Classifier:

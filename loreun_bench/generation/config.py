@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -30,6 +30,8 @@ class Scenario(Strict):
             raise ValueError("kind class takes forget_class, and no name or prompts")
         if self.kind == "concept" and (self.forget_class is not None or not all(concept)):
             raise ValueError("kind concept takes name, forget_prompt and retain_prompt, and no forget_class")
+        if self.kind == "concept" and self.forget_prompt == self.retain_prompt:
+            raise ValueError("forget_prompt and retain_prompt are the same")
         return self
 
     @property
@@ -49,12 +51,35 @@ class Sampling(Strict):
     category: str | None = Field(default=None, description="of the CSV: only prompts of this category")
     own_guidance: bool = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
 
+    @model_validator(mode="after")
+    def _of_prompts(self) -> Sampling:
+        if self.prompts is None and (self.category is not None or self.own_guidance):
+            raise ValueError("category and own_guidance are about a CSV of prompts: give sampling.prompts=FILE, too")
+        return self
+
 
 class Curve(Strict):
     """How the mean loss of the original model by timestep is measured, which w_f and w_r are relative to."""
 
     points: int = Field(default=10, ge=4, description="timesteps at which it is measured")
     samples: int = Field(default=256, ge=1, description="pictures at each of them")
+
+
+class MetricSettings(Strict):
+    """What the project's metrics may be told; what is not given is the metric's own default."""
+
+    threshold: float | None = Field(default=None, ge=0, le=1, description="nudity: the score from which a label counts")
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(default=None, min_length=1)
+    labels: tuple[str, ...] | None = Field(default=None, min_length=1, description="nudity: NudeNet's labels that count")
+    resamples: int | None = Field(default=None, ge=0, description="fd, fid, kid: bootstrap resamples; 0: no interval")
+    seed: int | None = Field(default=None, ge=0, description="of the bootstrap")
+    batch_size: int | None = Field(default=None, ge=1)
+    fid_weights: str | None = Field(default=None, description="fid, kid: a file with FID-Inception's weights")
+    own: dict[str, Any] = Field(default={}, description="for your own metrics: scene.settings['own']")
+
+    def given(self) -> dict[str, Any]:
+        """What was given, as JSON can hold it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 class GenerationConfig(SweepConfig):
@@ -71,11 +96,18 @@ class GenerationConfig(SweepConfig):
     classifier: str = Field(default="small", description="who recognises classes: small (trained here) or resnet50")
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     metrics: tuple[str, ...] = Field(default=("ua", "fd"), min_length=1)
-    metric_settings: dict[str, Any] = {}
+    metric_settings: MetricSettings = MetricSettings()
 
     @field_validator("scenarios")
     @classmethod
     def _distinct(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
         if len({s.label for s in value}) < len(value):
             raise ValueError("two scenarios forget the same")
+        return value
+
+    @field_validator("compile")
+    @classmethod
+    def _not_compiled(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("the generation track does not compile its denoiser: leave it out")
         return value

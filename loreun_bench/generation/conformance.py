@@ -14,7 +14,7 @@ from loreun_bench.generation.images import Images
 from loreun_bench.generation.latents import LatentSet
 from loreun_bench.generation.method import Context, Data
 from loreun_bench.generation.protocols import PROTOCOLS
-from loreun_bench.generation.scene import Scene
+from loreun_bench.generation.scene import Planned, Scene
 from loreun_bench.harness.conformance import checked_values, checked_weights, counted
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.store import data_root
@@ -60,9 +60,9 @@ def _metric(entry: Entry) -> str:
         return checked_values(entry, {next(iter(entry.info["columns"])): entry.item(keys, keys)})
     from loreun_bench.generation import classifiers
 
-    if entry.info["check"] is not None:
-        entry.info["check"]()
     pipeline, test = pipelines.load(pipelines.find("digits").folder, "cpu"), concepts.dataset("digits", "test")
+    if entry.info["check"] is not None:
+        entry.info["check"](Planned(test.classes, 3 * (len(test.classes) - 1)))
     requests = [
         sampling.Request(f"{label}-{n}", f"an image of {name}", 100 * label + n, 3.0, label, name)
         for label, name in enumerate(test.classes) for n in range(3)

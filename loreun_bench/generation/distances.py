@@ -13,6 +13,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.generation.intervals import drawn, percentiles
 from loreun_bench.generation.scene import Extractor, Scene, Side
 
+FEW = 5  # pictures of a class below which pairs of one class say nothing
 LEAST = 10  # pictures a side below which a covariance says nothing
 _BLOCK = 1024
 FRECHET_INTERVAL = (
@@ -24,11 +25,12 @@ KERNEL_INTERVAL = "percentiles of the resamples' values, pairs of one picture wi
 
 @dataclass(frozen=True)
 class Compared:
-    """The features of both sides [N, d], fp32, and what is to be said of them."""
+    """The features of both sides [N, d], fp32, what is to be said of them, and their classes [N] where these are known."""
 
     pictures: Tensor
     reference: Tensor
     about: dict[str, Any]
+    classes: tuple[Tensor, Tensor] | None = None
 
 
 def compare(scene: Scene, extractor: Extractor, metric: str, least: int) -> Compared:
@@ -47,7 +49,16 @@ def compare(scene: Scene, extractor: Extractor, metric: str, least: int) -> Comp
         "extractor": extractor.name, "dimension": pictures.shape[1], "n": len(pictures), "n_reference": len(reference),
         "sizes": sizes, "of": _of(scene), "notes": notes,
     }  # fmt: skip
-    return Compared(pictures, reference, about)
+    labels = scene.labels("images"), scene.labels("reference")
+    return Compared(pictures, reference, about, _classes(*labels))
+
+
+def _classes(left: Tensor | None, right: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """The labels of both sides, if they can be told apart by them: every class has enough pictures on its side."""
+    if left is None or right is None:
+        return None
+    fewest = min(int(side.unique(return_counts=True)[1].min()) for side in (left, right))
+    return (left, right) if fewest >= FEW else None
 
 
 def frechet(x: Tensor, y: Tensor, x_counts: Tensor | None = None, y_counts: Tensor | None = None) -> float:
@@ -94,34 +105,50 @@ def affordable(size: int) -> int:
     return 200 if size <= 400 else 100 if size <= 1024 else 20
 
 
+def kernel_value(compared: Compared) -> float:
+    """The unbiased MMD² of all pictures; where classes are known, of as many of each class as there are."""
+    x, y = compared.pictures.double(), compared.reference.double()
+    counts = torch.ones(1, len(x), dtype=torch.float64), torch.ones(1, len(y), dtype=torch.float64)
+    return float(mmd(x, y, *counts, compared.classes))
+
+
 def kernel_about(compared: Compared, settings: Any, tell: Callable[[float], None]) -> dict[str, Any]:
-    """The bootstrap interval of the polynomial MMD² on all pictures."""
+    """The bootstrap interval of the polynomial MMD² on all pictures; where classes are known, each is drawn from alone."""
     resamples, seed = int(settings.get("resamples", 200)), int(settings.get("seed", 0))
     if not resamples:
         return dict(compared.about)
     x, y = compared.pictures.double(), compared.reference.double()
-    left, right = drawn(len(x), resamples, seed, "pictures"), drawn(len(y), resamples, seed, "reference")
-    values = mmd(x, y, left, right, tell)
+    left, right = compared.classes or (torch.zeros(len(x)), torch.zeros(len(y)))
+    counts = _drawn(left, resamples, seed, "pictures"), _drawn(right, resamples, seed, "reference")
+    values = mmd(x, y, *counts, compared.classes, tell)
     return {
         **compared.about, "interval": percentiles(values[values.isfinite()]), "interval_is": KERNEL_INTERVAL,
         "resamples": resamples, "seed": seed,
     }  # fmt: skip
 
 
+def _drawn(classes: Tensor, resamples: int, seed: int, side: str) -> Tensor:
+    """Bootstrap counts [R, n] that keep the number of pictures of every class."""
+    counts = torch.empty(resamples, len(classes), dtype=torch.float64)
+    for number in classes.unique():
+        own = classes == number
+        counts[:, own] = drawn(int(own.sum()), resamples, seed, f"{side}/{int(number)}")
+    return counts
+
+
 def mmd(
-    x: Tensor, y: Tensor, x_counts: Tensor, y_counts: Tensor, tell: Callable[[float], None] = lambda share: None
-) -> Tensor:
+    x: Tensor, y: Tensor, x_counts: Tensor, y_counts: Tensor, classes: tuple[Tensor, Tensor] | None = None,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Tensor:  # fmt: skip
     """Unbiased MMD² [R] with KID's kernel (xᵀy/d + 1)³ of x [n, d] and y [m, d], row i taken counts[r, i] times.
 
-    Pairs of a row with itself are left out, those of a row that is taken twice, too: they would raise it.
+    Pairs of a row with itself are left out, those of a row that is taken twice, too: they would raise it. classes: [n]
+    and [m], where so many of each were made on purpose. Such pictures are not independent: two of one class meet too
+    seldom, as none is paired with itself, which would lower the distance; what is left of a class's pairs counts more.
     """
-    within = [_within(side, counts) for side, counts in ((x, x_counts), (y, y_counts))]
-    across = torch.zeros(len(x_counts), dtype=torch.float64)
-    for start in range(0, len(x), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        across += ((x_counts[:, block] @ kernel(x[block], y)) * y_counts).sum(1)
-        tell(min(1.0, (start + _BLOCK) / len(x)))
-    return within[0] + within[1] - 2 * across / (x_counts.sum(1) * y_counts.sum(1))
+    left, right = classes or (torch.zeros(len(x)), torch.zeros(len(y)))
+    within = _within(x, x_counts, left), _within(y, y_counts, right)
+    return within[0] + within[1] - 2 * _pairs(x, y, x_counts, y_counts, tell) / (x_counts.sum(1) * y_counts.sum(1))
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -129,15 +156,29 @@ def kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _within(x: Tensor, counts: Tensor) -> Tensor:
-    """Mean kernel [R] of the pairs of two different rows of x; NaN where only one row is taken."""
-    total = torch.zeros(len(counts), dtype=torch.float64)
+def _within(x: Tensor, counts: Tensor, classes: Tensor) -> Tensor:
+    """Mean kernel [R] of two different rows of x, each of a class as often as there are rows of it; NaN where a class has
+    one row only."""
+    total = _pairs(x, x, counts, counts)
+    for number in classes.unique():
+        rows, own = x[classes == number], counts[:, classes == number]
+        same, squares = _pairs(rows, rows, own, own), own.square()
+        itself = squares @ (rows.square().sum(1) / x.shape[1] + 1) ** 3
+        n = own.sum(1).square()
+        total += (same - itself) * n / (n - squares.sum(1)) - same
+    return total / counts.sum(1).square()
+
+
+def _pairs(
+    x: Tensor, y: Tensor, x_counts: Tensor, y_counts: Tensor, tell: Callable[[float], None] = lambda share: None
+) -> Tensor:
+    """Sum [R] of the kernel over all pairs of a row of x and one of y."""
+    total = torch.zeros(len(x_counts), dtype=torch.float64)
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
-        total += ((counts[:, block] @ kernel(x[block], x)) * counts).sum(1)
-    same = (x.square().sum(1) / x.shape[1] + 1) ** 3
-    squares = counts.square()
-    return (total - squares @ same) / (counts.sum(1).square() - squares.sum(1))
+        total += ((x_counts[:, block] @ kernel(x[block], y)) * y_counts).sum(1)
+        tell(min(1.0, (start + _BLOCK) / len(x)))
+    return total
 
 
 def _moments(x: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:

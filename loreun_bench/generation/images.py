@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.generation.names import plain
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # of a GIF, its first picture
 INDEX = "index.json"
 NONE = -1  # the label of a picture that has none
 _VALUES = 1 << 26  # in one batch at most: 256 MB as floats
@@ -181,31 +182,34 @@ def _indexed(folder: Path, paths: tuple[Path, ...], classes: Sequence[str]) -> I
     if not isinstance(index, dict) or not all(isinstance(about, dict) for about in index.values()):
         raise UserError(f'{where} must map each picture\'s name to {{"label": …}}: mend it or take it away')
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    labels = [_label(where, name, index.get(name, {}).get("label"), classes) for name in names]
+    labels = [_label(where, name, index.get(name, {}), classes) for name in names]
     images = Images(paths, torch.tensor(labels) if any(label != NONE for label in labels) else None)
     for name in sorted(set(index) - set(names)):
         images._bad[folder / f"{name}.png"] = f"{INDEX} names it, the folder lacks it"
     return images
 
 
-def _label(where: Path, name: str, label: Any, classes: Sequence[str]) -> int:
+def _label(where: Path, name: str, about: dict[str, Any], classes: Sequence[str]) -> int:
+    """By the class's name where the index gives it: whoever made the pictures may number classes otherwise."""
+    label = about.get("label")
     if label is None:
         return NONE
+    if classes and about.get("concept"):
+        known = [plain(each) for each in classes]
+        if plain(str(about["concept"])) not in known:
+            raise UserError(f"{where}: '{name}' shows '{about['concept']}'; {did_you_mean(str(about['concept']), classes)}")
+        return known.index(plain(str(about["concept"])))
     if type(label) is not int or label < 0 or (classes and label >= len(classes)):
         raise UserError(f"{where}: the label of '{name}' is {label!r}, not the number of a class or null")
     return label
 
 
 def _labels_of_folders(folder: Path, paths: tuple[Path, ...], classes: Sequence[str]) -> Tensor | None:
+    """By the innermost folder that is called like a class."""
     known = {plain(name): label for label, name in enumerate(classes)}
-    names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
-    labels = [known.get(plain(name), NONE) for name in names]
+    inner = [[plain(part) for part in reversed(path.relative_to(folder).parts[:-1])] for path in paths]
+    labels = [next((known[part] for part in parts if part in known), NONE) for parts in inner]
     return torch.tensor(labels) if any(label != NONE for label in labels) else None
-
-
-def plain(name: str) -> str:
-    """A class's name as it is compared: "Garbage_Truck", "garbage-truck" and "garbage truck" are one."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def _hidden(path: Path) -> bool:

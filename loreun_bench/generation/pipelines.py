@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +18,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EMBEDDED = {"digits": Path(__file__).parent / "assets" / "digits"}
+HUB_NAME = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """Where a pipeline lies, under which name, and the files that a result depends on: relative name -> SHA-256."""
+    """Where a pipeline lies, under which name, and the files that a result depends on: relative name -> SHA-256.
+
+    source: what finds it again from any folder.
+    """
 
     name: str
     folder: Path
     files: dict[str, str]
+    source: str
 
 
 def find(name: str) -> PipelineFiles:
@@ -40,7 +46,8 @@ def find(name: str) -> PipelineFiles:
         for path in sorted((folder / part).rglob("*"))
         if path.is_file() and path.suffix in (".json", ".txt", ".safetensors")
     }
-    return PipelineFiles(Path(name).name if Path(name).is_dir() else name, folder, files)
+    own = name not in EMBEDDED and Path(name).expanduser().is_dir()
+    return PipelineFiles(folder.resolve().name if own else name, folder, files, str(folder.resolve()) if own else name)
 
 
 def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
@@ -171,6 +178,12 @@ def image_size(folder: Path) -> int:
     return size
 
 
+def timesteps(folder: Path) -> int:
+    """How many timesteps of noise the pipeline in `folder` has, without loading it."""
+    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    return int(kind.get("num_train_timesteps", 1000))
+
+
 def check_prompt(tokenizer: Any, prompt: str) -> None:
     """UserError if a class's or concept's prompt has no token beyond the start and the end."""
     ids = tokenizer(prompt, add_special_tokens=False).input_ids
@@ -182,9 +195,9 @@ def _locate(name: str) -> Path:
     if name in EMBEDDED:
         return EMBEDDED[name]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
-    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    if not HUB_NAME.fullmatch(name):
         raise UserError(f"pipeline '{name}' is no folder; {did_you_mean(name, EMBEDDED)}, or OWNER/NAME of a hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -206,19 +219,50 @@ def _locate(name: str) -> Path:
 
 
 def _check(folder: Path) -> None:
-    """UserError unless the folder holds a text-to-image pipeline that can be loaded from safetensors."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError):
-        raise UserError(f"{folder} is not a pipeline in diffusers' format: it has no readable model_index.json") from None
+    """UserError unless the folder holds a text-to-image pipeline that can be loaded from safetensors and trained here."""
+    index = _json(folder / "model_index.json", f"{folder} is not a pipeline in diffusers' format")
     for part in PARTS:
         if part not in index or not (folder / part).is_dir():
             raise UserError(f"{folder} has no {part}: a text-to-image pipeline of Stable Diffusion's kind needs one")
     for part, wanted in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("text_encoder", "CLIPTextModel")):
-        if index[part][1] != wanted:
-            raise UserError(f"{folder}: its {part} is a {index[part][1]}, not a {wanted}: only Stable Diffusion 1 and 2 fit")
-        if not list((folder / part).glob(f"{_WEIGHTS[part]}*.safetensors")):
-            raise UserError(f"{folder}/{part} holds no safetensors: other formats can run code and are not read")
+        found = index[part][-1] if isinstance(index[part], list) and index[part] else index[part]
+        if found != wanted:
+            raise UserError(f"{folder}: its {part} is a {found}, not a {wanted}: only Stable Diffusion 1 and 2 fit")
+        _json(folder / part / "config.json", f"{folder}/{part} cannot be read")
+        _check_weights(folder / part, _WEIGHTS[part])
+    if not any((folder / "tokenizer" / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise UserError(f"{folder}/tokenizer has neither vocab.json nor tokenizer.json: it cannot read a prompt")
+    if "text_encoder_2" in index or _json(folder / "unet" / "config.json", "").get("addition_embed_type") is not None:
+        raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
+    kind = _json(folder / "scheduler" / "scheduler_config.json", f"{folder}/scheduler cannot be read")
+    if kind.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
+        raise UserError(f"{folder}: its denoiser predicts the {kind['prediction_type']}, not the noise or the velocity")
+
+
+def _check_weights(folder: Path, base: str) -> None:
+    """UserError if a part has no safetensors of the name that is loaded, or one that is cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    files = [path for path in folder.glob("*.safetensors") if re.fullmatch(rf"{base}([.-](fp16|\d+-of-\d+))*", path.stem)]
+    if not files:
+        raise UserError(f"{folder} holds no {base}.safetensors: other formats can run code and are not read")
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): copy it here again") from error
+
+
+def _json(path: Path, otherwise: str) -> dict[str, Any]:
+    """The mapping in a JSON file. UserError that begins with `otherwise`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{otherwise}: it has no readable {path.name}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{otherwise}: {path.name} holds no mapping")
+    return found
 
 
 def _how(folder: Path, part: str) -> dict[str, Any]:

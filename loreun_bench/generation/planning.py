@@ -10,21 +10,25 @@ from typing import Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import Seeds
+from loreun_bench.errors import UserError
 from loreun_bench.generation import concepts, pipelines
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.pipelines import PipelineFiles
+from loreun_bench.generation.scene import Planned
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import check_scenario, class_files, weightings
 from loreun_bench.harness.seeding import derive
-from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.registry import Entry, registry
 
 PACKAGE = Path(__file__).parents[1]
 HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
-SHARED = tuple(HERE / f"{name}.py" for name in ("stages", "pipelines", "concepts", "pictures", "images", "protocols"))
+SHARED = tuple(
+    HERE / f"{name}.py" for name in ("stages", "pipelines", "concepts", "pictures", "images", "names", "protocols")
+)
 TRAINING = (
     *SHARED, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
     PACKAGE / "harness" / "seeding.py",
@@ -45,6 +49,8 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
     files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
+    if config.sampling.steps > (most := pipelines.timesteps(files.folder)):
+        raise UserError(f"sampling.steps: {config.sampling.steps} is more than the {most} timesteps of '{files.name}'")
     found: list[Cell] = []
     notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
     for seeds in config.seeds:
@@ -72,6 +78,8 @@ class _Block:
             self.classes = pictures.classes
             self.forgotten = concepts.number(self.classes, str(scenario.forget_class))
             self.prompts = [config.prompt.format(name) for name in self.classes]
+            if len(self.classes) < 2:
+                raise UserError(f"data set '{config.dataset}' has one class, and nothing would be kept: give it another")
             forget = len(pictures.of(self.forgotten))
             self.sizes = {"forget": forget, "retain": len(pictures) - forget}
         else:
@@ -79,6 +87,7 @@ class _Block:
             self.prompts = [str(scenario.forget_prompt), str(scenario.retain_prompt)]
             self.sizes = {"forget": scenario.images, "retain": scenario.images}
         self._check_prompts()
+        self._check_classifier()
 
     def cells(self) -> list[Cell]:
         """Original first, then methods × weightings."""
@@ -126,8 +135,14 @@ class _Block:
         found = [registry("metrics", "generation").get(name) for name in self.config.metrics]
         for entry in found:
             if entry.info["check"] is not None:
-                entry.info["check"]()
+                entry.info["check"](self._planned())
         return found
+
+    def _planned(self) -> Planned:
+        """What is known to metrics of this scenario before anything runs."""
+        if not self.classes or self.config.sampling.prompts is not None:
+            return Planned()
+        return Planned(self.classes, self.config.sampling.images * (len(self.classes) - 1))
 
     @cached_property
     def real(self) -> Stage:
@@ -178,14 +193,17 @@ class _Block:
             ]  # fmt: skip
         names = self.classes or (self.scenario.label, "other")
         return [
-            {"name": f"{label}-{n:04d}", "prompt": prompt, "seed": derive(seed, "sample", n) % 2**31,
+            {"name": f"{label}-{n:04d}", "prompt": prompt, "seed": derive(seed, "sample", label, n) % 2**31,
              "guidance": how.guidance, "label": label, "concept": names[label]}
             for label, prompt in enumerate(self.prompts) for n in range(how.images)
         ]  # fmt: skip
 
     def _sample(self, requests: list[dict[str, Any]], inputs: Mapping[str, Stage], label: str) -> Stage:
         how = self.config.sampling
-        config = self._common() | {"requests": requests, "steps": how.steps, "batch_size": how.batch_size}
+        config = self._where() | {
+            "requests": requests, "steps": how.steps, "batch_size": how.batch_size, "seed": 0, "limit_steps": None,
+            "code": digest([code_digest(path) for path in SAMPLING]),  # pictures lie in a folder named after all of this
+        }  # fmt: skip
         work = int(SAMPLE_COST * len(requests) * how.steps * (1 if how.guidance == 1 else 2))
         return self._stage("sample", config, inputs, SAMPLING, label, work)
 
@@ -194,7 +212,7 @@ class _Block:
 
     def _recognition(self) -> dict[str, Any]:
         """What the scoring of pictures depends on, beside the pictures."""
-        settings, name = self.config.metric_settings, self.config.classifier if self.classes else None
+        settings, name = self.config.metric_settings.given(), self.config.classifier if self.classes else None
         named = [value for value in (name, *settings.values()) if isinstance(value, str) and Path(value).is_file()]
         return {
             "metric_settings": settings, "classes": list(self.classes), "classifier": name, "data": self.config.dataset,
@@ -204,18 +222,33 @@ class _Block:
     def _pictures(self) -> dict[str, Stage]:
         return {} if self.classes else {"generated": self.generated}
 
-    def _common(self) -> dict[str, Any]:
+    def _where(self) -> dict[str, Any]:
+        """On what, and how exactly."""
         return {
-            "pipeline": {"source": self.config.pipeline, "files": self.files.files},
-            "precision": self.config.precision, "protocol": self.config.protocol, "limit_steps": self.config.limit_steps,
+            "pipeline": {"source": self.files.source, "files": self.files.files}, "precision": self.config.precision,
             "device": self.config.device,
         }  # fmt: skip
+
+    def _common(self) -> dict[str, Any]:
+        return self._where() | {"protocol": self.config.protocol, "limit_steps": self.config.limit_steps}
 
     def _training(self) -> dict[str, Any]:
         return self._common() | {
             "data": self.config.dataset, "data_identity": self.data_identity, "prompts": self.prompts,
             "forgotten": self.forgotten,
         }  # fmt: skip
+
+    def _check_classifier(self) -> None:
+        """UserError if a classifier that is named is not there, or does not know the classes."""
+        from loreun_bench.generation import classifiers
+
+        name = self.config.classifier
+        if not self.classes or name == "small":
+            return
+        if name == "resnet50":
+            classifiers.renumbered(name, tuple(classifiers.IMAGENETTE), self.classes)  # its weights may be far away
+        else:
+            classifiers.from_name(name).of(self.classes)
 
     def _check_prompts(self) -> None:
         tokenizer = pipelines.tokenizer(self.files.folder)

@@ -35,6 +35,26 @@ class Extractor(Protocol):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What a sweep will give a metric, as far as it is known before anything runs.
+
+    classes: what its pictures are of; () where they show a concept or follow a file of prompts. kept: pictures a row of
+    all classes but the forgotten one.
+    """
+
+    classes: tuple[str, ...] = ()
+    kept: int = 0
+
+    def need_classes(self, metric: str, least: int = 0) -> None:
+        """UserError unless there are classes, and at least `least` pictures of those that are kept."""
+        if not self.classes:
+            raise UserError(f"{metric} is about classes: use it with scenarios of kind class and without sampling.prompts")
+        if self.kept < least:
+            raise UserError(f"{metric} needs at least {least} pictures of kept classes, {self.kept} are sampled a row: "
+                            "raise sampling.images")  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Scene:
     """Pictures to score and what they are scored with.
 
@@ -82,8 +102,21 @@ class Scene:
         """Positions of the pictures that a distance is about: all but those of the forgotten class, where labels tell."""
         source = self.source(side)
         if self.forget is None or source.labels is None:
+            self._check_alike()
             return torch.arange(len(source))
         return (source.labels != self.forget).nonzero().squeeze(1)
+
+    def _check_alike(self) -> None:
+        """UserError if a class is forgotten and only one side says which pictures are of it."""
+        if self.forget is None or self.reference is None:
+            return
+        known = [self.source(side).labels is not None for side in ("images", "reference")]
+        if any(known) and not all(known):
+            lacking, other = ("reference", "pictures") if known[0] else ("pictures", "reference")
+            raise UserError(
+                f"'{self.classes[self.forget]}' would be left out of the {other} only, as the folders of the {lacking} are "
+                "not called like classes: rename them, or leave the class away"
+            )
 
     def stream(self, side: Side, positions: Tensor, what: str) -> Iterator[tuple[Tensor, Tensor]]:
         """(positions [m], pixels [m, 3, H, W] in [0, 1]) in batches; progress is told as `what`."""
@@ -117,13 +150,24 @@ class Scene:
         """The retained pictures' features [N, d], without the bad pictures; computed once in this scene."""
         if side == "reference" and extractor.name in self.known:
             self._cache[("sizes", side)] = {(self.picture_size(),) * 2}
+            self._cache[("labels", side)] = self._labels(side, self.retained(side))
             return self.known[extractor.name][self.retained(side)]
         key = (extractor.name, side)
         if key not in self._cache:
             what = f"{extractor.name} on {'the reference' if side == 'reference' else 'the pictures'}"
-            parts = [extractor.features(pixels) for _, pixels in self.stream(side, self.retained(side), what)]
-            self._cache[key] = torch.cat(parts) if parts else torch.empty(0, 0)
+            parts = [(found, extractor.features(pixels)) for found, pixels in self.stream(side, self.retained(side), what)]
+            self._cache[key] = torch.cat([features for _, features in parts]) if parts else torch.empty(0, 0)
+            found = torch.cat([torch.empty(0, dtype=torch.int64), *(positions for positions, _ in parts)])
+            self._cache[("labels", side)] = self._labels(side, found)
         return self._cache[key]  # type: ignore[no-any-return]
+
+    def labels(self, side: Side) -> Tensor | None:
+        """The classes [N] of the pictures whose features were asked for last; None where they are not known."""
+        return self._cache.get(("labels", side))
+
+    def _labels(self, side: Side, positions: Tensor) -> Tensor | None:
+        labels = self.source(side).labels
+        return None if labels is None else labels[positions]
 
     def recognised(self, classifier: Classifier) -> tuple[Tensor, Tensor]:
         """(labels [n], classes that are recognised [n]) of all readable pictures, -1 for none; computed once."""

@@ -28,6 +28,7 @@ from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.guards import check_parameters
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -71,7 +72,9 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     _warm_up(pipeline, texts, context)
     with seeded(config["seed"]), context.meter:
         method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
-    moved = {name: tensor for name, tensor in _weights(pipeline).items() if not torch.equal(tensor, before[name])}
+    after = _weights(pipeline)
+    check_parameters(after.values())
+    moved = {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()
     about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
     if "curve" in inputs:
@@ -164,7 +167,7 @@ def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:
     if found.files != config["pipeline"]["files"]:
         raise UserError(f"pipeline {found.folder} changed since this sweep was planned: run the command again")
     pipeline = pipelines.load(found.folder, device, config["precision"])
-    moved = inputs["model"].tensors() if "model" in inputs and "moved" in inputs["model"].values() else {}
+    moved = inputs["model"].tensors() if "model" in inputs and inputs["model"].values().get("moved") else {}
     unknown = pipeline.unet.load_state_dict(moved, strict=False).unexpected_keys
     if unknown:
         raise UserError(f"the unlearned weights do not fit the pipeline: {unknown[0]}")
@@ -199,7 +202,8 @@ def _classifier(config: Config, inputs: Inputs, device: str) -> Any:
 
     if "classifier" in inputs:
         return classifiers.small(tuple(config["classes"]), inputs["classifier"].tensors(), device)
-    return classifiers.from_name(config["classifier"], device=device) if config["classifier"] else None
+    name = config["classifier"]
+    return classifiers.from_name(name, device=device).of(config["classes"]) if name else None
 
 
 def _weights(pipeline: Pipeline) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def read_state(path: Path) -> State:
         return read_tagged(path, tagged=False)[0]
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).split(".")[0].split("\n")[0]
         raise UserError(f"weights file {path} cannot be read as a state dict of tensors: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from loreun_bench.errors import UserError
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Put `content` at `path` so that a reader, or a crash, never sees half of it."""
@@ -24,6 +26,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turn what keeps the user's own `path` from being written inside into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give another place") from error
 
 
 def sync(descriptor: int) -> None:

@@ -49,6 +49,17 @@ def build(config: SweepConfig) -> Plan:
     return Plan(tuple(cells), tuple(_ordered(cells)), tuple(notes))
 
 
+def closure(stage: Stage) -> set[str]:
+    """The recipes of a stage and of all that it needs."""
+    found, waiting = set(), [stage]
+    while waiting:
+        one = waiting.pop()
+        if one.recipe not in found:
+            found.add(one.recipe)
+            waiting += one.inputs.values()
+    return found
+
+
 def forecast(plan: Plan, store: Store) -> list[Forecast]:
     """Which stages are cached, and what the others will cost at the rate the cached ones of their kind ran at."""
     there = artifacts(plan, store)

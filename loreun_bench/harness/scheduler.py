@@ -10,7 +10,7 @@ from typing import Any
 
 from loreun_bench.harness import progress, records
 from loreun_bench.harness.engines import Engine
-from loreun_bench.harness.plan import Cell, Plan
+from loreun_bench.harness.plan import Cell, Plan, closure
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Artifact, Store
@@ -21,8 +21,8 @@ TICK = 1.0  # seconds between two looks at what is running
 
 @dataclass(frozen=True)
 class Event:
-    """What a listener hears: a stage "started", "cached", "running" (and how far it is) or "finished", or a "record" that
-    was written."""
+    """What a listener hears: a stage "started", "cached", "running" (and how far it is), "finished" or to be run "again",
+    or a "record" that was written."""
 
     kind: str
     stage: Stage | None = None
@@ -52,12 +52,14 @@ class _Run:
         self.keys: dict[str, str] = {}
         self.running: dict[Future[Outcome], Stage] = {}
         self.results: dict[tuple[Any, ...], Record] = {}
+        self.waiting = list(plan.stages)
+        self.retried: set[str] = set()
+        self.needs = [closure(cell.evaluation) | closure(cell.model) for cell in plan.cells]
 
     def run(self) -> list[Record]:
-        waiting = list(self.plan.stages)
         open_cells = list(self.plan.cells)
-        while waiting or self.running:
-            waiting = [stage for stage in waiting if not self._advance(stage)]
+        while self.waiting or self.running:
+            self.waiting = [stage for stage in self.waiting if not self._advance(stage)]
             open_cells = [cell for cell in open_cells if not self._close(cell)]
             if self.running:
                 for future in self._wait():
@@ -84,6 +86,10 @@ class _Run:
                 return True
             if upstream.recipe not in self.artifacts:
                 return False
+        useless = self._useless(stage)
+        if useless is not None:
+            self.failures[stage.recipe] = useless
+            return True
         key = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
         self.keys[stage.recipe] = key
         artifact = self.store.verified(key)
@@ -98,7 +104,18 @@ class _Run:
         self.listen(Event("started", stage))
         return True
 
+    def _useless(self, stage: Stage) -> Outcome | None:
+        """Why no cell wants `stage` any more: each that does has failed in another stage. None if one still wants it."""
+        if not self.failures:
+            return None
+        wanting = [own for own in self.needs if stage.recipe in own]
+        why = [next((self.failures[recipe] for recipe in own if recipe in self.failures), None) for own in wanting]
+        return why[0] if why and all(why) else None
+
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
+        if outcome.lost and stage.recipe not in self.retried:
+            self._again(stage)
+            return
         artifact = self.store.find(self.keys[stage.recipe])
         if outcome.status == "ok" and artifact is not None:
             self.artifacts[stage.recipe] = artifact
@@ -108,6 +125,15 @@ class _Run:
         self.listen(Event("finished", stage, outcome))
         if outcome.status == "disk_full":
             raise DiskFull(f"no space left under {self.store.root}: free some and run the same command again")
+
+    def _again(self, stage: Stage) -> None:
+        """Make anew what a stage lacked of its inputs, and then the stage, once."""
+        self.retried.add(stage.recipe)
+        lost = [upstream for upstream in stage.inputs.values() if self.store.verified(self.keys[upstream.recipe]) is None]
+        for upstream in lost:
+            del self.artifacts[upstream.recipe]
+        self.waiting += [*lost, stage]
+        self.listen(Event("again", stage))
 
     def _close(self, cell: Cell) -> bool:
         """Write the cell's record if its outcome is known; False if it is not."""

@@ -31,11 +31,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: status as in a record, one line of reason, wall seconds."""
+    """How a stage ended: status as in a record, one line of reason, wall seconds; whether an input was lost or damaged."""
 
     status: str = "ok"
     reason: str = ""
     seconds: float = 0.0
+    lost: bool = False
 
 
 def execute(task: Task) -> Outcome:
@@ -48,7 +49,7 @@ def execute(task: Task) -> Outcome:
     except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
-        return Outcome(classify(error), _reason(error), time.perf_counter() - start)
+        return Outcome(classify(error), _reason(error), time.perf_counter() - start, isinstance(error, Corrupt))
     return Outcome(seconds=time.perf_counter() - start)
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from loreun_bench.errors import UserError
 from loreun_bench.generation import concepts
 from loreun_bench.generation.datasets.folder import folder, square
-from loreun_bench.generation.datasets.imagenette import CLASSES, fetch, imagenette
+from loreun_bench.generation.datasets.imagenette import fetch, imagenette
+from loreun_bench.generation.names import IMAGENETTE as CLASSES
 from loreun_bench.registry import load_plugin, registry
 
 

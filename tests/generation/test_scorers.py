@@ -401,6 +401,29 @@ def test_kid_is_torch_fidelitys_and_its_resamples_mean_the_same():
     assert abs(float(values.mean() - ours)) < 0.1 * float(values.std())
 
 
+def test_as_many_pictures_of_each_class_as_of_the_others_do_not_lower_kid():
+    """Both sides from one distribution of four classes far apart: the distance is zero on average, either way of drawing."""
+    generator = torch.Generator().manual_seed(0)
+    places = 3 * torch.randn(4, 8, generator=generator, dtype=torch.float64)
+
+    def drawn_side(n):
+        classes = torch.arange(n) % 4
+        return places[classes] + torch.randn(n, 8, generator=generator, dtype=torch.float64), classes
+
+    found = []
+    for _ in range(60):
+        (x, left), (y, right) = drawn_side(24), drawn_side(80)
+        counts = torch.ones(1, 24, dtype=torch.float64), torch.ones(1, 80, dtype=torch.float64)
+        found.append([float(distances.mmd(x, y, *counts, given)) for given in ((left, right), None)])
+    right, wrong = torch.tensor(found).T
+    assert abs(float(right.mean())) < 3 * float(right.std()) / 60**0.5
+    assert float(wrong.mean()) < -10 * float(wrong.std()) / 60**0.5
+    compared = distances.Compared(x.float(), y.float(), {}, (torch.arange(24) % 4, torch.arange(80) % 4))
+    assert distances.kernel_value(compared) == pytest.approx(found[-1][0], rel=1e-4)
+    low, high = distances.kernel_about(compared, {}, lambda share: None)["interval"]
+    assert low < 0 < high
+
+
 def test_the_interval_of_a_frechet_distance_holds_the_distance_of_other_pictures():
     """Plain percentiles would not: every resample is further away than the set it is drawn from."""
     generator = torch.Generator().manual_seed(0)
@@ -462,7 +485,7 @@ def test_features_are_computed_once_in_a_scene_and_again_in_the_next(tmp_path):
 
 def test_features_that_are_known_give_the_same_distance_and_are_not_computed(tmp_path, digit_network):
     test = digits(EMPTY, "test")
-    pictures = Images.open(folder_of(tmp_path, noise(40)))
+    pictures = Images.of(Images.open(folder_of(tmp_path, noise(40))).paths, torch.arange(40) % 10)
     given = {"classes": test.classes, "forget": 3, "classifier": digit_network, "reference": test}
     settings = {"resamples": 3}
     scene = Scene(pictures, settings=settings, **given)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from helpers import refused
 
 from loreun_bench import api
-from loreun_bench.generation import pipelines
+from loreun_bench.errors import UserError
+from loreun_bench.generation import classifiers, concepts, pipelines, planning, weights
 
 CLASS = {"kind": "class", "forget_class": "seven"}
 CONCEPT = {
@@ -81,7 +83,7 @@ def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_a
     about = json.loads(indexes.pop())
     assert len(about) == 20
     assert about["7-0001"]["prompt"] == "an image of seven"
-    assert about["7-0001"]["seed"] == about["3-0001"]["seed"] != about["3-0000"]["seed"]
+    assert len({each["seed"] for each in about.values()}) == 20  # independent, as intervals take them to be
     lost = folders[0] / "7-0001.png"
     picture = lost.read_bytes()
     lost.write_bytes(b"not a picture")
@@ -92,9 +94,21 @@ def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_a
     evaluations = [p for p in (store / "artifacts").rglob("values.json") if "metrics" in json.loads(p.read_text())]
     for path in evaluations:
         shutil.rmtree(path.parent)
-    assert "failed" in [r.status for r in run(values, tmp_path / "third")]
     assert [r.status for r in run(values, tmp_path / "third")] == ["ok", "ok"]
     assert lost.read_bytes() == picture
+
+
+def test_figures_say_that_pictures_are_gone_and_the_sweep_makes_them_anew(
+    random_pipeline, classifier_file, store, tmp_path, command
+):
+    values = config(random_pipeline, classifier_file, methods={"FMN": {"steps": 1}}, weightings=["none"])
+    out = tmp_path / "run"
+    run(values, out)
+    for folder in (store / "pictures").iterdir():
+        next(folder.glob("*.png")).unlink()
+    refused(command("figures", out), "pictures of Original, FMN are gone from the store: run the sweep again")
+    assert {r.status for r in run(values, out)} == {"ok"}
+    assert command("figures", out)[0] == 0
 
 
 def test_the_embedded_pipeline_and_its_own_classifier_know_the_digits(store, tmp_path):
@@ -152,7 +166,7 @@ def test_prompts_of_a_file_are_drawn_with_their_seeds(random_pipeline, store, tm
     for own, guidance in ((False, [3.0, 3.0]), (True, [7.0, 9.0])):
         values = config(
             random_pipeline, scenarios=[CONCEPT], methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"],
-            sampling=sampling | {"own_guidance": own},
+            metrics=["nudity"], sampling=sampling | {"own_guidance": own},
         )  # fmt: skip
         requests = next(s for s in api.planning.build(api.resolve(values)).stages if s.run.endswith(":sample")).config[
             "requests"
@@ -175,6 +189,61 @@ def test_unlearned_weights_change_what_is_drawn(random_pipeline, classifier_file
     assert sum(one[name] != two[name] for name in one) > 10
 
 
+def test_a_classifier_numbers_classes_as_the_sweep_does(classifier_file, store, tmp_path):
+    """One that was saved with its classes in another order recognises the same pictures."""
+    state, tags = weights.read_tagged(classifier_file)
+    names = tags["classes"].split("\n")
+    order = sorted(range(10), key=names.__getitem__)
+    for key in ("head.weight", "head.bias"):
+        state[key] = state[key][order]
+    own = tmp_path / "own.safetensors"
+    classifiers.save_small(own, tuple(sorted(names)), state)
+    found = [
+        run(config("digits", file, methods={"FMN": {"steps": 1}}, metrics=["ua"]), tmp_path / file.stem)[0].metrics
+        for file in (classifier_file, own)
+    ]
+    assert found[0] == found[1]
+    three = tmp_path / "three.safetensors"
+    state = classifiers.train_small(concepts.dataset("digits", "train"), 16, seed=0, steps=1)
+    classifiers.save_small(three, ("zero", "one", "two", *"abcdefg"), state)
+    with pytest.raises(UserError, match="does not know the class 'three'"):
+        run(config("digits", three), tmp_path / "three")
+
+
+@pytest.mark.parametrize(("body", "status"), [("pass", "ok"), ("unet.conv_in.weight.data.fill_(float('nan'))", "diverged")])
+def test_a_method_that_moves_nothing_is_a_row_and_one_that_leaves_nan_is_none(
+    body, status, random_pipeline, classifier_file, store, tmp_path
+):
+    plugin = tmp_path / "still.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "from loreun_bench.generation.method import Method\n"
+        f"@method('still-{status}', uses={{'forget'}}, track='generation')\n@dataclass(frozen=True)\n"
+        "class Still(Method):\n    'Still.'\n"
+        f"    def unlearn(self, pipeline, data, context):\n        unet = pipeline.unet\n        {body}\n"
+    )
+    values = config(random_pipeline, classifier_file, methods={f"still-{status}": {}}, weightings=["none"])
+    original, own = api.sweep(values, tmp_path / "run", workers=0, plugins=[plugin])
+    assert own.status == status
+    assert own.metrics == (original.metrics if status == "ok" else {})
+
+
+def test_what_pictures_depend_on_is_in_the_name_of_their_folder_and_nothing_else(random_pipeline, classifier_file, store):
+    def folders(**changes):
+        plan = api.planning.build(api.resolve(config(random_pipeline, classifier_file, **changes)))
+        return [stage.config for stage in plan.stages if stage.run.endswith(":sample")]
+
+    before = folders()
+    assert folders(protocol="paper") == folders(limit_steps=2) == before
+    assert folders(precision="bf16") != before
+    code = before[0]["code"]
+    planning.SAMPLING = (*(kept := planning.SAMPLING), Path(__file__))
+    try:
+        assert folders()[0]["code"] != code
+    finally:
+        planning.SAMPLING = kept
+
+
 # ---- refused, in one line
 
 
@@ -193,10 +262,19 @@ def pickled(folder):
     (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "diffusion_pytorch_model.bin")
 
 
-def other_unet(folder):
-    index = json.loads((folder / "model_index.json").read_text())
-    index["unet"][1] = "UNet3DConditionModel"
-    (folder / "model_index.json").write_text(json.dumps(index))
+def with_json(name, **changes):
+    def change(folder):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+
+    return change
+
+
+other_unet = with_json("model_index.json", unet=["diffusers", "UNet3DConditionModel"])
+
+
+def cut_short(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
 
 
 @pytest.mark.parametrize(
@@ -204,10 +282,16 @@ def other_unet(folder):
     [
         (lambda folder: (folder / "model_index.json").unlink(), "is not a pipeline in diffusers' format"),
         (without("unet"), "has no unet"),
-        (pickled, "holds no safetensors"),
+        (pickled, "holds no diffusion_pytorch_model.safetensors"),
         (other_unet, "not a UNet2DConditionModel"),
+        (cut_short, "is damaged"),
+        (with_json("unet/config.json", addition_embed_type="text_time"), "of Stable Diffusion XL's kind"),
+        (with_json("scheduler/scheduler_config.json", prediction_type="sample"), "predicts the sample, not the noise"),
+        (with_json("model_index.json", unet=3), "its unet is a 3"),
+        (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "config.json holds no mapping"),
+        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no readable scheduler_config.json"),
     ],
-    ids=["no index", "no U-Net", "pickled", "another U-Net"],
+    ids=["index", "U-Net", "pickled", "3D", "cut", "XL", "sample", "no name", "list", "scheduler"],
 )
 def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline, store, tmp_path, command):
     folder = copied(random_pipeline, tmp_path)
@@ -228,6 +312,19 @@ def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline,
         ({"methods": {"ESD": {}}}, "unknown method 'ESD'"),
         ({"methods": {"RL": {"parameters": "some"}}}, "methods.RL.parameters"),
         ({"metrics": ["nude"]}, "unknown metric 'nude'"),
+        ({"pipeline": ""}, "pipeline '' is no folder"),
+        ({"pipeline": "a b/c"}, "pipeline 'a b/c' is no folder"),
+        ({"scenarios": [CONCEPT]}, "ua is about classes"),
+        ({"scenarios": [CONCEPT | {"forget_prompt": "an image of two"}]}, "are the same"),
+        ({"metrics": ["fd"], "sampling": {"steps": 2, "images": 1}}, "at least 10 pictures of kept classes, 9 are sampled"),
+        ({"sampling": {"steps": 1001}}, "1001 is more than the 1000 timesteps"),
+        ({"sampling": {"category": "sexual"}}, "are about a CSV of prompts"),
+        ({"classifier": "smal"}, "weights file smal is not there"),
+        ({"classifier": "resnet50"}, "classifier resnet50 does not know the class 'zero'"),
+        ({"metric_settings": {"treshold": 0.5}}, "did you mean 'threshold'"),
+        ({"metric_settings": {"threshold": 7}}, "less than or equal to 1"),
+        ({"metric_settings": {"resamples": "abc"}}, "config.metric_settings.resamples"),
+        ({"compile": True}, "does not compile"),
         ({"metrics": ["nudity"]}, "pip install 'loreun-bench[nudity]'"),
         ({"metrics": ["ua", "fid"]}, "pip install 'loreun-bench[fid]'"),
     ],

@@ -136,6 +136,18 @@ def test_a_failure_is_a_row_in_every_cell_that_depends_on_it_and_the_others_fini
     assert "evaluate bad a" not in bench.runs()
 
 
+def test_what_only_failed_cells_want_is_not_run(bench: Bench) -> None:
+    broken = bench.stage("what every row is measured with", "fails")
+    shared, own = bench.stage("shared"), bench.stage("own")
+    needs = {"broken": broken, "model": shared}
+    record = Record("toy", "toy", "toy", "toy", "doomed", "none", {"split": 0})
+    doomed = Cell(record, shared, bench.stage("evaluate doomed", inputs={**needs, "own": own}))
+    assert [r.status for r in bench.run(doomed)] == ["failed"]
+    assert bench.runs() == Counter()  # a failing stage leaves no line
+    assert [r.status for r in bench.run(doomed, bench.cell("fine", shared))] == ["failed", "ok"]
+    assert bench.runs() == Counter(["shared", "evaluate fine"])
+
+
 def test_running_again_runs_nothing_and_appends_nothing(bench: Bench) -> None:
     first = bench.run(*three_cells(bench))
     before = (bench.out / "records.jsonl").read_bytes()

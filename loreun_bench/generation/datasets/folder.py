@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.generation.images import ENDINGS
+from loreun_bench.generation.images import BAD, ENDINGS, decode
 from loreun_bench.generation.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -103,11 +103,10 @@ def _part(paths: list[Path], split: str) -> list[Path]:
 def _read(path: Path, size: int) -> Any:
     """[3, size, size] uint8. UserError that names a picture which cannot be decoded."""
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            pixels = np.array(square(ImageOps.exif_transpose(image).convert("RGB"), size))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        image = Image.fromarray(decode(path).permute(1, 2, 0).numpy())
+    except BAD as error:
         raise UserError(f"picture {path} cannot be read ({error}): replace it or take it away") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(np.array(square(image, size))).permute(2, 0, 1)

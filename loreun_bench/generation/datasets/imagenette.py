@@ -6,14 +6,10 @@ from pathlib import Path
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.datasets.folder import of_files, of_split, pictures_in
+from loreun_bench.generation.names import IMAGENETTE
 from loreun_bench.generation.pictures import Pictures
 from loreun_bench.registry import dataset
 
-CLASSES = {
-    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
-    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
-    "n03445777": "golf ball", "n03888257": "parachute",
-}  # fmt: skip
 ARCHIVES = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
 SIZES = tuple(ARCHIVES)
 
@@ -26,7 +22,7 @@ def imagenette(root: Path, split: str) -> Pictures:
     imagenette2-160. Nothing is downloaded: UserError says how to bring it.
     """
     for name in (".", "imagenette", *ARCHIVES.values()):
-        if (root / name / "train").is_dir() and any((root / name / "train" / wnid).is_dir() for wnid in CLASSES):
+        if (root / name / "train").is_dir() and any((root / name / "train" / wnid).is_dir() for wnid in IMAGENETTE):
             return _read(root / name, split)
     raise UserError(
         f"Imagenette is not in {root}: run `loreun-bench data prepare imagenette`, which downloads it, or put the "
@@ -58,7 +54,7 @@ def fetch(root: Path, size: str = "320px") -> Path:
 
 def _read(where: Path, split: str) -> Pictures:
     own = next((where / name for name in of_split(split)[::-1] if (where / name).is_dir()), where / of_split(split)[-1])
-    missing = [f"{wnid} ({name})" for wnid, name in CLASSES.items() if not (own / wnid).is_dir()]
+    missing = [f"{wnid} ({name})" for wnid, name in IMAGENETTE.items() if not (own / wnid).is_dir()]
     if missing:
         raise UserError(f"Imagenette in {own} lacks {', '.join(missing)}: take the folder away and prepare it again")
-    return of_files({name: pictures_in(own / wnid) for wnid, name in CLASSES.items()})
+    return of_files({name: pictures_in(own / wnid) for wnid, name in IMAGENETTE.items()})

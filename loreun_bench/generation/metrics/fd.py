@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Scene
+    from loreun_bench.generation.scene import Planned, Scene
 
 
-@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation", features="classifier")
+def _check(planned: Planned) -> None:
+    from loreun_bench.generation.distances import LEAST
+
+    planned.need_classes("fd", LEAST)
+
+
+@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation", features="classifier", check=_check)
 def fd(scene: Scene) -> dict[str, float]:
     """FD: Fréchet distance to real pictures on the classifier's features, without the forgotten class; low is better."""
     from loreun_bench.generation.distances import LEAST, compare, frechet, frechet_about

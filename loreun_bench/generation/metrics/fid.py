@@ -8,12 +8,19 @@ from loreun_bench.generation.optional import fidelity
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Scene
+    from loreun_bench.generation.scene import Planned, Scene
+
+
+def _check(planned: Planned) -> None:
+    from loreun_bench.generation.distances import LEAST
+
+    planned.need_classes("fid", LEAST)
+    fidelity()
 
 
 @metric(
     "fid", columns={"fid": "FID"}, unit="", best="low", paper="Heusel et al., 2017", track="generation",
-    features="inception", check=fidelity,
+    features="inception", check=_check,
 )  # fmt: skip
 def fid(scene: Scene) -> dict[str, float]:
     """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""

@@ -8,7 +8,11 @@ from loreun_bench.errors import UserError
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Scene
+    from loreun_bench.generation.scene import Planned, Scene
+
+
+def _check(planned: Planned) -> None:
+    planned.need_classes("ua")
 
 
 @metric(
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     best={"forget_ua": "low", "kept_acc": "high"},
     paper="LoReUn, section 5; SalUn (ICLR 2024) prints 100 minus it",
     track="generation",
+    check=_check,
 )
 def ua(scene: Scene) -> dict[str, float]:
     """UA: percent of the forgotten class's pictures that the classifier still recognises as it; low is better. kept:
