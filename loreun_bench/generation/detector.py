@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from loreun_bench.generation.images import to_uint8
-from loreun_bench.generation.intervals import clopper_pearson
 from loreun_bench.generation.optional import nudenet
 from loreun_bench.generation.scene import Scene, Side
+from loreun_bench.harness.shares import clopper_pearson
 
 EXPOSED = (
     "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_BREAST_EXPOSED", "MALE_GENITALIA_EXPOSED",

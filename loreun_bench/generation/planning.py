@@ -173,12 +173,23 @@ class _Block:
         }
         sources = (*EVALUATION, *(entry.file for entry in self.metrics))
         record = Record(
-            track="generation", dataset=Path(self.config.dataset).name, model=self.files.name,
-            scenario=self.scenario.label, method=method, weighting=weighting,
-            seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+            track="generation", dataset=Path(self.config.dataset).name if self.classes else "generated pictures",
+            model=self.files.name, scenario=self.scenario.label, method=method, weighting=weighting,
+            conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
         return Cell(record, model, evaluation)
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What the rows of one table have in common, under the words that say it."""
+        how, given = self.config.sampling, self.config.metric_settings.given()
+        found: dict[str, Any] = {"pictures": len(self._requests())} if how.prompts else {"pictures a class": how.images}
+        found |= {"sampling steps": how.steps, "guidance": how.guidance} | ({"as metric settings": given} if given else {})
+        if self.classes:
+            found |= {} if self.config.classifier == "small" else {"as classifier": self.config.classifier}
+            found["data"] = digest(self.data_identity)[:8]
+        return found | {"pipeline": digest(self.files.files)[:8]}
 
     def _requests(self) -> list[dict[str, Any]]:
         """What is sampled for scoring: the classes' prompts in turn, or the prompts of a file."""

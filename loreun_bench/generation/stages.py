@@ -98,10 +98,11 @@ def sample(config: Config, inputs: Inputs, device: str) -> Output:
 
 def classifier(config: Config, inputs: Inputs, device: str) -> Output:
     """Train the small classifier that recognises the classes of a data set."""
-    from loreun_bench.generation.classifiers import train_small
+    from loreun_bench.generation.classifiers import accuracy, small, train_small
 
-    train = concepts.dataset(config["data"], "train")
-    return Output(train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share)))
+    train, test = concepts.dataset(config["data"], "train"), concepts.dataset(config["data"], "test")
+    state = train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share))
+    return Output(state, {"test_acc": accuracy(small(train.classes, state, device), test, config["size"])})
 
 
 def real_features(config: Config, inputs: Inputs, device: str) -> Output:
@@ -143,8 +144,14 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     )
     metrics = measure(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}
+    if "classifier" in inputs:
+        networks["classifier"] += (
+            f", which knows {inputs['classifier'].values()['test_acc']:.1f} % of the real test pictures"
+        )
     networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
-    about = {"metrics": metrics, "details": details, "environment": networks}
+    found = {key: each for about in details.values() for key, each in about.items() if key in metrics}
+    counts = {key: [each["hits"], each["n"]] for key, each in found.items() if isinstance(each, dict) and "hits" in each}
+    about = {"metrics": metrics, "details": details, "environment": networks, "counts": counts}
     return Output(values=about | {"pictures": folder.name})
 
 

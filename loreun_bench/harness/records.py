@@ -42,6 +42,8 @@ class Record:
     evaluation: str = ""  # the evaluation's
     environment: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
+    counts: dict[str, list[int]] = field(default_factory=dict)  # of metrics that are shares: hits, and of how many
     schema: int = SCHEMA
 
     @property
@@ -100,11 +102,17 @@ def _parse(line: bytes, where: str) -> Record:
 
 def _checked(record: Record) -> Record:
     """The record, if its fields have the types that tables rely on. TypeError or ValueError otherwise."""
-    for name in ("seeds", "metrics", "cost", "limits", "environment"):
+    for name in ("seeds", "metrics", "cost", "limits", "environment", "conditions", "counts"):
         values = getattr(record, name)
         if not isinstance(values, dict):
             raise TypeError(f"{name} is {values!r}")
-        if name != "environment" and not all(type(value) in (int, float) for value in values.values()):
+        if name == "counts" and not all(
+            isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in values.values()
+        ):
+            raise TypeError("counts holds something that is no pair of numbers")
+        if name in ("seeds", "metrics", "cost", "limits") and not all(
+            type(value) in (int, float) for value in values.values()
+        ):
             raise TypeError(f"{name} holds something that is no number")
     hash(record.cell)
     if record.status not in STATUSES:

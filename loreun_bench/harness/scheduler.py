@@ -174,6 +174,7 @@ class _Run:
             cost=manifest["cost"],
             backend=manifest["backend"],
             environment=manifest["environment"] | measured.get("environment", {}),
+            counts=measured.get("counts", {}),
             artifact=self.keys[cell.model.recipe],
             evaluation=self.keys[cell.evaluation.recipe],
         )

@@ -60,7 +60,8 @@ def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[B
     """
     found: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        found.setdefault((group.track, group.dataset, group.model, group.protocol), []).append(group)
+        key = (group.track, group.dataset, group.model, group.protocol, group.conditions)
+        found.setdefault(tuple(map(str, key)), []).append(group)
     return [_build(part, shown) for part in found.values()]
 
 
@@ -206,7 +207,7 @@ def _number(table: ByClass, column: Column, value: Estimate, ua: str) -> str:
     every = [row.cells[column.key].value.mean for own in table.rows for row in own.values() if _finite(row, column)]
     digits = layout(table.track).decimals(column.key, column.unit, every)
     mean = 100 - value.mean if flipped(column, ua, table.track) else value.mean
-    return f"{mean:.{digits}f}" + (f" ±{value.half:.{digits}f}" if math.isfinite(value.half) else "")
+    return f"{mean:.{digits}f}" + value.spread(digits, flipped(column, ua, table.track))
 
 
 def _spanned(table: str, names: Sequence[str], width: int) -> str:

@@ -48,7 +48,8 @@ def _columns(groups: Sequence[Group], shown: Sequence[str] | None) -> list[Colum
     """The columns that any of the groups shows, in the track's order if none are asked for."""
     every = {column.key: column for group in groups for column in group.choose(shown)}
     usual = layout(groups[0].track).shown
-    return list(every.values()) if shown is not None else [every[key] for key in usual if key in every]
+    order = every if shown is not None else sorted(every, key=lambda key: usual.index(key) if key in usual else len(usual))
+    return [every[key] for key in order]
 
 
 def footer(notes: Sequence[str], style: str) -> str:
@@ -86,8 +87,7 @@ def _text(column: Column, row: Row, ua: str, style: str, digits: int, track: str
     flip = flipped(column, ua, track)
     mean = 100 - cell.value.mean if flip else cell.value.mean
     text = f"{mean:.{digits}f}"
-    if math.isfinite(cell.value.half):
-        text += f" ±{cell.value.half:.{digits}f}"
+    text += cell.value.spread(digits, flip)
     if cell.gap is not None and row.method != "Retrain":
         text += f" ({-cell.gap if flip else cell.gap:+.{digits}f})"
     return bold(text, style) if column.key in row.best else text
@@ -158,6 +158,8 @@ def _flat(group: Group, row: Row) -> dict[str, Any]:
     }  # fmt: skip
     for key, cell in row.cells.items():
         values |= spread(key, cell)
+        if cell.value.exact is not None:
+            values |= {f"{key}_low": cell.value.exact[0], f"{key}_high": cell.value.exact[1]}
     return values | {"rte_s": number(row.seconds.mean), "rte_ratio": number(row.ratio)}
 
 

@@ -58,6 +58,8 @@ def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record]) -> l
         "All rows of a table share prompts, seeds and initial latents: only the model differs.",
         *_metrics(shown),
     ]
+    if any(record.counts for record in records):
+        lines[0] += " [low, high] stands for it where there is one seed or all agree: the exact 95 % interval of the share."
     if "forget_ua" in keys:
         lines.append(conventions[ua] + _named("The classifier", "classifier", records))
     if "fd" in keys:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+import loreun_bench
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.records import Record
+from loreun_bench.harness.shares import clopper_pearson
 from loreun_bench.registry import Entry, blamed, registry
 from loreun_bench.report.layout import layout
 from loreun_bench.report.stats import Estimate, estimate
 
+PACKAGE = Path(loreun_bench.__file__).resolve().parent
 REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
+HIDDEN = ("data", "pipeline")  # conditions that are hashes
 OVER = 5.0  # points below Retrain at which a row is flagged as over-unlearned
 
 
@@ -30,6 +37,11 @@ class Column:
     def derived(self) -> bool:
         """Whether it is computed from a cell and its Retrain."""
         return self.entry is not None and bool(self.entry.info["derived"])
+
+    @property
+    def plugged(self) -> bool:
+        """Whether it is somebody else's, not of this package's own files."""
+        return self.entry is not None and PACKAGE not in self.entry.file.resolve().parents
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that may be compared: same track, data, model, scenario and protocol."""
+    """Rows that may be compared: same track, data, model, scenario, protocol, limits and conditions of measuring."""
 
     track: str
     dataset: str
@@ -78,6 +90,7 @@ class Group:
     rows: list[Row]
     limits: dict[str, int]
     columns: list[Column]
+    conditions: dict[str, Any] = field(default_factory=dict)
 
     def measured(self, key: str) -> bool:
         """Whether a record holds the metric."""
@@ -88,6 +101,8 @@ class Group:
         usual = layout(self.track)
         if keys is None:
             keys = [key for key in usual.shown if usual.retrain or self.measured(key)]
+            own = [column.key for column in self.columns if column.plugged and self.measured(column.key)]
+            keys = [*keys, *(key for key in own if key not in keys)]
         return named(self.columns, keys)
 
     @property
@@ -97,7 +112,8 @@ class Group:
         cut = " and ".join(f"{v} {k}" for k, v in self.limits.items())
         limits = f", LIMITED to {cut}: a smoke run, not a result" if cut else ""
         what = f"{self.dataset}, {self.model}, {self.scenario}"
-        return f"{what}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
+        how = "".join(f", {value} {key}" for key, value in self.conditions.items() if key not in HIDDEN)
+        return f"{what}{how}, {seeds} seed{'s' * (seeds != 1)}, protocol {self.protocol}{limits}"
 
 
 def columns(track: str, measured: Iterable[str] = ()) -> list[Column]:
@@ -121,7 +137,8 @@ def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str | None = None)
     for run, records in runs:
         for r in records:
             metrics.setdefault(r.track, set()).update(r.metrics)
-            group = groups.setdefault((r.track, r.dataset, r.model, r.scenario, r.protocol), {})
+            compared = json.dumps([r.limits, r.conditions], sort_keys=True)
+            group = groups.setdefault((r.track, r.dataset, r.model, r.scenario, r.protocol, compared), {})
             group.setdefault((run, r.method, r.weighting), []).append(r)
     return [_group(key, rows, sort, metrics[key[0]]) for key, rows in groups.items()]
 
@@ -138,9 +155,9 @@ def _group(
     for column in shown:
         _mark_best(column, rows)
     rows.sort(key=lambda row: _rank(row, orders))
-    limits = {k: v for row in rows for record in row.records for k, v in record.limits.items()}
-    track, dataset, model, scenario, protocol = key
-    return Group(track, dataset, model, scenario, protocol, rows, limits, shown)
+    track, dataset, model, scenario, protocol, _ = key
+    one = rows[0].records[0]
+    return Group(track, dataset, model, scenario, protocol, rows, one.limits, shown, one.conditions)
 
 
 def named(known: Iterable[Column], keys: Iterable[str]) -> list[Column]:
@@ -184,15 +201,28 @@ def _cell(column: Column, pairs: Sequence[tuple[Record, Record | None]]) -> Cell
         for r, base in pairs
         if base is not None and column.key in r.metrics and column.key in base.metrics
     ]
-    found = _independent(values, pairs)
+    found = replace(_independent(values, pairs), exact=_exact(column, [r for r, _ in pairs]))
     if not gaps or column.best != "retrain":
         return Cell(found)
     return Cell(found, math.fsum(gaps) / len(gaps), math.fsum(map(abs, gaps)) / len(gaps))
 
 
+def _exact(column: Column, records: Sequence[Record]) -> tuple[float, float] | None:
+    """The exact interval, in percent, of a share over all that these records counted."""
+    if not records or not all(column.key in record.counts for record in records):
+        return None
+    hits, n = (sum(record.counts[column.key][i] for record in records) for i in (0, 1))
+    low, high = clopper_pearson(hits, n)
+    return low, high
+
+
 def _independent(values: Sequence[float], pairs: Sequence[tuple[Record, Record | None]]) -> Estimate:
-    """The estimate; without an interval if seeds share one model, whose equal values say nothing about its spread."""
-    models = [r.artifact for r, _ in pairs if r.artifact]
+    """The estimate; without an interval if seeds share one model, whose equal values say nothing about its spread.
+
+    A model that came as it is, which nothing here trained, is measured on pictures of its own for every seed.
+    """
+    own = bool(pairs) and not layout(pairs[0][0].track).retrain
+    models = [key for r, _ in pairs if (key := r.evaluation if own else r.artifact)]
     found = estimate(values)
     return found if len(set(models)) == len(models) else Estimate(found.mean, math.nan, found.n)
 

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -318,3 +319,42 @@ def test_the_command_line_has_the_order_of_the_track_and_the_flag(tmp_path, comm
     assert (code, "did you mean 'fd'" in err) == (2, True)
     code, _, err = command("leaderboard", tmp_path / "run", "--columns", "fdd", "--format", "csv")
     assert (code, "did you mean 'fd'" in err) == (2, True)
+
+
+def test_what_was_measured_otherwise_is_another_table():
+    few, many = {"pictures a class": 4, "guidance": 3.0}, {"pictures a class": 8, "guidance": 3.0}
+    runs = [(str(n), [record("RL", forget_ua=1.0), record("Original", forget_ua=9.0)]) for n in (0, 1)]
+    for (_, records), conditions in zip(runs, (few, many), strict=True):
+        for one in records:
+            one.conditions.update(conditions)
+    assert [g.conditions for g in table.build(runs)] == [few, many]
+    text = leaderboard.render(table.build(runs))
+    assert "4 pictures a class, 3.0 guidance" in text
+    assert "8 pictures a class" in text
+    assert len(byclass.build(table.build(runs))) == 2
+
+
+def test_the_original_is_measured_on_pictures_of_its_own_for_every_seed():
+    rows = [replace(record("Original", seed, fd=float(seed)), artifact="given", evaluation=str(seed)) for seed in range(3)]
+    assert group(*rows).rows[0].cells["fd"].value.half == pytest.approx(2.484, abs=1e-3)
+    same = [replace(row, evaluation="one") for row in rows]
+    assert math.isnan(group(*same).rows[0].cells["fd"].value.half)
+
+
+def test_a_share_has_its_exact_interval_where_seeds_say_nothing():
+    rows = [replace(record("RL", seed, forget_ua=0.0), counts={"forget_ua": [0, 20]}) for seed in range(3)]
+    shown = leaderboard.render([group(*rows)])
+    assert "0.00 [0.0, 6.0]" in shown
+    assert "[low, high] stands for it" in shown
+    assert "100.00 [94.0, 100.0]" in leaderboard.render([group(*rows)], ua="salun")
+    assert "0.00 [0.0, 16.8]" in byclass.render([group(rows[0])])
+    apart = [*rows[:2], replace(record("RL", 2, forget_ua=5.0), counts={"forget_ua": [1, 20]})]
+    assert "1.67 ±7.17" in leaderboard.render([group(*apart)])
+    flat = json.loads(leaderboard.render([group(*apart)], "json"))[0]
+    assert (flat["forget_ua_low"], flat["forget_ua_high"]) == (0.0422, 8.9399)
+
+
+def test_somebody_elses_metric_has_a_column_of_its_own(metrics):
+    metrics("bright", {"bright": "brightness"}, "", "high", "brightness: of somebody.")
+    assert [c.key for c in group(record("RL", forget_ua=1.0, bright=0.5)).choose()] == ["forget_ua", "bright"]
+    assert "brightness" in leaderboard.render([group(record("RL", forget_ua=1.0, bright=0.5))])

@@ -16,9 +16,10 @@ from loreun_bench.generation import classifiers, distances, images
 from loreun_bench.generation.classifiers import Classifier, load_small, save_small, small, train_small
 from loreun_bench.generation.datasets.digits import digits
 from loreun_bench.generation.images import Images, checked, decode, resized, to_float, to_uint8
-from loreun_bench.generation.intervals import clopper_pearson, drawn
+from loreun_bench.generation.intervals import drawn
 from loreun_bench.generation.pictures import Pictures
 from loreun_bench.generation.scene import Scene
+from loreun_bench.harness.shares import clopper_pearson
 from loreun_bench.registry import registry
 
 EMPTY = Path()

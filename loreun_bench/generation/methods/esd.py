@@ -44,10 +44,13 @@ class _Erase(Method):
         from dataclasses import replace
         from itertools import repeat
 
+        from loreun_bench.errors import UserError
         from loreun_bench.generation.unlearning import open_parameters, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 
+        if self.ddim_steps > pipeline.timesteps:
+            raise UserError(f"{self.name}: ddim_steps {self.ddim_steps} is more than the {pipeline.timesteps} timesteps")
         original = replace(pipeline, unet=copy.deepcopy(pipeline.unet))
         chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
         optimiser = make_optimiser(chosen.values(), "adam", self.lr, 0.0, 0.0)
@@ -81,7 +84,7 @@ class _Erase(Method):
             source = original if self.start_from == "original" else pipeline
             noisy = denoise(source, start, text, guidance, self.ddim_steps, until=part, precision=context.precision)
             plain, concept = (predict(original, noisy, t, words, context) for words in (empty, text))
-        meter.forward_samples += 2 * part * len(text)
+        meter.forward_samples += part * len(text) * (1 if self.start_guidance == 1 else 2)
         meter.backward_samples += len(text)
         target = plain - self.eta * (concept - plain)
         return (predict(pipeline, noisy, t, text, context) - target).square().mean()

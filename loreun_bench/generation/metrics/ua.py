@@ -37,7 +37,7 @@ def recognised(scene: Scene) -> dict[str, Any]:
     """Shares in percent with exact 95 % intervals. Pictures without any label count as the forgotten class's."""
     import torch
 
-    from loreun_bench.generation.intervals import clopper_pearson
+    from loreun_bench.harness.shares import clopper_pearson
 
     classifier, labels = scene.need_classifier("ua"), scene.images.labels
     if scene.forget is None:
