@@ -13,6 +13,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.generation.intervals import drawn, percentiles
 from loreun_bench.generation.scene import Extractor, Scene, Side
 
+SIDES: tuple[Side, ...] = ("reference", "images")
 FEW = 5  # pictures of a class below which pairs of one class say nothing
 LEAST = 10  # pictures a side below which a covariance says nothing
 _BLOCK = 1024
@@ -35,15 +36,12 @@ class Compared:
 
 def compare(scene: Scene, extractor: Extractor, metric: str, least: int) -> Compared:
     """The features of the retained classes' pictures and of the reference. UserError if a side has fewer than `least`."""
-    where: dict[Side, str] = {"reference": "the reference has", "images": "there are"}
     found: dict[Side, Tensor] = {}
-    for side, words in where.items():
+    for side in SIDES:
         found[side] = scene.features(extractor, side)
-        if len(found[side]) < least:
-            kept = " of classes that are kept" if len(scene.retained(side)) < len(scene.source(side)) else ""
-            raise UserError(f"{metric}: {words} {len(found[side])} readable pictures{kept}, at least {least} are needed")
+        _need(scene, side, metric, len(found[side]), least)
     pictures, reference = found["images"], found["reference"]
-    sizes = {side: scene.sizes(side) for side in where}
+    sizes = {side: scene.sizes(side) for side in SIDES}
     notes = ["the pictures are not all of one size: resizing alone moves the distance"] if _differ(sizes) else []
     about = {
         "extractor": extractor.name, "dimension": pictures.shape[1], "n": len(pictures), "n_reference": len(reference),
@@ -51,6 +49,19 @@ def compare(scene: Scene, extractor: Extractor, metric: str, least: int) -> Comp
     }  # fmt: skip
     labels = scene.labels("images"), scene.labels("reference")
     return Compared(pictures, reference, about, _classes(*labels))
+
+
+def need(scene: Scene, metric: str, least: int) -> None:
+    """UserError if a side has fewer than `least` pictures, readable or not: said before a network is loaded."""
+    for side in SIDES:
+        _need(scene, side, metric, len(scene.retained(side)), least)
+
+
+def _need(scene: Scene, side: Side, metric: str, n: int, least: int) -> None:
+    if n < least:
+        kept = " of classes that are kept" if len(scene.retained(side)) < len(scene.source(side)) else ""
+        where = "the reference has" if side == "reference" else "there are"
+        raise UserError(f"{metric}: {where} {n} readable pictures{kept}, at least {least} are needed")
 
 
 def _classes(left: Tensor | None, right: Tensor | None) -> tuple[Tensor, Tensor] | None:
@@ -195,8 +206,7 @@ def _of(scene: Scene) -> str:
     """Which pictures a distance is about."""
     if scene.forget is None:
         return "all pictures"
-    sides: tuple[Side, ...] = ("images", "reference")
-    parts = [f"{len(scene.retained(side))} of {len(scene.source(side))} {side}" for side in sides]
+    parts = [f"{len(scene.retained(side))} of {len(scene.source(side))} {side}" for side in reversed(SIDES)]
     return f"without the forgotten class: {', '.join(parts)}"
 
 

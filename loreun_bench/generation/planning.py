@@ -212,7 +212,7 @@ class _Block:
     def _sample(self, requests: list[dict[str, Any]], inputs: Mapping[str, Stage], label: str) -> Stage:
         how = self.config.sampling
         config = self._where() | {
-            "requests": requests, "steps": how.steps, "batch_size": how.batch_size, "seed": 0, "limit_steps": None,
+            "requests": requests, "steps": how.steps, "batch_size": how.batch_size,
             "code": digest([code_digest(path) for path in SAMPLING]),  # pictures lie in a folder named after all of this
         }  # fmt: skip
         work = int(SAMPLE_COST * len(requests) * how.steps * (1 if how.guidance == 1 else 2))

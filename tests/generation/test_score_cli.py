@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import urllib.error
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from loreun_bench.generation.classifiers import save_small, train_small
 from loreun_bench.generation.datasets.digits import digits
-from loreun_bench.generation.images import to_uint8
+from loreun_bench.generation.images import Images, to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def place(tmp_path_factory):
     save_small(root / "small.safetensors", train.classes, train_small(train, 8, 0, steps=120))
     torch.save({"x": torch.ones(1)}, root / "odd.pth")
     (root / "empty").mkdir()
-    for name, n in (("few", 3), ("one", 1)):
+    (root / "text.pth").write_text("no weights")
+    for name, n in (("few", 3), ("one", 1), ("flat", 12)):
         (root / name).mkdir()
         for i in range(n):
             Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / name / f"{i}.png")
@@ -137,6 +139,13 @@ WRONG = [
         "test --scorer fd --classifier small.safetensors --reference few",
         "the reference has 3 readable pictures, at least 10",
     ),
+    ("test --scorer fid --reference few", "fid: the reference has 3 readable pictures, at least 10"),
+    ("test --scorer ua --class three --classifier text.pth", "text.pth cannot be read as a state dict"),
+    ("test --scorer ua --class three --classifier small.safetensors --out few", "few cannot be written"),
+    (
+        "test --scorer fd --class three --classifier small.safetensors --reference flat",
+        "'three' would be left out of the pictures only, as the folders of the reference are not called like classes",
+    ),
     ("test --scorer fid --reference train --weights odd.pth", "odd.pth holds no weights of FID-Inception"),
     (
         "test --scorer kid --classifier small.safetensors --reference one",
@@ -161,6 +170,24 @@ def test_wrong_input_is_one_line_and_exit_code_2(cli, words, says):
     assert len(err.splitlines()) == 1, err
     assert err.startswith("error: ")
     assert says in err
+
+
+def test_labels_come_from_the_innermost_folder_that_is_called_like_a_class(cli, place):
+    values = []
+    for reference in ("train", "deep"):
+        shutil.copytree(place / "train", place / "deep" / "two" / "val", dirs_exist_ok=True)
+        words = f"--scorer fd --classifier small.safetensors --class three --reference {reference} --resamples 0"
+        code, out, _ = cli(f"score images test {words} --format json")
+        assert code == 0
+        values.append(json.loads(out)["scores"]["fd"]["values"])
+    assert values[0] == values[1]
+
+
+def test_imagenets_identifiers_are_names_of_classes(tmp_path):
+    for name in ("n03888257", "Parachute", "n01440764", "other"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name / "a.png")
+    assert Images.open(tmp_path, ("tench", "parachute")).labels.tolist() == [1, 0, 1, -1]
 
 
 def test_missing_extras_are_named(cli, monkeypatch):

@@ -24,8 +24,9 @@ def _check(planned: Planned) -> None:
 )  # fmt: skip
 def fid(scene: Scene) -> dict[str, float]:
     """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""
-    from loreun_bench.generation.distances import LEAST, compare, frechet_about
+    from loreun_bench.generation.distances import LEAST, compare, frechet_about, need
 
+    need(scene, "fid", LEAST)
     compared = compare(scene, scene.inception(), "fid", LEAST)
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
