@@ -67,35 +67,39 @@ def _records(run: Path) -> list[Record]:
 
 
 def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:
-    """Each scenario with the rows of its first seed whose evaluations the store still has."""
+    """Each scenario with the rows of its first seed. UserError if the store has lost some of them."""
     for name in dict.fromkeys(record.scenario for record in records):
         own = [record for record in records if record.scenario == name]
-        found = [(_label(record), _values(record.evaluation)) for record in own if record.seeds == own[0].seeds]
-        rows = [(label, values) for label, values in found if values is not None]
-        _check_whole(own, rows)
-        if rows:
-            yield name.replace(" ", "-"), rows
+        first = [record for record in own if record.seeds == own[0].seeds]
+        found = [(record, _values(record.evaluation)) for record in first]
+        if any(values is not None for _, values in found):
+            _check_there([record for record, values in found if not _whole(values)])
+            yield name.replace(" ", "-"), [(_label(record), values) for record, values in found if values is not None]
 
 
-def _check_whole(records: list[Record], rows: Rows) -> None:
-    """UserError if pictures are gone; the evaluations of these rows are set aside, so that a sweep makes them anew."""
+def _whole(values: dict[str, Any] | None) -> bool:
+    """Whether an evaluation and its pictures are there."""
     import json
 
+    if values is None:
+        return False
+    folder = _pictures(values["pictures"])
+    index = folder / "index.json"
+    return index.is_file() and all((folder / f"{name}.png").is_file() for name in json.loads(index.read_text()))
+
+
+def _check_there(lost: list[Record]) -> None:
+    """UserError if anything is lost; its evaluations are set aside, so that a sweep makes it anew."""
     from loreun_bench.errors import UserError
     from loreun_bench.harness.store import Store, default_root
 
-    def whole(folder: Path) -> bool:
-        index = folder / "index.json"
-        return index.is_file() and all((folder / f"{name}.png").is_file() for name in json.loads(index.read_text()))
-
-    gone = [label for label, values in rows if not whole(_pictures(values["pictures"]))]
-    if not gone:
-        return
     store = Store(default_root())
-    for record in records:
-        if _label(record) in gone and (artifact := store.find(record.evaluation)):
+    for record in lost:
+        if artifact := store.find(record.evaluation):
             store.set_aside(artifact)
-    raise UserError(f"pictures of {', '.join(gone)} are gone from the store: run the sweep again, which makes them anew")
+    if lost:
+        names = ", ".join(_label(record) for record in lost)
+        raise UserError(f"pictures of {names} are gone from the store: run the sweep again, which makes them anew")
 
 
 def _curve(records: list[Record]) -> dict[str, Any] | None:

@@ -36,7 +36,8 @@ def _entry(name: str) -> Entry | None:
 def identity(name: str) -> dict[str, Any]:
     """What tells a data set from another in a stage's key: the code that reads it, its classes, its files' contents."""
     entry = _entry(name)
-    about: dict[str, Any] = {"name": Path(name).name, "code": code_digest(entry.file if entry else Path(folder.__file__))}
+    readers = {Path(folder.__file__)} | ({entry.file} if entry is not None else set())
+    about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(readers)]}
     if entry is not None and entry.info["embedded"]:
         return about
     with ThreadPoolExecutor() as pool:
@@ -61,9 +62,9 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
     def load(positions: Tensor, size: int) -> Tensor:
         found = torch.empty(len(positions), 3, size, size)
         seen = 0
-        for where, pixels in images.subset(positions).numbered(len(positions), size):
-            found[where] = pixels * 2 - 1
-            seen += len(where)
+        for at, pixels in images.subset(positions).numbered(len(positions), size):
+            found[at] = pixels * 2 - 1
+            seen += len(at)
         if seen < len(positions):
             raise UserError(f"a training picture in {where} cannot be read: {images.bad[0][0].name}")
         return found

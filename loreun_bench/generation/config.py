@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from loreun_bench.config import Strict, SweepConfig
+from loreun_bench.generation.names import plain
 
 Settings = dict[str, dict[str, Any]]
 
@@ -30,7 +31,7 @@ class Scenario(Strict):
             raise ValueError("kind class takes forget_class, and no name or prompts")
         if self.kind == "concept" and (self.forget_class is not None or not all(concept)):
             raise ValueError("kind concept takes name, forget_prompt and retain_prompt, and no forget_class")
-        if self.kind == "concept" and self.forget_prompt == self.retain_prompt:
+        if self.kind == "concept" and plain(str(self.forget_prompt)) == plain(str(self.retain_prompt)):
             raise ValueError("forget_prompt and retain_prompt are the same")
         return self
 

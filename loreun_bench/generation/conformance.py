@@ -72,7 +72,7 @@ def _metric(entry: Entry) -> str:
         sampling.sample(pipeline, requests, Path(folder), steps=5, batch_size=len(requests))
         scene = Scene(
             images=Images.open(Path(folder), test.classes), classes=test.classes, forget=FORGOTTEN, reference=test,
-            classifier=classifiers.small(test.classes, weights), settings={"device": "cpu"},
+            classifier=classifiers.small(test.classes, weights), settings={"device": "cpu", "own": {}},
         )  # fmt: skip
         return checked_values(entry, entry.item(scene))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.errors import UserError
 from loreun_bench.generation.names import plain
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # of a GIF, its first picture
@@ -196,9 +196,8 @@ def _label(where: Path, name: str, about: dict[str, Any], classes: Sequence[str]
         return NONE
     if classes and about.get("concept"):
         known = [plain(each) for each in classes]
-        if plain(str(about["concept"])) not in known:
-            raise UserError(f"{where}: '{name}' shows '{about['concept']}'; {did_you_mean(str(about['concept']), classes)}")
-        return known.index(plain(str(about["concept"])))
+        shown = plain(str(about["concept"]))
+        return known.index(shown) if shown in known else NONE
     if type(label) is not int or label < 0 or (classes and label >= len(classes)):
         raise UserError(f"{where}: the label of '{name}' is {label!r}, not the number of a class or null")
     return label

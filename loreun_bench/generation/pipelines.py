@@ -230,20 +230,21 @@ def _check(folder: Path) -> None:
             raise UserError(f"{folder}: its {part} is a {found}, not a {wanted}: only Stable Diffusion 1 and 2 fit")
         _json(folder / part / "config.json", f"{folder}/{part} cannot be read")
         _check_weights(folder / part, _WEIGHTS[part])
-    if not any((folder / "tokenizer" / name).is_file() for name in ("vocab.json", "tokenizer.json")):
-        raise UserError(f"{folder}/tokenizer has neither vocab.json nor tokenizer.json: it cannot read a prompt")
+    words = {path.name for path in (folder / "tokenizer").iterdir()}
+    if not (words >= {"vocab.json", "merges.txt"} or "tokenizer.json" in words):
+        raise UserError(f"{folder}/tokenizer has neither vocab.json with merges.txt nor tokenizer.json")
     if "text_encoder_2" in index or _json(folder / "unet" / "config.json", "").get("addition_embed_type") is not None:
         raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
     kind = _json(folder / "scheduler" / "scheduler_config.json", f"{folder}/scheduler cannot be read")
-    if kind.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
+    if (kind.get("prediction_type") or "epsilon") not in ("epsilon", "v_prediction"):
         raise UserError(f"{folder}: its denoiser predicts the {kind['prediction_type']}, not the noise or the velocity")
 
 
 def _check_weights(folder: Path, base: str) -> None:
-    """UserError if a part has no safetensors of the name that is loaded, or one that is cut short."""
+    """UserError if a part has no safetensors of the name that is loaded, one that is cut short, or lacks some of several."""
     from safetensors import SafetensorError, safe_open
 
-    files = [path for path in folder.glob("*.safetensors") if re.fullmatch(rf"{base}([.-](fp16|\d+-of-\d+))*", path.stem)]
+    files = _files(folder, base) or _files(folder, base, "fp16")
     if not files:
         raise UserError(f"{folder} holds no {base}.safetensors: other formats can run code and are not read")
     for path in files:
@@ -251,7 +252,19 @@ def _check_weights(folder: Path, base: str) -> None:
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}): copy it here again") from error
+            raise UserError(f"{path} is damaged or missing ({error}): copy it here again") from error
+
+
+def _files(folder: Path, base: str, variant: str = "") -> list[Path]:
+    """The one file of a part's weights, or those that its index names; empty if there is neither."""
+    dot = f".{variant}" if variant else ""
+    if (folder / f"{base}{dot}.safetensors").is_file():
+        return [folder / f"{base}{dot}.safetensors"]
+    index = folder / f"{base}.safetensors.index{dot}.json"
+    if not index.is_file():
+        return []
+    named = _json(index, f"{folder} cannot be read").get("weight_map", {})
+    return sorted({folder / str(name) for name in named.values()})
 
 
 def _json(path: Path, otherwise: str) -> dict[str, Any]:
@@ -267,11 +280,9 @@ def _json(path: Path, otherwise: str) -> dict[str, Any]:
 
 def _how(folder: Path, part: str) -> dict[str, Any]:
     """How from_pretrained is to read a part: safetensors, of the variant that is there."""
-    base = _WEIGHTS[part]
-    plain = list((folder / part).glob(f"{base}.safetensors")) + list((folder / part).glob(f"{base}.safetensors.index*"))
     how: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     if part != "text_encoder":
         how["low_cpu_mem_usage"] = False  # True needs the package accelerate
-    if not plain and list((folder / part).glob(f"{base}*.fp16*.safetensors")):
+    if not _files(folder / part, _WEIGHTS[part]):
         how["variant"] = "fp16"
     return how

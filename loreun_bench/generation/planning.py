@@ -38,6 +38,7 @@ SAMPLING = (*SHARED, HERE / "sampling.py")
 EVALUATION = (
     *SHARED,
     PACKAGE / "harness" / "measuring.py",
+    PACKAGE / "harness" / "shares.py",
     *(
         HERE / f"{name}.py"
         for name in ("scene", "classifiers", "distances", "inception", "detector", "intervals", "weights")
@@ -56,6 +57,8 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     for seeds in config.seeds:
         for scenario in config.scenarios:
             block = _Block(config, files, data, scenario, seeds)
+            if not found:
+                block.check_classifier()
             found += block.cells()
             notes += [note for note in block.notes if note not in notes]
     if config.protocol == "paper":
@@ -87,7 +90,6 @@ class _Block:
             self.prompts = [str(scenario.forget_prompt), str(scenario.retain_prompt)]
             self.sizes = {"forget": scenario.images, "retain": scenario.images}
         self._check_prompts()
-        self._check_classifier()
 
     def cells(self) -> list[Cell]:
         """Original first, then methods × weightings."""
@@ -182,14 +184,18 @@ class _Block:
 
     @cached_property
     def conditions(self) -> dict[str, Any]:
-        """What the rows of one table have in common, under the words that say it."""
-        how, given = self.config.sampling, self.config.metric_settings.given()
+        """What the rows of one table have in common, under the words that say it; hashes where words would be too many."""
+        how, recognition = self.config.sampling, self._recognition()
+        told = {key: v for key, v in recognition["metric_settings"].items() if key not in ("batch_size", "fid_weights")}
         found: dict[str, Any] = {"pictures": len(self._requests())} if how.prompts else {"pictures a class": how.images}
-        found |= {"sampling steps": how.steps, "guidance": how.guidance} | ({"as metric settings": given} if given else {})
+        found |= {"sampling steps": how.steps, "guidance": "each prompt's own" if how.own_guidance else how.guidance}
+        found |= {"as metric settings": told} if told else {}
         if self.classes:
-            found |= {} if self.config.classifier == "small" else {"as classifier": self.config.classifier}
+            name = self.config.classifier
+            found |= {} if name == "small" else {"as classifier": f"{name} {recognition['files'].get(name, '')[:8]}".strip()}
             found["data"] = digest(self.data_identity)[:8]
-        return found | {"pipeline": digest(self.files.files)[:8]}
+        asked = [[each["prompt"], each["guidance"], each["label"]] for each in self._requests()]
+        return found | {"prompts": digest([self.prompts, asked])[:8], "pipeline": digest(self.files.files)[:8]}
 
     def _requests(self) -> list[dict[str, Any]]:
         """What is sampled for scoring: the classes' prompts in turn, or the prompts of a file."""
@@ -224,7 +230,8 @@ class _Block:
     def _recognition(self) -> dict[str, Any]:
         """What the scoring of pictures depends on, beside the pictures."""
         settings, name = self.config.metric_settings.given(), self.config.classifier if self.classes else None
-        named = [value for value in (name, *settings.values()) if isinstance(value, str) and Path(value).is_file()]
+        values = (name, *settings.values(), *settings.get("own", {}).values())
+        named = [value for value in values if isinstance(value, str) and Path(value).is_file()]
         return {
             "metric_settings": settings, "classes": list(self.classes), "classifier": name, "data": self.config.dataset,
             "data_identity": self.data_identity, "files": {v: sha256_file(Path(v)) for v in named},
@@ -249,7 +256,7 @@ class _Block:
             "forgotten": self.forgotten,
         }  # fmt: skip
 
-    def _check_classifier(self) -> None:
+    def check_classifier(self) -> None:
         """UserError if a classifier that is named is not there, or does not know the classes."""
         from loreun_bench.generation import classifiers
 

@@ -114,7 +114,7 @@ def real_features(config: Config, inputs: Inputs, device: str) -> Output:
         images=Images(()),
         classifier=_classifier(config, inputs, device),
         reference=concepts.dataset(config["data"], "test"),
-        settings={"device": device, "size": config["size"]} | config["metric_settings"],
+        settings={"device": device, "own": {}, "size": config["size"]} | config["metric_settings"],
         listen=lambda _, share: report(share),
     )
     found = {}
@@ -137,7 +137,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         forget=config["forget"],
         classifier=_classifier(config, inputs, device),
         reference=concepts.reference(config, inputs),
-        settings={"device": device} | config["metric_settings"],
+        settings={"device": device, "own": {}} | config["metric_settings"],
         details=details,
         listen=lambda _, share: report(share),
         known=inputs["real"].tensors() if "real" in inputs else {},
@@ -149,10 +149,16 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
             f", which knows {inputs['classifier'].values()['test_acc']:.1f} % of the real test pictures"
         )
     networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
-    found = {key: each for about in details.values() for key, each in about.items() if key in metrics}
-    counts = {key: [each["hits"], each["n"]] for key, each in found.items() if isinstance(each, dict) and "hits" in each}
-    about = {"metrics": metrics, "details": details, "environment": networks, "counts": counts}
+    about = {"metrics": metrics, "details": details, "environment": networks, "counts": _counts(details, metrics)}
     return Output(values=about | {"pictures": folder.name})
+
+
+def _counts(details: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, list[int]]:
+    """[hits, of how many] of the metrics that are shares, where they tell it."""
+    told = [about for about in details.values() if isinstance(about, dict)]
+    found = {key: each for about in told for key, each in about.items() if key in metrics and isinstance(each, dict)}
+    pairs: dict[str, list[Any]] = {key: [each.get("hits"), each.get("n")] for key, each in found.items()}
+    return {key: pair for key, pair in pairs.items() if [type(value) for value in pair] == [int, int]}
 
 
 def checked_pictures(artifact: Artifact) -> Path:

@@ -21,8 +21,8 @@ TICK = 1.0  # seconds between two looks at what is running
 
 @dataclass(frozen=True)
 class Event:
-    """What a listener hears: a stage "started", "cached", "running" (and how far it is), "finished" or to be run "again",
-    or a "record" that was written."""
+    """What a listener hears: a stage "started", "cached", "running" (and how far it is), "finished", to be run "again" or
+    "skipped" because every cell that wants it has failed; or a "record" that was written."""
 
     kind: str
     stage: Stage | None = None
@@ -54,7 +54,7 @@ class _Run:
         self.results: dict[tuple[Any, ...], Record] = {}
         self.waiting = list(plan.stages)
         self.retried: set[str] = set()
-        self.needs = [closure(cell.evaluation) | closure(cell.model) for cell in plan.cells]
+        self.needs = {cell.record.cell: closure(cell.evaluation) | closure(cell.model) for cell in plan.cells}
 
     def run(self) -> list[Record]:
         open_cells = list(self.plan.cells)
@@ -80,16 +80,11 @@ class _Run:
 
     def _advance(self, stage: Stage) -> bool:
         """Settle or start `stage` if its inputs are settled; False if it must wait."""
-        for upstream in stage.inputs.values():
-            if upstream.recipe in self.failures:
-                self.failures[stage.recipe] = self.failures[upstream.recipe]
-                return True
-            if upstream.recipe not in self.artifacts:
-                return False
-        useless = self._useless(stage)
-        if useless is not None:
-            self.failures[stage.recipe] = useless
+        if self.failures and all(self._why(needs) for needs in self.needs.values() if stage.recipe in needs):
+            self.listen(Event("skipped", stage))
             return True
+        if any(upstream.recipe not in self.artifacts for upstream in stage.inputs.values()):
+            return False
         key = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
         self.keys[stage.recipe] = key
         artifact = self.store.verified(key)
@@ -104,13 +99,9 @@ class _Run:
         self.listen(Event("started", stage))
         return True
 
-    def _useless(self, stage: Stage) -> Outcome | None:
-        """Why no cell wants `stage` any more: each that does has failed in another stage. None if one still wants it."""
-        if not self.failures:
-            return None
-        wanting = [own for own in self.needs if stage.recipe in own]
-        why = [next((self.failures[recipe] for recipe in own if recipe in self.failures), None) for own in wanting]
-        return why[0] if why and all(why) else None
+    def _why(self, recipes: set[str]) -> Outcome | None:
+        """The first failure among the stages that a cell needs."""
+        return next((outcome for recipe, outcome in self.failures.items() if recipe in recipes), None)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         if outcome.lost and stage.recipe not in self.retried:
@@ -131,8 +122,9 @@ class _Run:
         self.retried.add(stage.recipe)
         lost = [upstream for upstream in stage.inputs.values() if self.store.verified(self.keys[upstream.recipe]) is None]
         for upstream in lost:
-            del self.artifacts[upstream.recipe]
-        self.waiting += [*lost, stage]
+            self.artifacts.pop(upstream.recipe, None)
+        busy = {other.recipe for other in (*self.waiting, *self.running.values())}  # another stage may have lost the same
+        self.waiting += [one for one in (*lost, stage) if one.recipe not in busy]
         self.listen(Event("again", stage))
 
     def _close(self, cell: Cell) -> bool:
@@ -160,13 +152,13 @@ class _Run:
             raise DiskFull(f"no space left under {self.journal.parent}: free some and run the same command again") from error
 
     def _record(self, cell: Cell) -> Record | None:
-        failure = self.failures.get(cell.evaluation.recipe)
+        failure = self._why(self.needs[cell.record.cell])
         if failure is not None:
             return replace(cell.record, status=failure.status, reason=failure.reason)
-        evaluation = self.artifacts.get(cell.evaluation.recipe)
-        if evaluation is None:
+        evaluation, model = (self.artifacts.get(stage.recipe) for stage in (cell.evaluation, cell.model))
+        if evaluation is None or model is None:
             return None
-        manifest: Mapping[str, Any] = self.artifacts[cell.model.recipe].manifest
+        manifest: Mapping[str, Any] = model.manifest
         measured = evaluation.values()
         return replace(
             cell.record,

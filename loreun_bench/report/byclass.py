@@ -60,7 +60,7 @@ def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[B
     """
     found: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        key = (group.track, group.dataset, group.model, group.protocol, group.conditions)
+        key = (group.track, group.dataset, group.model, group.protocol, group.limits, group.conditions)
         found.setdefault(tuple(map(str, key)), []).append(group)
     return [_build(part, shown) for part in found.values()]
 

@@ -23,7 +23,7 @@ class Estimate:
         """The interval behind a value: ±half, and [low, high] of a share of which seeds say nothing, one or all alike."""
         if self.exact is not None and not self.half > 0:
             low, high = sorted(100 - end for end in self.exact) if flip else self.exact
-            return f" [{low:.{max(digits - 1, 0)}f}, {high:.{max(digits - 1, 0)}f}]"
+            return f" [{low:.{max(digits - 1, 1)}f}, {high:.{max(digits - 1, 1)}f}]"
         return f" ±{self.half:.{digits}f}" if math.isfinite(self.half) else ""
 
 

@@ -19,7 +19,7 @@ from loreun_bench.report.stats import Estimate, estimate
 
 PACKAGE = Path(loreun_bench.__file__).resolve().parent
 REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
-HIDDEN = ("data", "pipeline")  # conditions that are hashes
+HIDDEN = ("data", "pipeline", "prompts")  # conditions that are hashes
 OVER = 5.0  # points below Retrain at which a row is flagged as over-unlearned
 
 
@@ -101,7 +101,8 @@ class Group:
         usual = layout(self.track)
         if keys is None:
             keys = [key for key in usual.shown if usual.retrain or self.measured(key)]
-            own = [column.key for column in self.columns if column.plugged and self.measured(column.key)]
+            theirs = [column for column in self.columns if column.plugged]
+            own = [column.key for column in theirs if column.derived or self.measured(column.key)]
             keys = [*keys, *(key for key in own if key not in keys)]
         return named(self.columns, keys)
 
@@ -209,9 +210,10 @@ def _cell(column: Column, pairs: Sequence[tuple[Record, Record | None]]) -> Cell
 
 def _exact(column: Column, records: Sequence[Record]) -> tuple[float, float] | None:
     """The exact interval, in percent, of a share over all that these records counted."""
-    if not records or not all(column.key in record.counts for record in records):
+    if column.unit != "%" or not records or not all(column.key in record.counts for record in records):
         return None
-    hits, n = (sum(record.counts[column.key][i] for record in records) for i in (0, 1))
+    once = {record.evaluation or number: record for number, record in enumerate(records)}.values()  # not the same again
+    hits, n = (sum(record.counts[column.key][i] for record in once) for i in (0, 1))
     low, high = clopper_pearson(hits, n)
     return low, high
 
@@ -219,10 +221,10 @@ def _exact(column: Column, records: Sequence[Record]) -> tuple[float, float] | N
 def _independent(values: Sequence[float], pairs: Sequence[tuple[Record, Record | None]]) -> Estimate:
     """The estimate; without an interval if seeds share one model, whose equal values say nothing about its spread.
 
-    A model that came as it is, which nothing here trained, is measured on pictures of its own for every seed.
+    The original of a track that retrains nothing came as it is, and is measured on pictures of its own for every seed.
     """
-    own = bool(pairs) and not layout(pairs[0][0].track).retrain
-    models = [key for r, _ in pairs if (key := r.evaluation if own else r.artifact)]
+    given = [r.method == "Original" and not layout(r.track).retrain for r, _ in pairs]
+    models = [key for (r, _), own in zip(pairs, given, strict=True) if (key := r.evaluation if own else r.artifact)]
     found = estimate(values)
     return found if len(set(models)) == len(models) else Estimate(found.mean, math.nan, found.n)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 
 import numpy as np
 import pytest
@@ -261,7 +262,7 @@ def test_the_identity_of_a_folder_is_its_contents_and_of_an_embedded_data_set_it
             f"    return Pictures(('a',), torch.zeros(5).long(), lambda p, s: torch.full((len(p), 3, s, s), {number}))\n"
         )
         load_plugin(plugin)
-        codes.add(concepts.identity(f"grey-{number}")["code"])
+        codes.add(str(concepts.identity(f"grey-{number}")["code"]))
     assert len(codes) == 2
 
 
@@ -270,3 +271,17 @@ def test_a_data_set_is_meant_before_a_folder_of_its_name(tmp_path, monkeypatch):
     fill(tmp_path / "digits")
     assert len(concepts.dataset("digits", "train").classes) == 10
     assert concepts.dataset("./digits", "train").classes == ("cat", "dog")
+
+
+def test_a_training_picture_of_a_concept_that_cannot_be_read_is_named(tmp_path):
+    for name, content in (("0-0", b""), ("1-0", b"no picture")):
+        put(tmp_path / f"{name}.png")
+        if content:
+            (tmp_path / f"{name}.png").write_bytes(content)
+    index = {"0-0": {"label": 0, "concept": "a"}, "1-0": {"label": 1, "concept": "b"}}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    pictures = concepts.generated(tmp_path, ("a", "b"))
+    assert pictures.load(torch.tensor([0]), 8).shape == (1, 3, 8, 8)
+    for positions in ([0, 1], [1]):
+        with pytest.raises(UserError, match=rf"a training picture in {tmp_path} cannot be read: 1-0.png"):
+            pictures.load(torch.tensor(positions), 8)

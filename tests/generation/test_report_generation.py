@@ -332,6 +332,8 @@ def test_what_was_measured_otherwise_is_another_table():
     assert "4 pictures a class, 3.0 guidance" in text
     assert "8 pictures a class" in text
     assert len(byclass.build(table.build(runs))) == 2
+    cut = [("2", [replace(one, limits={"steps": 2}) for one in runs[0][1]])]
+    assert len(byclass.build(table.build([runs[0], *cut]))) == 2
 
 
 def test_the_original_is_measured_on_pictures_of_its_own_for_every_seed():
@@ -339,6 +341,8 @@ def test_the_original_is_measured_on_pictures_of_its_own_for_every_seed():
     assert group(*rows).rows[0].cells["fd"].value.half == pytest.approx(2.484, abs=1e-3)
     same = [replace(row, evaluation="one") for row in rows]
     assert math.isnan(group(*same).rows[0].cells["fd"].value.half)
+    unlearned = [replace(row, method="RL") for row in rows]  # one model, measured three times
+    assert math.isnan(group(*unlearned).rows[0].cells["fd"].value.half)
 
 
 def test_a_share_has_its_exact_interval_where_seeds_say_nothing():
@@ -348,6 +352,8 @@ def test_a_share_has_its_exact_interval_where_seeds_say_nothing():
     assert "[low, high] stands for it" in shown
     assert "100.00 [94.0, 100.0]" in leaderboard.render([group(*rows)], ua="salun")
     assert "0.00 [0.0, 16.8]" in byclass.render([group(rows[0])])
+    again = [replace(row, evaluation="the same pictures") for row in rows]
+    assert "0.00 [0.0, 16.8]" in leaderboard.render([group(*again)])
     apart = [*rows[:2], replace(record("RL", 2, forget_ua=5.0), counts={"forget_ua": [1, 20]})]
     assert "1.67 ±7.17" in leaderboard.render([group(*apart)])
     flat = json.loads(leaderboard.render([group(*apart)], "json"))[0]

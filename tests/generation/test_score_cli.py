@@ -183,6 +183,16 @@ def test_labels_come_from_the_innermost_folder_that_is_called_like_a_class(cli, 
     assert values[0] == values[1]
 
 
+def test_a_folder_of_another_concept_is_compared_whole(cli, place, tmp_path):
+    for i in range(12):
+        Image.new("RGB", (8, 8), (20 * i,) * 3).save(tmp_path / f"{i}.png")
+    index = {str(i): {"label": i % 2, "concept": ("a nude person", "other")[i % 2]} for i in range(12)}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    code, out, _ = cli(f"score images {tmp_path} --scorer fd --reference train --classifier small.safetensors --resamples 0")
+    assert code == 0
+    assert "12 vs 40" in out
+
+
 def test_imagenets_identifiers_are_names_of_classes(tmp_path):
     for name in ("n03888257", "Parachute", "n01440764", "other"):
         (tmp_path / "val" / name).mkdir(parents=True)

@@ -104,9 +104,15 @@ def test_figures_say_that_pictures_are_gone_and_the_sweep_makes_them_anew(
     values = config(random_pipeline, classifier_file, methods={"FMN": {"steps": 1}}, weightings=["none"])
     out = tmp_path / "run"
     run(values, out)
-    for folder in (store / "pictures").iterdir():
-        next(folder.glob("*.png")).unlink()
-    refused(command("figures", out), "pictures of Original, FMN are gone from the store: run the sweep again")
+    next((store / "pictures").rglob("*.png")).unlink()
+    for _ in range(2):
+        refused(command("figures", out), "are gone from the store: run the sweep again")
+    assert {r.status for r in run(values, out)} == {"ok"}
+    assert command("figures", out)[0] == 0
+    for picture in (store / "pictures").rglob("*.png"):
+        picture.unlink()
+    refused(command("figures", out), "pictures of Original, FMN are gone")
+    refused(command("figures", out), "run its sweep (again)")
     assert {r.status for r in run(values, out)} == {"ok"}
     assert command("figures", out)[0] == 0
 
@@ -146,7 +152,8 @@ def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pip
     plugin.write_text(
         "from loreun_bench.registry import metric\n"
         '@metric("counted", columns={"pictures": "N"}, track="generation")\n'
-        'def counted(scene):\n    """Pictures."""\n    return {"pictures": len(scene.images)}\n'
+        'def counted(scene):\n    """Pictures."""\n    scene.details["counted"] = scene.settings["own"]\n'
+        '    scene.details["more"] = 3.0\n    return {"pictures": len(scene.images)}\n'
     )
     records = api.sweep(values, tmp_path / "run", workers=0, plugins=[plugin])
     assert [(r.scenario, r.status, r.metrics) for r in records] == [("sevens", "ok", {"pictures": 4.0})] * 3
@@ -228,6 +235,38 @@ def test_a_method_that_moves_nothing_is_a_row_and_one_that_leaves_nan_is_none(
     assert own.metrics == (original.metrics if status == "ok" else {})
 
 
+def test_whoever_was_asked_otherwise_is_in_another_table(random_pipeline, classifier_file, store, tmp_path):
+    def conditions(**changes):
+        return (
+            api.planning.build(api.resolve(config(random_pipeline, classifier_file, **changes))).cells[0].record.conditions
+        )
+
+    def listed(prompt):
+        path = tmp_path / f"{len(prompt)}.csv"
+        path.write_text(f"case_number,prompt,sd_seed,sd_guidance_scale\n1,{prompt},3,5\n")
+        return {"sampling": {"steps": 2, "prompts": str(path)}, "metrics": ["nudity"]}
+
+    pytest.importorskip("nudenet", reason="NudeNet is not installed (extra nudity)")
+    before = conditions()
+    assert before == conditions(methods={"FMN": {}}, seeds=2)
+    assert conditions(prompt="{}")["prompts"] != before["prompts"]
+    assert conditions(**listed("one"))["prompts"] != conditions(**listed("three"))["prompts"]
+    own = listed("one")
+    own["sampling"]["own_guidance"] = True
+    assert conditions(**own)["guidance"] == "each prompt's own"
+    assert conditions(metric_settings={"threshold": 0.3}) != before == conditions(metric_settings={"batch_size": 2})
+
+
+def test_a_file_that_somebodys_metric_is_told_of_is_part_of_the_key(random_pipeline, classifier_file, store, tmp_path):
+    told = tmp_path / "told.txt"
+    values = config(random_pipeline, classifier_file, metric_settings={"own": {"file": str(told)}})
+    recipes = []
+    for words in ("a", "b"):
+        told.write_text(words)
+        recipes.append(api.planning.build(api.resolve(values)).cells[0].evaluation.recipe)
+    assert recipes[0] != recipes[1]
+
+
 def test_what_pictures_depend_on_is_in_the_name_of_their_folder_and_nothing_else(random_pipeline, classifier_file, store):
     def folders(**changes):
         plan = api.planning.build(api.resolve(config(random_pipeline, classifier_file, **changes)))
@@ -272,6 +311,14 @@ def with_json(name, **changes):
 other_unet = with_json("model_index.json", unet=["diffusers", "UNet3DConditionModel"])
 
 
+def split_up(folder):
+    """Weights in two files, of which one is not there."""
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.rename(folder / "unet" / "first.safetensors")
+    index = {"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}
+    (folder / "unet" / f"{whole.name}.index.json").write_text(json.dumps(index))
+
+
 def cut_short(folder):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -290,13 +337,23 @@ def cut_short(folder):
         (with_json("model_index.json", unet=3), "its unet is a 3"),
         (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "config.json holds no mapping"),
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no readable scheduler_config.json"),
+        (lambda folder: (folder / "tokenizer" / "tokenizer.json").unlink(), "has neither vocab.json with merges.txt"),
+        (split_up, "unet/second.safetensors is damaged or missing"),
     ],
-    ids=["index", "U-Net", "pickled", "3D", "cut", "XL", "sample", "no name", "list", "scheduler"],
+    ids=["index", "U-Net", "pickled", "3D", "cut", "XL", "sample", "no name", "list", "scheduler", "words", "split"],
 )
 def test_a_folder_that_is_no_pipeline_is_refused(change, words, random_pipeline, store, tmp_path, command):
     folder = copied(random_pipeline, tmp_path)
     change(folder)
     refused(command("plan", written(config(folder), tmp_path)), words)
+
+
+def test_files_that_are_not_loaded_do_not_matter(random_pipeline, store, tmp_path):
+    folder = copied(random_pipeline, tmp_path)
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_text("version https://git-lfs")
+    (folder / "unet" / "diffusion_pytorch_model.non_ema.safetensors").write_text("cut")
+    with_json("scheduler/scheduler_config.json", prediction_type=None)(folder)
+    assert pipelines.find(str(folder)).name == "copy"
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,45 @@ def test_what_only_failed_cells_want_is_not_run(bench: Bench) -> None:
     assert bench.runs() == Counter(["shared", "evaluate fine"])
 
 
+def test_an_input_that_two_stages_lose_at_once_is_made_anew_once_and_no_cell_is_lost(bench: Bench) -> None:
+    model, flags = bench.stage("model", seconds=1.0), [str(bench.root / name) for name in ("a", "b")]
+    cells = []
+    for own, other in (flags, flags[::-1]):
+        name = Path(own).name
+        measure = bench.stage(f"evaluate {name}", "loses", {"model": model}, own=own, other=other)
+        cells.append(Cell(Record("toy", "toy", "toy", "toy", name, "none", {"split": 0}), model, measure))
+    engine = LocalEngine(2)
+    try:
+        done = bench.cell("done", model)
+        records = scheduler.run(plan_of(done, *cells), engine, bench.store, bench.out, "cpu", bench.events.append)
+    finally:
+        engine.close()
+    assert [record.status for record in records] == ["ok"] * 3
+    runs = bench.runs()
+    assert runs.pop("model") >= 2
+    assert runs == Counter(["evaluate done", "evaluate a", "evaluate b"])
+    assert bench.heard()["again"] == 2
+
+
+def test_a_stage_that_loses_its_input_again_and_again_is_a_failed_row(bench: Bench) -> None:
+    model = bench.stage("model")
+    flag = str(bench.root / "flag")
+    measure = bench.stage("evaluate", "loses", {"model": model}, own=flag, other=flag, always=True)
+    (record,) = bench.run(Cell(Record("toy", "toy", "toy", "toy", "m", "none", {"split": 0}), model, measure))
+    assert (record.status, record.reason) == ("failed", "its input is gone")
+    assert bench.runs() == Counter(["model", "model"])
+
+
+def test_every_failed_cell_gives_its_own_reason(bench: Bench) -> None:
+    shared = bench.stage("shared")
+    cells = []
+    for name, function in (("a", "fails"), ("b", "out_of_memory")):
+        needs = {"shared": shared, "own": bench.stage(f"own {name}", function)}
+        record = Record("toy", "toy", "toy", "toy", name, "none", {"split": 0})
+        cells.append(Cell(record, shared, bench.stage(f"evaluate {name}", inputs=needs)))
+    assert [record.status for record in bench.run(*cells)] == ["failed", "oom"]
+
+
 def test_running_again_runs_nothing_and_appends_nothing(bench: Bench) -> None:
     first = bench.run(*three_cells(bench))
     before = (bench.out / "records.jsonl").read_bytes()

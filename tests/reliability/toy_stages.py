@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch
 from loreun_bench.errors import Diverged
 from loreun_bench.harness.progress import report
 from loreun_bench.harness.stage import Output
-from loreun_bench.harness.store import Artifact
+from loreun_bench.harness.store import Artifact, Corrupt
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -23,6 +24,7 @@ Inputs = Mapping[str, Artifact]
 
 def ok(config: Config, inputs: Inputs, device: str) -> Output:
     """Adds up its inputs and its own number; writes a line to `log` if told to, so that runs can be counted."""
+    time.sleep(config.get("seconds", 0.0))
     if "log" in config:
         with open(config["log"], "a") as file:
             file.write(config.get("name", "ok") + "\n")
@@ -49,6 +51,20 @@ def reports(config: Config, inputs: Inputs, device: str) -> Output:
             return ok(config, inputs, device)
         time.sleep(0.1)
     raise ValueError("nobody heard")
+
+
+def loses(config: Config, inputs: Inputs, device: str) -> Output:
+    """Finds its input gone the first time, or always, when another such stage has begun, too."""
+    own, other = Path(config["own"]), Path(config["other"])
+    if own.exists() and not config.get("always"):
+        return ok(config, inputs, device)
+    own.touch()
+    for _ in range(600):
+        if other.exists():
+            break
+        time.sleep(0.1)
+    shutil.rmtree(inputs["model"].folder, ignore_errors=True)
+    raise Corrupt("its input is gone")
 
 
 def fails(config: Config, inputs: Inputs, device: str) -> Output:
