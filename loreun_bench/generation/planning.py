@@ -149,7 +149,7 @@ class _Block:
     @cached_property
     def real(self) -> Stage:
         extractors = sorted({entry.info["features"] for entry in self.metrics} - {""})
-        config = self._recognition() | {"extractors": extractors, "size": pipelines.image_size(self.files.folder)}
+        config = self.recognition | {"extractors": extractors, "size": pipelines.image_size(self.files.folder)}
         return self._stage("real_features", config, self._classifier(), EVALUATION, "real pictures", own=True)
 
     def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
@@ -168,8 +168,8 @@ class _Block:
         inputs = self._classifier()
         if self.classes and any(entry.info["features"] for entry in self.metrics):
             inputs["real"] = self.real  # before the pictures, so that what it lacks is known soon
-        inputs["pictures"] = self._sample(self._requests(), {"model": model}, f"sample {method} {weighting}")
-        config = self._recognition() | {
+        inputs["pictures"] = self._sample(self.requests, {"model": model}, f"sample {method} {weighting}")
+        config = self.recognition | {
             "metrics": list(self.config.metrics),
             "forget": self.forgotten if self.classes else None,
         }
@@ -185,19 +185,20 @@ class _Block:
     @cached_property
     def conditions(self) -> dict[str, Any]:
         """What the rows of one table have in common, under the words that say it; hashes where words would be too many."""
-        how, recognition = self.config.sampling, self._recognition()
-        told = {key: v for key, v in recognition["metric_settings"].items() if key not in ("batch_size", "fid_weights")}
-        found: dict[str, Any] = {"pictures": len(self._requests())} if how.prompts else {"pictures a class": how.images}
+        how = self.config.sampling
+        told = {key: v for key, v in self.recognition["metric_settings"].items() if key not in ("batch_size", "fid_weights")}
+        found: dict[str, Any] = {"pictures": len(self.requests)} if how.prompts else {"pictures a class": how.images}
         found |= {"sampling steps": how.steps, "guidance": "each prompt's own" if how.own_guidance else how.guidance}
         found |= {"as metric settings": told} if told else {}
         if self.classes:
             name = self.config.classifier
-            found |= {} if name == "small" else {"as classifier": f"{name} {recognition['files'].get(name, '')[:8]}".strip()}
+            found |= {} if name == "small" else {"as classifier": f"{name} {self.recognition['files'].get(name, '')[:8]}".strip()}
             found["data"] = digest(self.data_identity)[:8]
-        asked = [[each["prompt"], each["guidance"], each["label"]] for each in self._requests()]
+        asked = [[each["prompt"], each["guidance"], each["label"]] for each in self.requests]
         return found | {"prompts": digest([self.prompts, asked])[:8], "pipeline": digest(self.files.files)[:8]}
 
-    def _requests(self) -> list[dict[str, Any]]:
+    @cached_property
+    def requests(self) -> list[dict[str, Any]]:
         """What is sampled for scoring: the classes' prompts in turn, or the prompts of a file."""
         how, seed = self.config.sampling, self.seeds.eval
         if how.prompts is not None:
@@ -227,7 +228,8 @@ class _Block:
     def _classifier(self) -> dict[str, Stage]:
         return {"classifier": self.classifier} if self.classes and self.config.classifier == "small" else {}
 
-    def _recognition(self) -> dict[str, Any]:
+    @cached_property
+    def recognition(self) -> dict[str, Any]:
         """What the scoring of pictures depends on, beside the pictures."""
         settings, name = self.config.metric_settings.given(), self.config.classifier if self.classes else None
         values = (name, *settings.values(), *settings.get("own", {}).values())
