@@ -54,7 +54,7 @@ class _Run:
         self.results: dict[tuple[Any, ...], Record] = {}
         self.waiting = list(plan.stages)
         self.retried: set[str] = set()
-        self.needs = {cell.record.cell: closure(cell.evaluation) | closure(cell.model) for cell in plan.cells}
+        self.needs = {cell.record.cell: closure(cell.evaluation) for cell in plan.cells}
 
     def run(self) -> list[Record]:
         open_cells = list(self.plan.cells)
