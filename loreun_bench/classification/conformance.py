@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ from loreun_bench.classification.protocols import PROTOCOLS
 from loreun_bench.classification.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
 from loreun_bench.errors import UserError
-from loreun_bench.harness.conformance import checked_values, checked_weights, counted
-from loreun_bench.harness.plan import build
+from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
 
@@ -39,7 +37,8 @@ def _toy_model() -> torch.nn.Module:
     return build_model("small-cnn", {"width": 4}, 1, 3, (8, 8))
 
 
-def _run(entry: Entry, weighting: str) -> tuple[Any, Meter, dict[str, torch.Tensor]]:
+def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
+    """Unlearn a tenth of the toy data: what was counted, and a note on the weights."""
     data, split = _toy()
     values = {"epochs": 1} if "epochs" in entry.item.__dataclass_fields__ else {}
     method = configuration.settings(entry, values, entry.name)
@@ -55,20 +54,14 @@ def _run(entry: Entry, weighting: str) -> tuple[Any, Meter, dict[str, torch.Tens
     sets = {name: ImageSet(data.train, index, split.labels[index]) for name, index in parts.items()}
     with context.meter:
         model = method.unlearn(model, Data(sets, method.uses, 3), context)
-    return model, context.meter, before
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"unlearn returned {type(model).__name__}, not the model")
+    return context.meter, checked_weights(before, model.state_dict())
 
 
 def _method(entry: Entry) -> str:
     """It reads only what it declares, returns a model that fits, with finite weights, and counts what it does."""
-    model, meter, before = _run(entry, "none")
-    if not isinstance(model, torch.nn.Module):
-        raise UserError(f"unlearn returned {type(model).__name__}, not the model")
-    note = checked_weights(before, model.state_dict())
-    planned = {"seeds": 1, "scenarios": [{"kind": "random", "fraction": 0.2}], "methods": {entry.name: {}}, "device": "cpu"}
-    build(configuration.load(planned))
-    counted(meter)
-    _run(entry, "w_f+w_r")
-    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
+    return checked_method(entry, _run, {"scenarios": [{"kind": "random", "fraction": 0.2}]})
 
 
 def _metric(entry: Entry) -> str:

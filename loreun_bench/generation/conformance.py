@@ -15,8 +15,7 @@ from loreun_bench.generation.latents import LatentSet
 from loreun_bench.generation.method import Context, Data
 from loreun_bench.generation.protocols import PROTOCOLS
 from loreun_bench.generation.scene import Planned, Scene
-from loreun_bench.harness.conformance import checked_values, checked_weights, counted
-from loreun_bench.harness.plan import build
+from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
@@ -44,13 +43,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
 
 def _method(entry: Entry) -> str:
     """It reads only what it declares, leaves finite weights of the denoiser, counts what it does, and can be planned."""
-    meter, note = _run(entry, "none")
-    scenario = {"kind": "class", "forget_class": "seven"}
-    planned = {"track": "generation", "seeds": 1, "scenarios": [scenario], "methods": {entry.name: {}}, "device": "cpu"}
-    build(configuration.load(planned))
-    counted(meter)
-    _run(entry, "w_f+w_r")
-    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
+    return checked_method(entry, _run, {"track": "generation", "scenarios": [{"kind": "class", "forget_class": "seven"}]})
 
 
 def _metric(entry: Entry) -> str:

@@ -192,7 +192,8 @@ class _Block:
         found |= {"as metric settings": told} if told else {}
         if self.classes:
             name = self.config.classifier
-            found |= {} if name == "small" else {"as classifier": f"{name} {self.recognition['files'].get(name, '')[:8]}".strip()}
+            contents = self.recognition["files"].get(name, "")[:8]
+            found |= {} if name == "small" else {"as classifier": f"{name} {contents}".strip()}
             found["data"] = digest(self.data_identity)[:8]
         asked = [[each["prompt"], each["guidance"], each["label"]] for each in self.requests]
         return found | {"prompts": digest([self.prompts, asked])[:8], "pipeline": digest(self.files.files)[:8]}

@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench import config as configuration
 from loreun_bench.errors import UserError
+from loreun_bench.harness.measuring import checked
+from loreun_bench.harness.plan import build
 from loreun_bench.ops import loreun_weights
 from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
 
@@ -79,17 +82,23 @@ def checked_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
     return "" if any(not torch.equal(after[k], before[k]) for k in before) else ", but the weights did not move"
 
 
-def counted(meter: Meter) -> None:
-    """UserError if a method counted no samples."""
+def checked_method(entry: Entry, run: Callable[[Entry, str], tuple[Meter, str]], sweep: Mapping[str, Any]) -> str:
+    """What a method reads and how much. UserError if it counts nothing, or no sweep with it can be planned.
+
+    run: unlearns with the method and the weighting of a name; what was counted, and a note on the weights. sweep: the
+    configuration of one, without the method.
+    """
+    meter, note = run(entry, "none")
+    build(configuration.load({"seeds": 1, "device": "cpu", **sweep, "methods": {entry.name: {}}}))
     if meter.forward_samples == 0:
         raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
+    run(entry, "w_f+w_r")
+    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
 
 
 def checked_values(entry: Entry, values: Any) -> str:
     """A metric's values in words. UserError if they are not finite numbers for columns that it declares."""
-    if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
-        raise UserError(f"returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
-    for key, value in values.items():
+    for key, value in checked(entry, values).items():
         if not math.isfinite(float(value)):
             raise UserError(f"{key} is {value} on toy data")
     return ", ".join(f"{key} = {float(value):.4g}" for key, value in values.items())

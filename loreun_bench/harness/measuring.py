@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loreun_bench.errors import UserError
-from loreun_bench.registry import registry
+from loreun_bench.registry import Entry, registry
 
 
 def measure(names: Sequence[str], track: str, given: Any) -> dict[str, float]:
@@ -14,8 +14,14 @@ def measure(names: Sequence[str], track: str, given: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         entry = registry("metrics", track).get(name)
-        values = entry.item(given)
-        if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
-            raise UserError(f"metric '{name}' returned {values!r}; expected a dict with keys {list(entry.info['columns'])}")
-        found |= {key: round(float(value), 6) for key, value in values.items()}
+        found |= {key: round(float(value), 6) for key, value in checked(entry, entry.item(given)).items()}
     return found
+
+
+def checked(entry: Entry, values: Any) -> dict[str, float]:
+    """What a metric returned. UserError if its columns do not name it."""
+    if not isinstance(values, dict) or not set(values) <= set(entry.info["columns"]):
+        raise UserError(
+            f"metric '{entry.name}' returned {values!r}; expected a dict with keys {list(entry.info['columns'])}"
+        )
+    return values
