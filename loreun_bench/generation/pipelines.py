@@ -173,15 +173,18 @@ def tokenizer(folder: Path) -> Any:
 
 def image_size(folder: Path) -> int:
     """Pixels on a side of what the pipeline in `folder` makes, without loading it."""
-    unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+    unet, vae = (_json(folder / part / "config.json", f"{folder}/{part} cannot be read") for part in ("unet", "vae"))
     size: int = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
     return size
 
 
 def timesteps(folder: Path) -> int:
     """How many timesteps of noise the pipeline in `folder` has, without loading it."""
-    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    return int(kind.get("num_train_timesteps", 1000))
+    return int(_scheduler(folder).get("num_train_timesteps", 1000))
+
+
+def _scheduler(folder: Path) -> dict[str, Any]:
+    return _json(folder / "scheduler" / "scheduler_config.json", f"{folder}/scheduler cannot be read")
 
 
 def check_prompt(tokenizer: Any, prompt: str) -> None:
@@ -235,9 +238,9 @@ def _check(folder: Path) -> None:
         raise UserError(f"{folder}/tokenizer has neither vocab.json with merges.txt nor tokenizer.json")
     if "text_encoder_2" in index or _json(folder / "unet" / "config.json", "").get("addition_embed_type") is not None:
         raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
-    kind = _json(folder / "scheduler" / "scheduler_config.json", f"{folder}/scheduler cannot be read")
-    if (kind.get("prediction_type") or "epsilon") not in ("epsilon", "v_prediction"):
-        raise UserError(f"{folder}: its denoiser predicts the {kind['prediction_type']}, not the noise or the velocity")
+    predicts = _scheduler(folder).get("prediction_type") or "epsilon"
+    if predicts not in ("epsilon", "v_prediction"):
+        raise UserError(f"{folder}: its denoiser predicts the {predicts}, not the noise or the velocity")
 
 
 def _check_weights(folder: Path, base: str) -> None:
