@@ -57,7 +57,7 @@ MUTANTS = {
     "g13": ("only the first forget batch is used", G + "unlearning.py", "first if number == 0 or not context.protocol.whole_set else next(forget)", "first", "generation/test_methods.py"),
     "gh": ("a classifier's own numbers of classes are taken", G + "stages.py", '.of(config["classes"]) if name', " if name", "generation/test_track.py"),
     "gi": ("weights that are NaN are scored", G + "stages.py", "    check_parameters(after.values())\n", "", "generation/test_track.py"),
-    "gj": ("KID takes equal classes for independent pictures", G + "distances.py", "(same - itself) * n / (n - squares.sum(1)) - same", "-itself", "generation/test_scorers.py"),
+    "gj": ("KID takes equal classes for independent pictures", G + "distances.py", "(same - itself) * n / (n - squares.sum(1))", "same - itself", "generation/test_scorers.py"),
     "gk": ("pictures of another sampler are kept", G + "planning.py", '"code": digest([code_digest(path) for path in SAMPLING]),', '"code": "",', "generation/test_track.py"),
     "gl": ("what only failed rows want is computed", H + "scheduler.py", "all(self._why(needs) for needs in self.needs.values() if stage.recipe in needs)", "any(other.recipe in self.failures for other in stage.inputs.values())", "reliability/test_scheduler.py"),
     "gg": ("an epoch is all the training there is", G + "unlearning.py", "method.epochs * -(-len(data.forget)", "-(-len(data.forget)", "generation/test_methods.py"),

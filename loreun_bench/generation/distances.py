@@ -170,14 +170,16 @@ def kernel(x: Tensor, y: Tensor) -> Tensor:
 def _within(x: Tensor, counts: Tensor, classes: Tensor) -> Tensor:
     """Mean kernel [R] of two different rows of x, each of a class as often as there are rows of it; NaN where a class has
     one row only."""
-    total = _pairs(x, x, counts, counts)
+    inside, whole = [], []
     for number in classes.unique():
         rows, own = x[classes == number], counts[:, classes == number]
         same, squares = _pairs(rows, rows, own, own), own.square()
         itself = squares @ (rows.square().sum(1) / x.shape[1] + 1) ** 3
         n = own.sum(1).square()
-        total += (same - itself) * n / (n - squares.sum(1)) - same
-    return total / counts.sum(1).square()
+        inside.append((same - itself) * n / (n - squares.sum(1)))
+        whole.append(same)
+    between = _pairs(x, x, counts, counts) - sum(whole) if len(whole) > 1 else 0.0
+    return (torch.stack(inside).sum(0) + between) / counts.sum(1).square()
 
 
 def _pairs(

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.harness.seeding import derive
-
-LEVEL = 0.95
+from loreun_bench.harness.shares import LEVEL
 
 
 def percentiles(values: Tensor) -> list[float]:
