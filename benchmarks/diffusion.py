@@ -20,12 +20,13 @@ import torch
 from tabulate import tabulate
 
 from loreun_bench.bench.timing import Side, interleave
-from loreun_bench.generation import pipelines, sampling, unlearning
+from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.datasets.digits import WORDS, digits
-from loreun_bench.generation.latents import LatentSet
-from loreun_bench.generation.method import Context, Data
-from loreun_bench.generation.protocols import PROTOCOLS
-from loreun_bench.generation.sampling import Request
+from loreun_bench.generation.pipeline import pipelines, sampling
+from loreun_bench.generation.pipeline.sampling import Request
+from loreun_bench.generation.unlearning import gradient as unlearning
+from loreun_bench.generation.unlearning.method import Context, Data
+from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness import environment
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter

@@ -25,10 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from loreun_bench.generation import unlearning
-from loreun_bench.generation.method import Context, Data
-from loreun_bench.generation.pipelines import Pipeline
-from loreun_bench.generation.protocols import PROTOCOLS
+from loreun_bench.generation.pipeline.pipelines import Pipeline
+from loreun_bench.generation.unlearning import gradient as unlearning
+from loreun_bench.generation.unlearning.method import Context, Data
+from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.optimiser import make_optimiser

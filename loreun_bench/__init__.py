@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from loreun_bench.lazy import lazily
 
 if TYPE_CHECKING:
     from loreun_bench.api import evaluate, sweep
@@ -19,6 +20,4 @@ __all__ = ["Record", "dataset", "evaluate", "load_records", "method", "metric", 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that importing the package is instant."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'loreun_bench' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"loreun_bench.{_WHERE[name]}"), name)
+    return lazily(__name__, _WHERE, name)

@@ -128,12 +128,12 @@ def evaluate(
 
     scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. Runs where the model is.
     """
-    from loreun_bench.classification import splits
     from loreun_bench.classification.config import Scenario
-    from loreun_bench.classification.data import resolve as find
-    from loreun_bench.classification.evaluation import evaluate as outputs_of
-    from loreun_bench.classification.images import load_dataset
-    from loreun_bench.classification.protocols import PROTOCOLS
+    from loreun_bench.classification.data import splits
+    from loreun_bench.classification.data.images import load_dataset
+    from loreun_bench.classification.data.prepared import resolve as find
+    from loreun_bench.classification.scoring.evaluation import evaluate as outputs_of
+    from loreun_bench.classification.unlearning.protocols import PROTOCOLS
     from loreun_bench.harness.measuring import measure
 
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.images import Dataset, Images
-from loreun_bench.classification.method import Context, Data, ImageSet
-from loreun_bench.classification.protocols import PROTOCOLS
-from loreun_bench.classification.splits import ForgetSplit, draw
+from loreun_bench.classification.data.images import Dataset, Images
+from loreun_bench.classification.data.splits import ForgetSplit, draw
 from loreun_bench.classification.stages import build_model
+from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.cli import app, main
 from loreun_bench.registry import TRACKS, kinds, load_module, registry
 from loreun_bench.training.clock import Meter

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from loreun_bench.bench.cases import ETA_FORGET
 from loreun_bench.bench.providers import literal
-from loreun_bench.classification.images import Augment, Images
+from loreun_bench.classification.data.images import Augment, Images
 from loreun_bench.harness import environment
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.ops.functional import backend

@@ -1,1 +1,24 @@
-"""The classification track: data sets, forget splits, models, methods and metrics for image classifiers."""
+"""The classification track. What plug-ins are written with is imported from here, whichever room it lies in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loreun_bench.lazy import lazily
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.data.arrays import Arrays
+    from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
+    from loreun_bench.classification.unlearning.gradient import GradientMethod
+    from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+
+__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Outputs", "Predictions"]
+_WHERE = {
+    "Arrays": "data.arrays", "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
+    "GradientMethod": "unlearning.gradient",
+    "Context": "unlearning.method", "Data": "unlearning.method", "ImageSet": "unlearning.method",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    return lazily(__name__, _WHERE, name)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from loreun_bench import config as configuration
-from loreun_bench.classification.arrays import Arrays, checked
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.evaluation import evaluate
-from loreun_bench.classification.images import Dataset, Images
-from loreun_bench.classification.method import Context, Data, ImageSet
-from loreun_bench.classification.protocols import PROTOCOLS
-from loreun_bench.classification.splits import ForgetSplit, draw
+from loreun_bench.classification.data.arrays import Arrays, checked
+from loreun_bench.classification.data.images import Dataset, Images
+from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.scoring.evaluation import evaluate
 from loreun_bench.classification.stages import build_model
+from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
 from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
 from loreun_bench.registry import Entry, registry

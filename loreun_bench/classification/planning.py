@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from loreun_bench import config as configuration
-from loreun_bench.classification import splits
 from loreun_bench.classification.config import ClassificationConfig, Recipe, Scenario
-from loreun_bench.classification.data import DataInfo, resolve
-from loreun_bench.classification.protocols import PROTOCOLS
+from loreun_bench.classification.data import splits
+from loreun_bench.classification.data.prepared import DataInfo, resolve
+from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
@@ -27,12 +27,15 @@ from loreun_bench.registry import Entry, registry
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
-BOTH_CODE = (PACKAGE / "harness" / "seeding.py", HERE / "images.py", HERE / "protocols.py", HERE / "stages.py")
+BOTH_CODE = (
+    PACKAGE / "harness" / "seeding.py", HERE / "data" / "images.py", HERE / "unlearning" / "protocols.py",
+    HERE / "stages.py",
+)  # fmt: skip
 TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
-    HERE / "fitting.py", HERE / "method.py", HERE / "unlearning.py", *BOTH_CODE,
+    *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient")), *BOTH_CODE,
 )  # fmt: skip
-EVALUATION_CODE = (HERE / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
+EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 
@@ -104,7 +107,7 @@ class _Block:
             "validation": self.config.validation, "protocol": self.config.protocol,
             "limit_images": self.config.limit_images,
         }  # fmt: skip
-        sources = (HERE / "splits.py", HERE / "stages.py")
+        sources = (HERE / "data" / "splits.py", HERE / "stages.py")
         return self._stage("split", config, {}, sources, label)
 
     @cached_property
@@ -116,7 +119,7 @@ class _Block:
             if not path.is_file():
                 raise UserError(f"checkpoint {path} not found")
             config |= {"checkpoint": {"path": str(path.resolve()), "sha256": sha256_file(path)}}
-            own = (HERE / "checkpoints.py", HERE / "stages.py", self._model_file())
+            own = (HERE / "unlearning" / "checkpoints.py", HERE / "stages.py", self._model_file())
             return self._stage("adopt", config, {}, own, "original (checkpoint)")
         work = self._samples(self.recipe.epochs)
         sources = (*TRAINING_CODE, self._model_file())
@@ -208,8 +211,8 @@ def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
     if ".py:" not in config.model:
         registry("models").get(config.model)
     if ".py:" in config.model or config.model_settings or config.checkpoint:
-        from loreun_bench.classification.checkpoints import read
         from loreun_bench.classification.stages import try_model
+        from loreun_bench.classification.unlearning.checkpoints import read
 
         model = try_model(config.model, config.model_settings, info.shape, info.classes)
         if config.checkpoint:

@@ -11,13 +11,13 @@ from torch import nn
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.data import verified
-from loreun_bench.classification.evaluation import evaluate as evaluate_model
-from loreun_bench.classification.fitting import fit
-from loreun_bench.classification.images import Dataset, load_dataset
-from loreun_bench.classification.method import Context, Data, ImageSet
-from loreun_bench.classification.protocols import PROTOCOLS
-from loreun_bench.classification.splits import ForgetSplit, draw
+from loreun_bench.classification.data.images import Dataset, load_dataset
+from loreun_bench.classification.data.prepared import verified
+from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.scoring.evaluation import evaluate as evaluate_model
+from loreun_bench.classification.unlearning.fitting import fit
+from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
 from loreun_bench.harness.measuring import measure
 from loreun_bench.harness.seeding import seeded
@@ -59,7 +59,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
 
 def adopt(config: Config, inputs: Inputs, device: str) -> Output:
     """Take the original model from the user's checkpoint."""
-    from loreun_bench.classification.checkpoints import read
+    from loreun_bench.classification.unlearning.checkpoints import read
 
     data = _dataset(config, device)
     model = _build(config, data, device, 0)

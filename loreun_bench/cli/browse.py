@@ -73,7 +73,7 @@ def _protocols(track: str) -> list[tuple[str, str, Any]]:
 
     from loreun_bench.harness.protocol import explained
 
-    protocol = importlib.import_module(f"loreun_bench.{track}.protocols").Protocol
+    protocol = importlib.import_module(f"loreun_bench.{track}.unlearning.protocols").Protocol
     text = "What `corrected` does, and what the reference code does instead:\n" + "\n".join(
         f"  {name}: {why}" for name, why in explained(protocol).items()
     )

@@ -27,7 +27,7 @@ def prepare(
         return _train_pipeline()
     if name == "imagenette":
         return _imagenette(source)
-    from loreun_bench.classification.data import prepare as bring
+    from loreun_bench.classification.data.prepared import prepare as bring
 
     info = bring(name, source)
     print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {info.classes} classes → {info.path}")
@@ -58,7 +58,7 @@ def _train_pipeline() -> None:
     import time
 
     from loreun_bench.cli.progress import Shares
-    from loreun_bench.generation.embedded import build
+    from loreun_bench.generation.pipeline.embedded import build
     from loreun_bench.harness.store import data_root
 
     folder, start = data_root() / "digits-pipeline", time.monotonic()
@@ -68,7 +68,7 @@ def _train_pipeline() -> None:
 
 def list_data() -> None:
     """List what the data folder holds."""
-    from loreun_bench.classification.data import verify
+    from loreun_bench.classification.data.prepared import verify
     from loreun_bench.errors import UserError
     from loreun_bench.harness.store import data_root
 

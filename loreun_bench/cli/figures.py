@@ -134,7 +134,7 @@ def _counts(about: dict[str, Any]) -> dict[str, float]:
 def _boxes() -> Any:
     """What finds faces and nudity; None without the extra, and then whole pictures are blurred where it matters."""
     from loreun_bench.errors import UserError
-    from loreun_bench.generation.detector import boxes
+    from loreun_bench.generation.scoring.detector import boxes
 
     try:
         return boxes()

@@ -130,10 +130,10 @@ def _scene(
 ) -> Scene:
     """What is to be scored; wrong folders and class names are found before a network is loaded, where that is possible."""
     from loreun_bench.errors import UserError, did_you_mean
-    from loreun_bench.generation import classifiers
-    from loreun_bench.generation.images import Images
-    from loreun_bench.generation.names import plain
+    from loreun_bench.generation.data.names import plain
     from loreun_bench.generation.scene import Scene
+    from loreun_bench.generation.scoring import classifiers
+    from loreun_bench.generation.scoring.images import Images
 
     for place in (folder, *([reference] if reference else [])):
         Images.open(place)
@@ -178,7 +178,7 @@ def _run(scene: Scene, entries: list[Any]) -> tuple[dict[str, dict[str, float]],
 
 def _result(scene: Scene, folder: Path, reference: Path | None, values: dict[str, dict[str, float]]) -> dict[str, Any]:
     """All that was found, as JSON can hold it."""
-    from loreun_bench.generation.images import Images
+    from loreun_bench.generation.scoring.images import Images
     from loreun_bench.harness.environment import describe
 
     sides = {"images": scene.images, "reference": scene.reference}

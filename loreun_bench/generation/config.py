@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from loreun_bench.config import Strict, SweepConfig
-from loreun_bench.generation.names import plain
+from loreun_bench.generation.data.names import plain
 
 Settings = dict[str, dict[str, Any]]
 

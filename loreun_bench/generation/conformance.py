@@ -9,12 +9,13 @@ import torch
 
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError
-from loreun_bench.generation import concepts, pipelines, sampling
-from loreun_bench.generation.images import Images
-from loreun_bench.generation.latents import LatentSet
-from loreun_bench.generation.method import Context, Data
-from loreun_bench.generation.protocols import PROTOCOLS
+from loreun_bench.generation.data import concepts
+from loreun_bench.generation.data.latents import LatentSet
+from loreun_bench.generation.pipeline import pipelines, sampling
 from loreun_bench.generation.scene import Planned, Scene
+from loreun_bench.generation.scoring.images import Images
+from loreun_bench.generation.unlearning.method import Context, Data
+from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
@@ -51,7 +52,7 @@ def _metric(entry: Entry) -> str:
     if entry.info["derived"]:
         keys = {k: 50.0 for e in registry("metrics", "generation").entries() for k in e.info["columns"]}
         return checked_values(entry, {next(iter(entry.info["columns"])): entry.item(keys, keys)})
-    from loreun_bench.generation import classifiers
+    from loreun_bench.generation.scoring import classifiers
 
     pipeline, test = pipelines.load(pipelines.find("digits").folder, "cpu"), concepts.dataset("digits", "test")
     if entry.info["check"] is not None:

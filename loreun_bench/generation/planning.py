@@ -11,9 +11,10 @@ from typing import Any
 from loreun_bench import config as configuration
 from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
-from loreun_bench.generation import concepts, pipelines
 from loreun_bench.generation.config import GenerationConfig, Scenario
-from loreun_bench.generation.pipelines import PipelineFiles
+from loreun_bench.generation.data import concepts
+from loreun_bench.generation.pipeline import pipelines
+from loreun_bench.generation.pipeline.pipelines import PipelineFiles
 from loreun_bench.generation.scene import Planned
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
@@ -26,24 +27,21 @@ from loreun_bench.registry import Entry, registry
 PACKAGE = Path(__file__).parents[1]
 HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
-SHARED = tuple(
-    HERE / f"{name}.py" for name in ("stages", "pipelines", "concepts", "pictures", "images", "names", "protocols")
-)
-TRAINING = (
-    *SHARED, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
-    PACKAGE / "harness" / "seeding.py",
-    *(HERE / f"{name}.py" for name in ("latents", "method", "unlearning", "curve", "sampling", "attention")),
+DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
+SHARED = (
+    HERE / "stages.py", PIPELINE / "pipelines.py", DATA / "concepts.py", DATA / "names.py", SCORING / "pictures.py",
+    SCORING / "images.py", UNLEARNING / "protocols.py",
 )  # fmt: skip
-SAMPLING = (*SHARED, HERE / "sampling.py")
+SAMPLING = (*SHARED, PIPELINE / "sampling.py")
+TRAINING = (
+    *SAMPLING, PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
+    PACKAGE / "harness" / "seeding.py", DATA / "latents.py", PIPELINE / "attention.py",
+    *(UNLEARNING / f"{name}.py" for name in ("method", "gradient", "curve")),
+)  # fmt: skip
 EVALUATION = (
-    *SHARED,
-    PACKAGE / "harness" / "measuring.py",
-    PACKAGE / "harness" / "shares.py",
-    *(
-        HERE / f"{name}.py"
-        for name in ("scene", "classifiers", "distances", "inception", "detector", "intervals", "weights")
-    ),
-)
+    *SHARED, PACKAGE / "harness" / "measuring.py", PACKAGE / "harness" / "shares.py", HERE / "scene.py",
+    *(SCORING / f"{name}.py" for name in ("classifiers", "distances", "inception", "detector", "intervals", "weights")),
+)  # fmt: skip
 SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a training step
 
 
@@ -129,7 +127,7 @@ class _Block:
     def classifier(self) -> Stage:
         config = {"data": self.config.dataset, "data_identity": self.data_identity, "seed": 0,
                   "size": pipelines.image_size(self.files.folder)}  # fmt: skip
-        return self._stage("classifier", config, {}, (HERE / "classifiers.py", *SHARED), "classifier", own=True)
+        return self._stage("classifier", config, {}, (SCORING / "classifiers.py", *SHARED), "classifier", own=True)
 
     @cached_property
     def metrics(self) -> list[Entry]:
@@ -203,7 +201,7 @@ class _Block:
         """What is sampled for scoring: the classes' prompts in turn, or the prompts of a file."""
         how, seed = self.config.sampling, self.seeds.eval
         if how.prompts is not None:
-            from loreun_bench.generation.prompts import read
+            from loreun_bench.generation.data.prompts import read
 
             return [
                 {"name": f"{p.number}", "prompt": p.prompt, "seed": p.seed, "concept": self.scenario.label, "label": None,
@@ -261,7 +259,7 @@ class _Block:
 
     def check_classifier(self) -> None:
         """UserError if a classifier that is named is not there, or does not know the classes."""
-        from loreun_bench.generation import classifiers
+        from loreun_bench.generation.scoring import classifiers
 
         name = self.config.classifier
         if not self.classes or name == "small":

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.images import NONE, Images, checked
+from loreun_bench.generation.scoring.images import NONE, Images, checked
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.classifiers import Classifier
-    from loreun_bench.generation.inception import Inception
-    from loreun_bench.generation.pictures import Pictures
+    from loreun_bench.generation.scoring.classifiers import Classifier
+    from loreun_bench.generation.scoring.inception import Inception
+    from loreun_bench.generation.scoring.pictures import Pictures
 
 Listener = Callable[[str, float], None]  # told what is under way, and the share of it that is done
 Side = Literal["images", "reference"]
@@ -82,7 +82,7 @@ class Scene:
 
     def inception(self) -> Inception:
         """FID-Inception, loaded once; settings' "fid_weights" may name its file. UserError if it cannot be had."""
-        from loreun_bench.generation.inception import inception
+        from loreun_bench.generation.scoring.inception import inception
 
         if "inception" not in self._cache:
             weights = self.settings.get("fid_weights")

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError
-from loreun_bench.generation import concepts, curve, pipelines, sampling
-from loreun_bench.generation.latents import LatentSet
-from loreun_bench.generation.method import Context, Data
-from loreun_bench.generation.pictures import Pictures
-from loreun_bench.generation.pipelines import Pipeline
-from loreun_bench.generation.protocols import PROTOCOLS
-from loreun_bench.generation.sampling import Request
-from loreun_bench.generation.unlearning import open_parameters, predict, trainable
+from loreun_bench.generation.data import concepts
+from loreun_bench.generation.data.latents import LatentSet
+from loreun_bench.generation.pipeline import pipelines, sampling
+from loreun_bench.generation.pipeline.pipelines import Pipeline
+from loreun_bench.generation.pipeline.sampling import Request
+from loreun_bench.generation.scoring.pictures import Pictures
+from loreun_bench.generation.unlearning import curve
+from loreun_bench.generation.unlearning.gradient import open_parameters, predict, trainable
+from loreun_bench.generation.unlearning.method import Context, Data
+from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.measuring import measure
 from loreun_bench.harness.progress import report
@@ -98,7 +100,7 @@ def sample(config: Config, inputs: Inputs, device: str) -> Output:
 
 def classifier(config: Config, inputs: Inputs, device: str) -> Output:
     """Train the small classifier that recognises the classes of a data set."""
-    from loreun_bench.generation.classifiers import accuracy, small, train_small
+    from loreun_bench.generation.scoring.classifiers import accuracy, small, train_small
 
     train, test = concepts.dataset(config["data"], "train"), concepts.dataset(config["data"], "test")
     state = train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share))
@@ -107,8 +109,8 @@ def classifier(config: Config, inputs: Inputs, device: str) -> Output:
 
 def real_features(config: Config, inputs: Inputs, device: str) -> Output:
     """The features of the real pictures that distances compare with: once for all rows."""
-    from loreun_bench.generation.images import Images
     from loreun_bench.generation.scene import Extractor, Scene
+    from loreun_bench.generation.scoring.images import Images
 
     scene = Scene(
         images=Images(()),
@@ -126,8 +128,8 @@ def real_features(config: Config, inputs: Inputs, device: str) -> Output:
 
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     """Score a model's pictures."""
-    from loreun_bench.generation.images import Images
     from loreun_bench.generation.scene import Scene
+    from loreun_bench.generation.scoring.images import Images
 
     folder = checked_pictures(inputs["pictures"])
     details: dict[str, Any] = {}
@@ -211,7 +213,7 @@ def _model_digest(inputs: Inputs) -> str:
 
 
 def _classifier(config: Config, inputs: Inputs, device: str) -> Any:
-    from loreun_bench.generation import classifiers
+    from loreun_bench.generation.scoring import classifiers
 
     if "classifier" in inputs:
         return classifiers.small(tuple(config["classes"]), inputs["classifier"].tensors(), device)

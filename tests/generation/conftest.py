@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loreun_bench.generation import pipelines
-from loreun_bench.generation.embedded import make_tokenizer
+from loreun_bench.generation.pipeline import pipelines
+from loreun_bench.generation.pipeline.embedded import make_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,8 @@ def store(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def classifier_file(tmp_path_factory):
     """A small classifier of digits at the random pipeline's 64 pixels, hardly trained."""
-    from loreun_bench.generation import classifiers, concepts
+    from loreun_bench.generation.data import concepts
+    from loreun_bench.generation.scoring import classifiers
 
     path = tmp_path_factory.mktemp("classifier") / "small.safetensors"
     pictures = concepts.dataset("digits", "train")

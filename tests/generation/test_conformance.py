@@ -7,7 +7,7 @@ import pytest
 METHOD = """
 from dataclasses import dataclass
 from loreun_bench import method
-from loreun_bench.generation.method import Method
+from loreun_bench.generation.unlearning.method import Method
 
 @method("odd-{number}", uses={{"forget"}}, track="generation")
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def odd(scene):
 DATASET = """
 import torch
 from loreun_bench import dataset
-from loreun_bench.generation.pictures import Pictures
+from loreun_bench.generation.scoring.pictures import Pictures
 
 @dataset("odd-{number}", embedded=True, track="generation")
 def odd(root, split):

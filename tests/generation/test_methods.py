@@ -8,16 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from loreun_bench import ops
 from loreun_bench.errors import UserError
-from loreun_bench.generation import curve as curves
-from loreun_bench.generation import sampling, unlearning
-from loreun_bench.generation.attention import watched
+from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.datasets.digits import WORDS, digits
-from loreun_bench.generation.latents import LatentSet
-from loreun_bench.generation.method import Context, Data
 from loreun_bench.generation.methods.fmn import concept_positions
-from loreun_bench.generation.protocols import PROTOCOLS
-from loreun_bench.generation.unlearning import trainable
+from loreun_bench.generation.pipeline import sampling
+from loreun_bench.generation.pipeline.attention import watched
+from loreun_bench.generation.unlearning import curve as curves
+from loreun_bench.generation.unlearning import gradient as unlearning
+from loreun_bench.generation.unlearning.gradient import trainable
+from loreun_bench.generation.unlearning.method import Context, Data
+from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.ops import loreun_mse_loss
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
@@ -152,7 +154,7 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
 
     drawn, original = [], unlearning.noised
     monkeypatch.setattr(unlearning, "noised", lambda *args: drawn.append(original(*args)) or drawn[-1])
-    monkeypatch.setattr(unlearning, "loreun_mse_loss", spy)
+    monkeypatch.setattr(ops, "loreun_mse_loss", spy)
     phases = dict(registry("weightings").get(rule).item().phases())
     curve = torch.linspace(1.0, 0.1, 1000)
     method("RL", epochs=1, batch_size=6, lr=1e-4).unlearn(tiny, data(tiny), context(phases=phases, curve=curve, limit=1))
@@ -171,7 +173,7 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
 
 def test_the_curve_divides_by_the_original_models_loss_at_the_samples_timestep(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(unlearning, "loreun_mse_loss", lambda p, *_, **o: seen.append(o["ref_loss"]) or p.square().mean())
+    monkeypatch.setattr(ops, "loreun_mse_loss", lambda p, *_, **o: seen.append(o["ref_loss"]) or p.square().mean())
     curve = torch.arange(1000.0) + 1
     phases = dict(registry("weightings").get("w_f").item().phases())
     run = context(phases=phases, curve=curve, limit=1)

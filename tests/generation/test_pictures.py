@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation import concepts
+from loreun_bench.generation.data import concepts
+from loreun_bench.generation.data.names import IMAGENETTE as CLASSES
 from loreun_bench.generation.datasets.folder import folder, square
 from loreun_bench.generation.datasets.imagenette import fetch, imagenette
-from loreun_bench.generation.names import IMAGENETTE as CLASSES
 from loreun_bench.registry import load_plugin, registry
 
 
@@ -257,7 +257,7 @@ def test_the_identity_of_a_folder_is_its_contents_and_of_an_embedded_data_set_it
     for number in (0, 1):
         plugin = tmp_path / f"{number}.py"
         plugin.write_text(
-            "import torch\nfrom loreun_bench import dataset\nfrom loreun_bench.generation.pictures import Pictures\n"
+            "import torch\nfrom loreun_bench import dataset\nfrom loreun_bench.generation.scoring.pictures import Pictures\n"
             f"@dataset('grey-{number}', embedded=True, track='generation')\ndef data(root, split):\n    'Grey.'\n"
             f"    return Pictures(('a',), torch.zeros(5).long(), lambda p, s: torch.full((len(p), 3, s, s), {number}))\n"
         )

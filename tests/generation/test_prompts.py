@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.prompts import Prompt, read
+from loreun_bench.generation.data.prompts import Prompt, read
 
 HEAD = ["", "prompt", "categories", "evaluation_seed", "evaluation_guidance", "sd_model", "case_number"]
 ROWS = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from loreun_bench.generation import sampling
-from loreun_bench.generation.sampling import Request
+from loreun_bench.generation.pipeline import sampling
+from loreun_bench.generation.pipeline.sampling import Request
 
 STEPS = 4
 

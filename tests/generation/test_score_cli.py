@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from loreun_bench.generation.classifiers import save_small, train_small
 from loreun_bench.generation.datasets.digits import digits
-from loreun_bench.generation.images import Images, to_uint8
+from loreun_bench.generation.scoring.classifiers import save_small, train_small
+from loreun_bench.generation.scoring.images import Images, to_uint8
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation import distances, inception, weights
-from loreun_bench.generation.images import Images
 from loreun_bench.generation.scene import Scene
+from loreun_bench.generation.scoring import distances, inception, weights
+from loreun_bench.generation.scoring.images import Images
 from loreun_bench.registry import registry
 
 pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed (extra fid)")

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation import detector as nude
-from loreun_bench.generation.images import Images, decode, to_float
 from loreun_bench.generation.scene import Scene
+from loreun_bench.generation.scoring import detector as nude
+from loreun_bench.generation.scoring.images import Images, decode, to_float
 from loreun_bench.registry import registry
 from loreun_bench.report.figures.blur import hidden
 

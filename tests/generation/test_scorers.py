@@ -12,13 +12,13 @@ import torch
 from PIL import Image, ImageFile
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation import classifiers, distances, images
-from loreun_bench.generation.classifiers import Classifier, load_small, save_small, small, train_small
 from loreun_bench.generation.datasets.digits import digits
-from loreun_bench.generation.images import Images, checked, decode, resized, to_float, to_uint8
-from loreun_bench.generation.intervals import drawn
-from loreun_bench.generation.pictures import Pictures
 from loreun_bench.generation.scene import Scene
+from loreun_bench.generation.scoring import classifiers, distances, images
+from loreun_bench.generation.scoring.classifiers import Classifier, load_small, save_small, small, train_small
+from loreun_bench.generation.scoring.images import Images, checked, decode, resized, to_float, to_uint8
+from loreun_bench.generation.scoring.intervals import drawn
+from loreun_bench.generation.scoring.pictures import Pictures
 from loreun_bench.harness.shares import clopper_pearson
 from loreun_bench.registry import registry
 
@@ -196,7 +196,7 @@ def test_bytes_are_what_the_file_holds_and_anything_but_0_to_1_is_refused(photog
 
 
 def test_no_network_is_given_normalised_pixels(digit_network, photographs):
-    from loreun_bench.generation.inception import Inception
+    from loreun_bench.generation.scoring.inception import Inception
 
     seen = []
     network = Inception("fake", lambda x: (seen.append(x), (x.float().mean((2, 3)),))[1], "cpu")

@@ -13,7 +13,10 @@ from helpers import refused
 
 from loreun_bench import api
 from loreun_bench.errors import UserError
-from loreun_bench.generation import classifiers, concepts, pipelines, planning, weights
+from loreun_bench.generation import planning
+from loreun_bench.generation.data import concepts
+from loreun_bench.generation.pipeline import pipelines
+from loreun_bench.generation.scoring import classifiers, weights
 
 CLASS = {"kind": "class", "forget_class": "seven"}
 CONCEPT = {
@@ -224,7 +227,7 @@ def test_a_method_that_moves_nothing_is_a_row_and_one_that_leaves_nan_is_none(
     plugin = tmp_path / "still.py"
     plugin.write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method\n"
-        "from loreun_bench.generation.method import Method\n"
+        "from loreun_bench.generation.unlearning.method import Method\n"
         f"@method('still-{status}', uses={{'forget'}}, track='generation')\n@dataclass(frozen=True)\n"
         "class Still(Method):\n    'Still.'\n"
         f"    def unlearn(self, pipeline, data, context):\n        unet = pipeline.unet\n        {body}\n"

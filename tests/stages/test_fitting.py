@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import loreun_bench
-from loreun_bench.classification import fitting, stages
-from loreun_bench.classification.fitting import accuracy_of, fit
+from loreun_bench.classification import stages
+from loreun_bench.classification.unlearning import fitting
+from loreun_bench.classification.unlearning.fitting import accuracy_of, fit
 from loreun_bench.errors import Diverged
 from loreun_bench.training import clock
 from loreun_bench.training.clock import Meter

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 import loreun_bench
-from loreun_bench.classification import evaluation, stages, unlearning
-from loreun_bench.training import clock, saliency
+from loreun_bench.classification import stages
+from loreun_bench.classification.scoring import evaluation
+from loreun_bench.classification.unlearning import gradient as unlearning
+from loreun_bench.training import clock, loop, saliency
 
 CONFIG = {
     "name": "timing", "seeds": 1, "train": {"epochs": 1}, "scenarios": [{"kind": "random", "fraction": 0.2}],
@@ -32,7 +34,7 @@ def rte(monkeypatch, tmp_path):
 
     costs(saliency, "top_fraction", 1000)
     costs(unlearning, "losses_of", 500)
-    costs(unlearning, "run_steps", 7)
+    costs(loop, "run_steps", 7)
     costs(evaluation, "predict", 10_000)
     costs(stages, "_warm_up", 20_000)
     records = loreun_bench.sweep(CONFIG, tmp_path / "run", workers=0)

@@ -7,12 +7,13 @@ from collections import Counter
 import pytest
 import torch
 
-from loreun_bench.classification import unlearning
-from loreun_bench.classification.method import Data
+from loreun_bench import ops
 from loreun_bench.classification.methods.ga import GradientAscent
 from loreun_bench.classification.methods.neggrad import NegGradPlus
 from loreun_bench.classification.methods.rl import RandomLabel
 from loreun_bench.classification.methods.salun import SalUn, forget_gradient
+from loreun_bench.classification.unlearning import gradient as unlearning
+from loreun_bench.classification.unlearning.method import Data
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.registry import registry
 from loreun_bench.weightings import Phase
@@ -33,13 +34,13 @@ class Spy:
 
     def __init__(self, monkeypatch):
         self.calls = []
-        real = unlearning.loreun_cross_entropy
+        real = ops.loreun_cross_entropy
 
         def spy(logits, target, score_target=None, **options):
             self.calls.append({"target": target, "score_target": score_target, **options})
             return real(logits, target, score_target, **options)
 
-        monkeypatch.setattr(unlearning, "loreun_cross_entropy", spy)
+        monkeypatch.setattr(ops, "loreun_cross_entropy", spy)
 
 
 def seen(toy, monkeypatch, method):

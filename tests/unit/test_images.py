@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from loreun_bench.classification.images import Augment, Images
+from loreun_bench.classification.data.images import Augment, Images
 
 
 @pytest.fixture

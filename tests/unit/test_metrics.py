@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from loreun_bench.classification.evaluation import Outputs, Predictions, evaluate
 from loreun_bench.classification.metrics.accuracy import accuracy
 from loreun_bench.classification.metrics.avg_gap import avg_gap
 from loreun_bench.classification.metrics.batchnorm_shift import batchnorm_shift
@@ -18,7 +17,8 @@ from loreun_bench.classification.metrics.loss import loss
 from loreun_bench.classification.metrics.mia import LIMIT, chosen, confidence, mia, modified_entropy, ranking, svc_attack
 from loreun_bench.classification.metrics.tow import tow
 from loreun_bench.classification.metrics.tow_mia import tow_mia
-from loreun_bench.classification.protocols import PROTOCOLS
+from loreun_bench.classification.scoring.evaluation import Outputs, Predictions, evaluate
+from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 
 
 def predictions(accuracy, n=100, classes=4, margin=3.0, seed=0):

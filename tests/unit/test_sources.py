@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from loreun_bench.classification.data import prepare, resolve
-from loreun_bench.classification.images import load_dataset
-from loreun_bench.classification.sources import IDX, read_any
+from loreun_bench.classification.data.images import load_dataset
+from loreun_bench.classification.data.prepared import prepare, resolve
+from loreun_bench.classification.data.sources import IDX, read_any
 from loreun_bench.errors import UserError
 
 COUNT = {"train": 40, "test": 20}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from loreun_bench.classification.config import Scenario
-from loreun_bench.classification.data import DataInfo
-from loreun_bench.classification.splits import draw, sizes
+from loreun_bench.classification.data.prepared import DataInfo
+from loreun_bench.classification.data.splits import draw, sizes
 from loreun_bench.errors import UserError
 
 LABELS, TEST = np.arange(1000) % 10, np.arange(200) % 10

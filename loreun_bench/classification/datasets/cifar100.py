@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loreun_bench.classification.arrays import Arrays
+from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
 
 @dataset("cifar100", shape=(32, 32, 3), classes=100, paper="Krizhevsky, 2009")
 def cifar100(root: Path, download: bool) -> Arrays:
     """60000 photographs in 100 classes, 32×32 colour; 10000 are the test set."""
-    from loreun_bench.classification.sources import torchvision_arrays
+    from loreun_bench.classification.data.sources import torchvision_arrays
 
     return torchvision_arrays("CIFAR100", root, download)

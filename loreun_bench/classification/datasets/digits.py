@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loreun_bench.classification.arrays import Arrays
+from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
 

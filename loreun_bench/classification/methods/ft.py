@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loreun_bench.classification.method import GradientMethod
+from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.registry import method
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loreun_bench.classification.method import Epochs, GradientMethod, Rate
+from loreun_bench.classification.unlearning.gradient import GradientMethod
+from loreun_bench.classification.unlearning.method import Epochs, Rate
 from loreun_bench.registry import method
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from loreun_bench.classification.method import GradientMethod, Share
+from loreun_bench.classification.unlearning.gradient import GradientMethod
+from loreun_bench.classification.unlearning.method import Share
 from loreun_bench.registry import method
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from loreun_bench.classification.method import Context, Data
+from loreun_bench.classification.unlearning.method import Context, Data
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
@@ -34,6 +34,6 @@ class Retrain:
 
     def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
         """Train `model`, which comes with fresh initial weights."""
-        from loreun_bench.classification.fitting import fit
+        from loreun_bench.classification.unlearning.fitting import fit
 
         return fit(model, data.retain, None, context)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
-from loreun_bench.classification.method import Context, Data, GradientMethod
+from loreun_bench.classification.unlearning.gradient import GradientMethod
+from loreun_bench.classification.unlearning.method import Context, Data
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loreun_bench.classification.method import Context, Data, Share
 from loreun_bench.classification.methods.rl import RandomLabel
+from loreun_bench.classification.unlearning.method import Context, Data, Share
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def forget_gradient(model: nn.Module, data: Data, context: Context) -> list[Tens
     """
     import torch
 
-    from loreun_bench.classification.images import Augment
-    from loreun_bench.classification.unlearning import EVALUATION_BATCH
+    from loreun_bench.classification.data.images import Augment
+    from loreun_bench.classification.unlearning.gradient import EVALUATION_BATCH
     from loreun_bench.training.loop import autocast
 
     forget, parameters = data.forget, [p for p in model.parameters() if p.requires_grad]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
-    from loreun_bench.classification.evaluation import Outputs
+    from loreun_bench.classification.scoring.evaluation import Outputs
 
 
 @metric("batchnorm-shift", columns={"batchnorm_shift": "BN shift"}, unit="")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from loreun_bench.classification.evaluation import Outputs, Predictions
+    from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
 
 LIMIT = 2000  # samples a side: the SVM's time grows with their square, its one threshold settles far earlier
 

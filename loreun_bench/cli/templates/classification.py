@@ -6,7 +6,7 @@ TEMPLATES = {
 from dataclasses import dataclass
 
 from loreun_bench import method
-from loreun_bench.classification.method import GradientMethod
+from loreun_bench.classification import GradientMethod
 
 
 @method("{name}", uses={{"forget", "retain"}}, paper="")
@@ -34,7 +34,7 @@ def {key}_metric(outputs):
 import numpy as np
 
 from loreun_bench import dataset
-from loreun_bench.classification.arrays import Arrays
+from loreun_bench.classification import Arrays
 
 
 @dataset("{name}", shape=(8, 8, 1), classes=4, embedded=True)

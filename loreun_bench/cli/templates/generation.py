@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from loreun_bench import method
-from loreun_bench.generation.method import GradientMethod
-from loreun_bench.generation.unlearning import predict
+from loreun_bench.generation import GradientMethod, predict
 
 
 @method("{name}", uses={{"forget", "retain"}}, paper="", track="generation")
@@ -40,7 +39,7 @@ def {key}_metric(scene):
 import torch
 
 from loreun_bench import dataset
-from loreun_bench.generation.pictures import Pictures
+from loreun_bench.generation import Pictures
 
 
 @dataset("{name}", classes=4, embedded=True, track="generation")

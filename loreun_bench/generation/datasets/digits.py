@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loreun_bench.generation.pictures import Pictures
+from loreun_bench.generation.scoring.pictures import Pictures
 from loreun_bench.registry import dataset
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.generation.images import BAD, ENDINGS, decode
-from loreun_bench.generation.pictures import Pictures
+from loreun_bench.generation.scoring.images import BAD, ENDINGS, decode
+from loreun_bench.generation.scoring.pictures import Pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from loreun_bench.generation.method import Context, Count, Data, Method, Parameters
+from loreun_bench.generation.unlearning.method import Context, Count, Data, Method, Parameters
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Erase(Method):
         from itertools import repeat
 
         from loreun_bench.errors import UserError
-        from loreun_bench.generation.unlearning import open_parameters, trainable
+        from loreun_bench.generation.unlearning.gradient import open_parameters, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 
@@ -68,8 +68,8 @@ class _Erase(Method):
         """The squared error to the target at one random timestep."""
         import torch
 
-        from loreun_bench.generation.sampling import denoise
-        from loreun_bench.generation.unlearning import predict
+        from loreun_bench.generation.pipeline.sampling import denoise
+        from loreun_bench.generation.unlearning.gradient import predict
 
         generator, meter = context.stream("esd", device="cpu"), context.meter
         part = int(torch.randint(self.ddim_steps, (), generator=generator))

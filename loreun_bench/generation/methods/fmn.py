@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
-from loreun_bench.generation.method import Context, Count, Data, Method, Parameters
+from loreun_bench.generation.unlearning.method import Context, Count, Data, Method, Parameters
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
 
 
 @method("FMN", uses={"forget"}, paper="Zhang et al., 2023, Forget-Me-Not", track="generation")
@@ -44,8 +44,8 @@ class ForgetMeNot(Method):
         """Unlearn in place."""
         import torch
 
-        from loreun_bench.generation.attention import watched
-        from loreun_bench.generation.unlearning import noised, open_parameters, predict, trainable
+        from loreun_bench.generation.pipeline.attention import watched
+        from loreun_bench.generation.unlearning.gradient import noised, open_parameters, predict, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 

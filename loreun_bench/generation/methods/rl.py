@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loreun_bench.generation.method import Context, Data, GradientMethod
+from loreun_bench.generation.unlearning.gradient import GradientMethod
+from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
 
 
 @method("RL", uses={"forget", "retain"}, paper="Fan et al., ICLR 2024, section 4; LoReUn eq. 3", track="generation")
@@ -26,7 +27,7 @@ class RandomLabel(GradientMethod):
         """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the other concepts."""
         import torch
 
-        from loreun_bench.generation.unlearning import predict
+        from loreun_bench.generation.unlearning.gradient import predict
 
         count = len(data.texts)
         if context.protocol.random_other:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from loreun_bench.generation.method import Context, Data
 from loreun_bench.generation.methods.rl import RandomLabel
+from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
     from loreun_bench.training.loop import Constraint
 
 
@@ -44,7 +44,7 @@ class SalUn(RandomLabel):
         """Signed gradients of one pass over the forget set, summed before anyone takes their magnitude (SalUn, eq. 3)."""
         import torch
 
-        from loreun_bench.generation.unlearning import noised, predict
+        from loreun_bench.generation.unlearning.gradient import noised, predict
 
         total = [torch.zeros_like(p) for p in weights]
         for positions in torch.arange(len(data.forget)).split(self.batch_size):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def _check(planned: Planned) -> None:
-    from loreun_bench.generation.distances import LEAST
+    from loreun_bench.generation.scoring.distances import LEAST
 
     planned.need_classes("fd", LEAST)
 
@@ -19,7 +19,7 @@ def _check(planned: Planned) -> None:
 @metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation", features="classifier", check=_check)
 def fd(scene: Scene) -> dict[str, float]:
     """FD: Fréchet distance to real pictures on the classifier's features, without the forgotten class; low is better."""
-    from loreun_bench.generation.distances import LEAST, compare, frechet, frechet_about
+    from loreun_bench.generation.scoring.distances import LEAST, compare, frechet, frechet_about
 
     compared = compare(scene, scene.need_classifier("fd"), "fd", LEAST)
     value = frechet(compared.pictures, compared.reference)

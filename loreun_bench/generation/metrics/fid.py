@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loreun_bench.generation.optional import fidelity
+from loreun_bench.generation.scoring.optional import fidelity
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _check(planned: Planned) -> None:
-    from loreun_bench.generation.distances import LEAST
+    from loreun_bench.generation.scoring.distances import LEAST
 
     planned.need_classes("fid", LEAST)
     fidelity()
@@ -24,7 +24,7 @@ def _check(planned: Planned) -> None:
 )  # fmt: skip
 def fid(scene: Scene) -> dict[str, float]:
     """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""
-    from loreun_bench.generation.distances import LEAST, compare, frechet_about, need
+    from loreun_bench.generation.scoring.distances import LEAST, compare, frechet_about, need
 
     need(scene, "fid", LEAST)
     compared = compare(scene, scene.inception(), "fid", LEAST)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.generation.optional import fidelity
+from loreun_bench.generation.scoring.optional import fidelity
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.distances import Compared
     from loreun_bench.generation.scene import Planned, Scene
+    from loreun_bench.generation.scoring.distances import Compared
 
 SUBSET, SUBSETS = 1000, 100
 
@@ -27,7 +27,7 @@ def kid(scene: Scene) -> dict[str, float]:
     """KID: MMD² to real pictures with a cubic kernel, on the classifier's features, else on FID-Inception's; unbiased, so
     chance may take it a little below zero, and zero is best. By torch-fidelity; where as many pictures of each class were
     made, by the same estimator with a class's pairs weighted for that, which would lower it otherwise."""
-    from loreun_bench.generation.distances import compare, kernel_about, kernel_value
+    from loreun_bench.generation.scoring.distances import compare, kernel_about, kernel_value
 
     fidelity()
     compared = compare(scene, scene.classifier or scene.inception(), "kid", 2)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from loreun_bench.classification.evaluation import predict
-from loreun_bench.classification.images import Augment
+from loreun_bench.classification.data.images import Augment
+from loreun_bench.classification.scoring.evaluation import predict
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.training.loop import autocast, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser, make_schedule
 
 if TYPE_CHECKING:
-    from loreun_bench.classification.method import Context, ImageSet
+    from loreun_bench.classification.unlearning.method import Context, ImageSet
 
 
 def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context: Context) -> nn.Module:

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.classification.arrays import Arrays
+from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.errors import UserError
 from loreun_bench.registry import registry
 

@@ -1,25 +1,88 @@
-"""The gradient loop of the unlearning methods: phases × weighting, through the one step loop and the one operator."""
+"""The gradient method and its loop: phases × weighting, through the one step loop and the one operator.
+
+torch is imported when something runs, so that methods can be listed without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from annotated_types import Ge, Lt
 
-from loreun_bench.classification.images import Augment
-from loreun_bench.ops import loreun_cross_entropy
-from loreun_bench.training.loop import autocast, epoch, run_steps
-from loreun_bench.training.optimiser import make_optimiser
+from loreun_bench.classification.unlearning.method import Epochs, Rate
 
 if TYPE_CHECKING:
-    from loreun_bench.classification.method import Context, Data, GradientMethod, ImageSet
+    from torch import Tensor, nn
+
+    from loreun_bench.classification.data.images import Augment
+    from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+    from loreun_bench.training.loop import Constraint
     from loreun_bench.weightings import Phase
 
 EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class GradientMethod:
+    """Unlearning by gradient steps on the forget and the retain set; weighting, masks, guards and cost come for free.
+
+    A subclass says how much each phase counts (`forget_scale`, `retain_scale`; 0 leaves it out), which labels the
+    forget phase optimises, and, if it wants, a constraint. schedule: "sequential", each epoch one pass over forget and
+    then one over retain, as SalUn's code; "paired", each step one batch of both, the forget set cycling (Algorithm 1).
+    """
+
+    name: ClassVar[str]
+    uses: ClassVar[frozenset[str]]
+    from_scratch: ClassVar[bool] = False
+
+    epochs: Epochs = 10
+    lr: Rate = 0.01
+    batch_size: Annotated[int, Ge(2)] = 256
+    schedule: Literal["sequential", "paired"] = "sequential"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+    freeze_batchnorm: bool = False
+
+    @property
+    def forget_scale(self) -> float:
+        """The factor of the forget loss: negative ascends."""
+        return 1.0
+
+    @property
+    def retain_scale(self) -> float:
+        """The factor of the retain loss."""
+        return 1.0
+
+    def forget_targets(self, labels: Tensor, data: Data, context: Context) -> Tensor:
+        """The labels [n] optimised in the next pass over the forget set; `labels` are those to be forgotten."""
+        return labels
+
+    def constraint(self, model: nn.Module, data: Data, context: Context) -> Constraint | None:
+        """What must hold of the parameters throughout, such as a saliency mask."""
+        return None
+
+    def samples(self, sizes: Mapping[str, int]) -> int:
+        """Samples passed forward in training, given the size of each set; for the plan's estimate."""
+        n_forget = sizes["forget"] if self.forget_scale and "forget" in self.uses else 0
+        n_retain = sizes["retain"] if self.retain_scale and "retain" in self.uses else 0
+        if self.schedule == "paired" and n_forget and n_retain:
+            n_forget = -(-n_retain // self.batch_size) * min(self.batch_size, n_forget)
+        return self.epochs * (n_forget + n_retain)
+
+    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
+        """Unlearn in place and return the model."""
+        return descend(self, model, data, context)
+
+    def active(self) -> Iterator[str]:
+        """The phases that this method runs."""
+        for phase, scale in (("forget", self.forget_scale), ("retain", self.retain_scale)):
+            if scale and phase in self.uses:
+                yield phase
+
 
 
 @dataclass
@@ -37,6 +100,9 @@ class PhaseRun:
 
     def loss(self, model: nn.Module, positions: Tensor) -> Tensor:
         """The weighted loss of the samples at `positions`. Uniform weights are the same call with eta = 0."""
+        from loreun_bench.ops import loreun_cross_entropy
+        from loreun_bench.training.loop import autocast
+
         context, samples = self.context, self.samples
         x = samples.images.batch(samples.index[positions], self.augment, context.stream("augment", self.name))
         with autocast(context.device, context.precision):
@@ -55,18 +121,19 @@ class PhaseRun:
         return loss if self.scale == 1.0 else self.scale * loss
 
 
-Step = list[tuple[PhaseRun, Tensor]]
+Step = list[tuple["PhaseRun", "Tensor"]]
 
 
 def descend(method: GradientMethod, model: nn.Module, data: Data, context: Context) -> nn.Module:
     """Run `method`'s phases on `model` in place. Raises Diverged if a loss or parameter stops being finite."""
+    from loreun_bench.training.loop import run_steps
+    from loreun_bench.training.optimiser import make_optimiser
+
     runs = {name: _phase(name, method, model, data, context) for name in method.active()}
     constraint = method.constraint(model, data, context)
     model.train()
     if method.freeze_batchnorm:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        _freeze_batchnorm(model)
     optimiser = make_optimiser(model.parameters(), method.optimizer, method.lr, method.momentum, method.weight_decay)
 
     def objective(step: Step) -> Tensor:
@@ -82,21 +149,35 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
     return model
 
 
+def _freeze_batchnorm(model: nn.Module) -> None:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
 def losses_of(model: nn.Module, samples: ImageSet, context: Context) -> Tensor:
     """Per-sample cross entropy [n] in evaluation mode, without augmentation; counted by the meter."""
+    import torch
+
+    from loreun_bench.training.loop import autocast
+
     training = model.training
     model.eval()
     parts = []
     with torch.inference_mode(), autocast(context.device, context.precision):
         for positions in torch.arange(len(samples), device=context.device).split(EVALUATION_BATCH):
             logits = model(samples.images.batch(samples.index[positions])).float()
-            parts.append(nn.functional.cross_entropy(logits, samples.labels[positions], reduction="none"))
+            parts.append(torch.nn.functional.cross_entropy(logits, samples.labels[positions], reduction="none"))
     context.meter.forward_samples += len(samples)
     model.train(training)
     return torch.cat(parts).clone()
 
 
 def _phase(name: str, method: GradientMethod, model: nn.Module, data: Data, context: Context) -> PhaseRun:
+    from loreun_bench.classification.data.images import Augment
+
     samples: ImageSet = getattr(data, name)
     weight = context.phases.get(name)
     static = losses_of(model, samples, context) if weight is not None and weight.score == "original" else None
@@ -107,6 +188,8 @@ def _phase(name: str, method: GradientMethod, model: nn.Module, data: Data, cont
 
 def _pass(run: PhaseRun, method: GradientMethod, data: Data, context: Context) -> Iterator[tuple[PhaseRun, Tensor]]:
     """One pass over a phase's samples, each once, with new labels to optimise if it is the forget phase."""
+    from loreun_bench.training.loop import epoch
+
     if run.name == "forget":
         run.targets = method.forget_targets(run.samples.labels, data, context)
     for positions in epoch(len(run.samples), method.batch_size, context.stream("order", run.name)):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.intervals import drawn, percentiles
 from loreun_bench.generation.scene import Extractor, Scene, Side
+from loreun_bench.generation.scoring.intervals import drawn, percentiles
 
 SIDES: tuple[Side, ...] = ("reference", "images")
 FEW = 5  # pictures of a class below which pairs of one class say nothing

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.classification.config import Scenario
-from loreun_bench.classification.data import DataInfo
+from loreun_bench.classification.data.prepared import DataInfo
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive
 

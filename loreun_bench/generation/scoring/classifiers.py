@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.generation.images import NONE, checked, resized
-from loreun_bench.generation.names import plain
-from loreun_bench.generation.weights import (
+from loreun_bench.generation.data.names import plain
+from loreun_bench.generation.scoring.images import NONE, checked, resized
+from loreun_bench.generation.scoring.weights import (
     downloaded,
     fingerprint,
     is_official,
@@ -26,7 +26,7 @@ from loreun_bench.generation.weights import (
 from loreun_bench.harness.seeding import seeded
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.pictures import Pictures
+    from loreun_bench.generation.scoring.pictures import Pictures
 
 IMAGENETTE = {
     "tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "French horn": 566,

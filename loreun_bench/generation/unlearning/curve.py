@@ -14,9 +14,9 @@ from loreun_bench.harness.progress import report
 from loreun_bench.training.loop import autocast
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.latents import LatentSet
-    from loreun_bench.generation.method import Context
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.data.latents import LatentSet
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
+    from loreun_bench.generation.unlearning.method import Context
 
 BATCH = 32
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.images import to_uint8
-from loreun_bench.generation.optional import fidelity
-from loreun_bench.generation.weights import downloaded, fingerprint, is_official, read_state
+from loreun_bench.generation.scoring.images import to_uint8
+from loreun_bench.generation.scoring.optional import fidelity
+from loreun_bench.generation.scoring.weights import downloaded, fingerprint, is_official, read_state
 
 NETWORK, LAYER = "inception-v3-compat", "2048"
 

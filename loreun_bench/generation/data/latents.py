@@ -11,8 +11,8 @@ from torch import Tensor
 from loreun_bench.training.loop import epoch
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.pictures import Pictures
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
+    from loreun_bench.generation.scoring.pictures import Pictures
 
 
 class LatentSet:

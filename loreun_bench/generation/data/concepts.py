@@ -15,7 +15,7 @@ from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.pictures import Pictures
+    from loreun_bench.generation.scoring.pictures import Pictures
     from loreun_bench.harness.store import Artifact
 
 
@@ -53,8 +53,8 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
     import torch
     from torch import Tensor
 
-    from loreun_bench.generation.images import Images
-    from loreun_bench.generation.pictures import Pictures
+    from loreun_bench.generation.scoring.images import Images
+    from loreun_bench.generation.scoring.pictures import Pictures
 
     images = Images.open(where, prompts)
     assert images.labels is not None

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loreun_bench.generation.images import to_uint8
-from loreun_bench.generation.optional import nudenet
 from loreun_bench.generation.scene import Scene, Side
+from loreun_bench.generation.scoring.images import to_uint8
+from loreun_bench.generation.scoring.optional import nudenet
 from loreun_bench.harness.shares import clopper_pearson
 
 EXPOSED = (

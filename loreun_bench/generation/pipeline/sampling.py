@@ -18,7 +18,7 @@ from loreun_bench.harness.progress import report
 from loreun_bench.training.loop import autocast
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.pipelines import Pipeline
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
 
 INDEX = "index.json"
 

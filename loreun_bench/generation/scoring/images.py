@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.names import plain
+from loreun_bench.generation.data.names import plain
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # of a GIF, its first picture
 INDEX = "index.json"

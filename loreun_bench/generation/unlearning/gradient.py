@@ -1,26 +1,65 @@
-"""The gradient loop of RL and SalUn: eq. 6 for denoisers, through the one step loop and the one operator."""
+"""The gradient method and its loop: eq. 6 for denoisers, through the one step loop and the one operator.
+
+torch is imported when something runs, so that methods can be listed without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor, nn
+from annotated_types import Ge
 
 from loreun_bench.errors import UserError
-from loreun_bench.ops import loreun_mse_loss
-from loreun_bench.training.loop import autocast, run_steps
-from loreun_bench.training.optimiser import make_optimiser
+from loreun_bench.generation.unlearning.method import Count, Method
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.latents import LatentSet
-    from loreun_bench.generation.method import Context, Data, GradientMethod, Parameters
-    from loreun_bench.generation.pipelines import Pipeline
+    from torch import Tensor, nn
 
-Step = dict[str, Tensor]  # positions of each phase's batch
+    from loreun_bench.generation.data.latents import LatentSet
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
+    from loreun_bench.generation.unlearning.method import Context, Data, Parameters
+    from loreun_bench.training.loop import Constraint
+
+Step = dict[str, "Tensor"]  # positions of each phase's batch
 CHECKPOINT_FROM = 100_000_000  # parameters, above which activations are computed again in the backward pass to save memory
+
+
+@dataclass(frozen=True)
+class GradientMethod(Method):
+    """Steps of a forget batch and a retain batch together (Algorithm 1); an epoch is one pass over the forget set.
+
+    A subclass says what the forget batch's prediction is to become (`forget_target`). Weightings, masks, guards and cost
+    come for free. alpha: the retain loss's factor, β of eq. 3.
+    """
+
+    epochs: Count = 5
+    alpha: Annotated[float, Ge(0)] = 1.0
+
+    def active(self) -> tuple[str, ...]:
+        """Both phases, or the first where alpha is 0."""
+        return ("forget", "retain") if self.alpha else ("forget",)
+
+    def samples(self, sizes: Mapping[str, int]) -> int:
+        """Two predictions a forget picture, one a retain picture."""
+        return self.epochs * sizes["forget"] * 3
+
+    def forget_target(
+        self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
+    ) -> Tensor:
+        """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent."""
+        raise NotImplementedError
+
+    def constraint(
+        self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
+    ) -> Constraint | None:
+        """What must hold of the parameters throughout, such as a saliency mask."""
+        return None
+
+    def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
+        """Descend on eq. 6 in place."""
+        descend(self, pipeline, data, context)
 
 
 @dataclass
@@ -36,6 +75,9 @@ class Noised:
 
 def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Context) -> None:
     """Run `method` on the pipeline's denoiser in place. Raises Diverged if a loss or parameter stops being finite."""
+    from loreun_bench.training.loop import run_steps
+    from loreun_bench.training.optimiser import make_optimiser
+
     chosen = open_parameters(pipeline, trainable(pipeline.unet, method.parameters))
     losses = {phase: PhaseLoss(method, phase, pipeline, data, context) for phase in method.active()}
     constraint = method.constraint(pipeline, chosen, data, context)
@@ -72,7 +114,7 @@ def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
     return found
 
 
-def open_parameters(pipeline: Pipeline, chosen: dict[str, torch.nn.Parameter]) -> dict[str, torch.nn.Parameter]:
+def open_parameters(pipeline: Pipeline, chosen: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Let gradients flow into the chosen parameters of the denoiser, and into no other; returns them."""
     pipeline.unet.requires_grad_(False)
     for parameter in chosen.values():
@@ -85,6 +127,8 @@ def open_parameters(pipeline: Pipeline, chosen: dict[str, torch.nn.Parameter]) -
 
 def noised(pipeline: Pipeline, samples: LatentSet, positions: Tensor, context: Context, *stream: str) -> Noised:
     """A batch of pictures with noise of random timesteps."""
+    import torch
+
     latents = samples.draw(positions, context.stream("posterior", *stream))
     generator = context.stream("noise", *stream)
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
@@ -95,6 +139,8 @@ def noised(pipeline: Pipeline, samples: LatentSet, positions: Tensor, context: C
 
 def predict(pipeline: Pipeline, noisy: Tensor, t: Tensor, text: Tensor, context: Context) -> Tensor:
     """The denoiser's prediction in float32; samples forward are counted."""
+    from loreun_bench.training.loop import autocast
+
     context.meter.forward_samples += len(noisy)
     with autocast(context.device, context.precision):
         found = pipeline.predict(noisy, t, text)
@@ -110,11 +156,13 @@ class PhaseLoss:
         self.weight = context.phases.get(phase)
         self.static = None
         if self.weight is not None and self.weight.score == "original":
-            from loreun_bench.generation.curve import static_scores
+            from loreun_bench.generation.unlearning.curve import static_scores
 
             self.static = static_scores(pipeline, self.samples, data.texts, context)
 
     def __call__(self, positions: Tensor) -> Tensor:
+        from loreun_bench.ops import loreun_mse_loss
+
         pipeline, context, weight = self.pipeline, self.context, self.weight
         batch = noised(pipeline, self.samples, positions, context, self.phase)
         clean = pipeline.denoising_target(batch.latents, batch.noise, batch.t)

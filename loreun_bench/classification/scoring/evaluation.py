@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from loreun_bench.classification.images import Dataset, Images
-from loreun_bench.classification.protocols import Protocol
-from loreun_bench.classification.splits import ForgetSplit
+from loreun_bench.classification.data.images import Dataset, Images
+from loreun_bench.classification.data.splits import ForgetSplit
+from loreun_bench.classification.unlearning.protocols import Protocol
 
 BATCH = 1000
 

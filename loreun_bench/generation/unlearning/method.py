@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -11,12 +11,11 @@ from annotated_types import Ge, Gt
 from loreun_bench.training.context import RunContext, Sets
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from loreun_bench.generation.latents import LatentSet
-    from loreun_bench.generation.pipelines import Pipeline
-    from loreun_bench.generation.protocols import Protocol
-    from loreun_bench.training.loop import Constraint
+    from loreun_bench.generation.data.latents import LatentSet
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
+    from loreun_bench.generation.unlearning.protocols import Protocol
 
 Parameters = Literal["full", "cross-attention", "no-cross-attention"]
 Rate = Annotated[float, Gt(0)]
@@ -69,41 +68,3 @@ class Method:
     def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
         """Unlearn in place."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class GradientMethod(Method):
-    """Steps of a forget batch and a retain batch together (Algorithm 1); an epoch is one pass over the forget set.
-
-    A subclass says what the forget batch's prediction is to become (`forget_target`). Weightings, masks, guards and cost
-    come for free. alpha: the retain loss's factor, β of eq. 3.
-    """
-
-    epochs: Count = 5
-    alpha: Annotated[float, Ge(0)] = 1.0
-
-    def active(self) -> tuple[str, ...]:
-        """Both phases, or the first where alpha is 0."""
-        return ("forget", "retain") if self.alpha else ("forget",)
-
-    def samples(self, sizes: Mapping[str, int]) -> int:
-        """Two predictions a forget picture, one a retain picture."""
-        return self.epochs * sizes["forget"] * 3
-
-    def forget_target(
-        self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
-    ) -> Tensor:
-        """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent."""
-        raise NotImplementedError
-
-    def constraint(
-        self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
-    ) -> Constraint | None:
-        """What must hold of the parameters throughout, such as a saliency mask."""
-        return None
-
-    def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
-        """Descend on eq. 6 in place."""
-        from loreun_bench.generation.unlearning import descend
-
-        descend(self, pipeline, data, context)

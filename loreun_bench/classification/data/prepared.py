@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loreun_bench.classification.arrays import Arrays, checked
-from loreun_bench.classification.sources import image_folder, read_any
+from loreun_bench.classification.data.arrays import Arrays, checked
+from loreun_bench.classification.data.sources import image_folder, read_any
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.stage import digest

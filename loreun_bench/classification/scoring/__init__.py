@@ -1,0 +1,1 @@
+"""What measures: every set through the model, once."""

@@ -1,0 +1,1 @@
+"""The model that is unlearned: text-to-image pipelines, found, loaded and sampled from."""

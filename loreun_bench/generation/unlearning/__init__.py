@@ -1,0 +1,1 @@
+"""The contract of a method, the gradient loop, the loss curve, protocols."""
