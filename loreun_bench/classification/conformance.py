@@ -11,7 +11,7 @@ from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
 from loreun_bench.classification.data.arrays import Arrays, checked
 from loreun_bench.classification.data.images import Dataset, Images
-from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate
 from loreun_bench.classification.stages import build_model
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
@@ -97,4 +97,17 @@ def _model(entry: Entry) -> str:
     return f"{sum(p.numel() for p in model.parameters()):,} weights for 32×32 colour images"
 
 
-CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset, "models": _model}
+def _scenario(entry: Entry) -> str:
+    """It chooses some of the toy pictures and not all, the same ones each time."""
+    given = {"kind": entry.name}
+    scenario: Scenario = configuration.check(Scenario, given, f"scenario {entry.name} as it is without settings")
+    labels = np.arange(300) % 3
+    files = np.array([f"{number:03}.png" for number in range(300)], dtype=object)
+    people = Population(labels[:240], labels[240:], ("dark", "grey", "light"), {"file": files[:240]}, {"file": files[240:]})
+    drawn = [draw_all(with_losses(people, labels[:240] / 3.0), scenario, validation=0.1, seed=0)[-1] for _ in range(2)]
+    if not torch.equal(drawn[0].forget, drawn[1].forget):
+        raise UserError("draw chose other pictures the second time: take randomness from stream('NAME') only")
+    return f"{scenario.label}: {len(drawn[0].forget)} of 216 pictures, {len(drawn[0].test_forget)} of 60 test pictures apart"
+
+
+CHECKS = {"methods": _method, "scenarios": _scenario, "metrics": _metric, "datasets": _dataset, "models": _model}

@@ -224,7 +224,11 @@ class _Block:
         if any(entry.info["derived"] for entry in entries):
             name = next(entry.name for entry in entries if entry.info["derived"])
             raise UserError(f"metrics: '{name}' is derived when a table is made; leave it out, it is always there")
-        config = self._common() | {"metrics": list(self.config.metrics), "seed": self.seeds.eval}
+        names = [entry.name for entry in entries]
+        if self.number > 0 and "earlier" not in names:  # what came back of the requests before
+            entries.append(registry("metrics").get("earlier"))
+            names.append("earlier")
+        config = self._common() | {"metrics": names, "seed": self.seeds.eval}
         for name in ("train", "limit_steps", "precision"):  # evaluation does not depend on them
             del config[name]
         sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
