@@ -35,7 +35,8 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or LARGEST < abs(value) < math.inf:
-        raise ValueError(f"expected a number up to {LARGEST:g}, found {_kind(value) if type(value) not in (int, float) else 'a larger one'}")
+        found = "a larger one" if type(value) in (int, float) else _kind(value)
+        raise ValueError(f"expected a number up to {LARGEST:g}, found {found}")
     return value  # type: ignore[no-any-return]
 
 
