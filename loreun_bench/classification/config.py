@@ -68,7 +68,7 @@ class ClassificationConfig(SweepConfig):
     train: Recipe = Recipe()
     checkpoint: str | None = Field(default=None, description="weights of an original model trained elsewhere")
     validation: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
-    noise_floor: bool = Field(default=True, description="retrain once more with another seed: the best a method can reach")
+    noise_floor: bool = Field(default=True, description="retrain once more with another seed: what noise alone costs")
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
     metrics: tuple[str, ...] = Field(default=("accuracy", "mia", "loss", "batchnorm-shift"), min_length=1)

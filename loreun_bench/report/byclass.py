@@ -198,7 +198,9 @@ def _line(table: ByClass, own: Mapping[Variant, Row], style: str, ua: str) -> li
 def _cell(table: ByClass, column: Column, cell: Cell | None, ua: str) -> str:
     if cell is None:
         return "-"
-    return _number(table, column, cell.value, ua) + (" ?" if cell.uninformative else " °" if cell.lacks else "")
+    if cell.uninformative:
+        return _number(table, column, cell.value, ua, bare=True) + " ?"
+    return _number(table, column, cell.value, ua) + (" °" if cell.lacks else "")
 
 
 def _last(table: ByClass, style: str, ua: str) -> list[str]:
@@ -213,10 +215,10 @@ def _last(table: ByClass, style: str, ua: str) -> list[str]:
     return cells
 
 
-def _number(table: ByClass, column: Column, found: Estimate, ua: str) -> str:
+def _number(table: ByClass, column: Column, found: Estimate, ua: str, bare: bool = False) -> str:
     every = [row.cells[column.key].value.mean for own in table.rows for row in own.values() if _finite(row, column)]
     digits = layout(table.track).decimals(column.key, column.unit, every)
-    return value(found, digits, flipped(column, ua, table.track))
+    return value(found, digits, flipped(column, ua, table.track), bare)
 
 
 def _spanned(table: str, names: Sequence[str], width: int) -> str:

@@ -129,7 +129,7 @@ def _text(column: Column, row: Row, look: Look, digits: int, track: str) -> str:
     """`value ±half (gap)`, marked if it is the best, or says nothing."""
     cell = row.cells[column.key]
     flip = flipped(column, look.ua, track)
-    text = value(cell.value, digits, flip, look.bare)
+    text = value(cell.value, digits, flip, look.bare or cell.uninformative)
     if cell.uninformative:
         return f"{text} ?"
     if cell.lacks and text != "-":

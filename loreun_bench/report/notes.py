@@ -26,7 +26,8 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     cell = "A cell is the mean over seeds"
     cell += " ±95 % t-interval" if intervals else ", without an interval: there is none below three seeds"
     if exact:
-        cell += ", or [low, high]: the exact 95 % interval of what was counted, else what the range of values leaves of it"
+        cell += ", or [low, high] where that says nothing or leaves the range of values: the exact 95 % interval of what was "
+        cell += "counted, widened by what the range leaves of the other"
     if retrain:
         cell += " (mean difference to the Retrain of the same seeds)."
         best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; nothing "
@@ -121,8 +122,8 @@ def _blind(groups: Sequence[Group]) -> list[str]:
             value = row.cells["forget_ua"].value.mean if row.method == "Original" else 100.0
             if value < SEEN:
                 found.append(
-                    f"- {plain(group.scenario)}: the classifier recognises {value:.1f} % of what Original draws of it, so that "
-                    "a low UA shows no forgetting."
+                    f"- {plain(group.scenario)}: the classifier recognises {value:.1f} % of what Original draws of it, "
+                    "so that a low UA shows no forgetting."
                 )
     return found
 

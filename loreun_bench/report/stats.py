@@ -33,15 +33,14 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval: over seeds; where that leaves the span, or seeds say nothing, the exact one of the counts, else
-        what is left of the one over seeds; None where nothing is known."""
+        """The 95 % interval: over seeds; where that leaves the span, what the span leaves of it together with the exact one of
+        the counts; the exact one alone where seeds say nothing, few or all alike; None where nothing is known."""
         if self.symmetric:
             return self.mean - self.half, self.mean + self.half
-        if self.exact is not None:
-            return min(self.exact[0], self.mean), max(self.exact[1], self.mean)
+        ends = [self.mean, *(self.exact or ())]
         if self.half > 0:
-            return max(self.mean - self.half, self.span[0]), min(self.mean + self.half, self.span[1])
-        return None
+            ends += [max(self.mean - self.half, self.span[0]), min(self.mean + self.half, self.span[1])]
+        return (min(ends), max(ends)) if len(ends) > 1 and math.isfinite(self.mean) else None
 
     def spread(self, digits: int, flip: bool = False) -> str:
         """The interval as it stands behind a value: ±half or [low, high]. flip: of 100 minus the value."""
