@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sync
+from loreun_bench.registry import TRACKS
 
 SCHEMA = 1
 MAX_BYTES = 4096
@@ -73,6 +74,12 @@ def _status(value: str) -> str:
     return value
 
 
+def _track(value: str) -> str:
+    if value not in TRACKS:
+        raise ValueError(f"is none of {', '.join(TRACKS)}")
+    return value
+
+
 def _pair(value: list[int]) -> list[int]:
     if len(value) != 2 or not 0 <= value[0] <= value[1] or not value[1]:
         raise ValueError("is no pair of hits and of how many")
@@ -101,7 +108,7 @@ class Record:
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of what is read back from a journal
 
-    track: Text
+    track: Annotated[Text, AfterValidator(_track)]
     dataset: Text
     model: Text
     scenario: Text

@@ -26,8 +26,8 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     cell = "A cell is the mean over seeds"
     cell += " ±95 % t-interval" if intervals else ", without an interval: there is none below three seeds"
     if exact:
-        cell += ", or [low, high] where that says nothing or leaves the range of values: the exact 95 % interval of what was "
-        cell += "counted, widened by what the range leaves of the other"
+        cell += ", or [low, high] where that says nothing or leaves the range of values: the exact 95 % interval of what "
+        cell += "was counted, widened by what the range leaves of the other"
     if retrain:
         cell += " (mean difference to the Retrain of the same seeds)."
         best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; nothing "

@@ -33,8 +33,8 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval: over seeds; where that leaves the span, what the span leaves of it together with the exact one of
-        the counts; the exact one alone where seeds say nothing, few or all alike; None where nothing is known."""
+        """The 95 % interval: over seeds; where that leaves the span, what the span leaves of it together with the exact one
+        of the counts; the exact one alone where seeds say nothing, few or all alike; None where nothing is known."""
         if self.symmetric:
             return self.mean - self.half, self.mean + self.half
         ends = [self.mean, *(self.exact or ())]

@@ -14,6 +14,7 @@ from loreun_bench.report.layout import layout
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row, Seeds, named
 
 __all__ = ["REFERENCES", "Cell", "Column", "Group", "Row", "build", "columns", "named"]
+DATA, FOLLOWS = "data", ("normalised by", "pictures")  # of other data, these are no news
 Found = dict[tuple[str, str, str], list[Record]]  # by run, method, weighting
 
 
@@ -95,15 +96,19 @@ def _count(seeds: set[Seeds]) -> str:
 
 
 def _tell_apart(groups: Sequence[Group]) -> None:
-    """Groups of one title say what differs."""
+    """Groups of one title say of which runs they are and what differs."""
     by_title: dict[str, list[Group]] = {}
     for group in groups:
         by_title.setdefault(group.title, []).append(group)
     for same in (own for own in by_title.values() if len(own) > 1):
         told = [_flat(group.conditions) for group in same]
         keys = [key for key in dict.fromkeys(k for own in told for k in own) if len({own.get(key) for own in told}) > 1]
+        if DATA in keys:
+            keys = [key for key in keys if key not in FOLLOWS]
         for group, own in zip(same, told, strict=True):
-            group.differs = ", ".join(f"{key} {own.get(key, 'not recorded')}" for key in keys)
+            runs = " and ".join(dict.fromkeys(row.run for row in group.rows))
+            words = ", ".join(f"{key} {own.get(key, 'default')}" for key in keys) if own else "data not recorded"
+            group.differs = f"{runs}: {words}"
 
 
 def _flat(conditions: Mapping[str, Any]) -> dict[str, str]:
