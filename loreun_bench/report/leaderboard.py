@@ -177,7 +177,7 @@ def _time(row: Row, bare: bool) -> str:
 def failures(group: Group) -> list[str]:
     """A line for every seed that did not finish."""
     bad = [record for row in group.rows for record in row.records if record.status != "ok"]
-    return [plain(f"failed: {r.method} {r.weighting}, seed {r.seeds['unlearn']}: {r.status}, {r.reason}") for r in bad]
+    return [plain(f"failed: {r.method} {r.weighting}, seed {r.seeds.get('unlearn', '?')}: {r.status}, {r.reason}") for r in bad]
 
 
 def number(value: float | None) -> float | None:

@@ -50,7 +50,7 @@ def test_the_newest_record_of_a_cell_wins_in_the_place_of_the_first(journal: Pat
 @pytest.mark.parametrize(
     "change",
     [
-        {"method": "FT"}, {"weighting": "w_f"}, {"scenario": "class-3"}, {"dataset": "x"}, {"model": "x"}, {"track": "generation"},
+        {"method": "FT"}, {"weighting": "w_f"}, {"scenario": "class-3"}, {"dataset": "x"}, {"model": "x"}, {"track": "x"},
         {"protocol": "paper"}, {"seeds": {"split": 0, "train": 0, "unlearn": 1}},
     ],
     ids=lambda change: next(iter(change)),
