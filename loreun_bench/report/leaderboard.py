@@ -177,7 +177,11 @@ def _time(row: Row, bare: bool) -> str:
 def failures(group: Group) -> list[str]:
     """A line for every seed that did not finish."""
     bad = [record for row in group.rows for record in row.records if record.status != "ok"]
-    return [plain(f"failed: {r.method} {r.weighting}, seed {r.seeds.get('unlearn', '?')}: {r.status}, {r.reason}") for r in bad]
+    seeds = [r.seeds.get("unlearn", "?") for r in bad]
+    return [
+        plain(f"failed: {r.method} {r.weighting}, seed {seed}: {r.status}, {r.reason}")
+        for r, seed in zip(bad, seeds, strict=True)
+    ]
 
 
 def number(value: float | None) -> float | None:
