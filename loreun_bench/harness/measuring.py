@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from loreun_bench.errors import UserError
 from loreun_bench.registry import Entry, registry
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a metric returns that has more to tell than its values; a plain dict of values does where it has not.
+class Measured(dict[str, float]):
+    """What a metric returns that has more to tell than its values: a dictionary of them, with what is said of them.
 
     counts: [hits, of how many] of values that are shares, from which a table takes exact intervals. uninformative: keys of
     values that say nothing, such as those of an attack at chance. A table shows them as such, ranks nothing by them and
     keeps them out of what is derived; the number that shows it belongs among the values.
     """
 
-    values: Mapping[str, float]
-    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    uninformative: Collection[str] = ()
+    def __init__(
+        self,
+        values: Mapping[str, float],
+        counts: Mapping[str, Sequence[int]] | None = None,
+        uninformative: Collection[str] = (),
+    ) -> None:
+        super().__init__(values)
+        self.counts = dict(counts or {})
+        self.uninformative = frozenset(uninformative)
 
     def record(self) -> dict[str, Any]:
         """The fields of a record that this fills."""
         return {
-            "metrics": dict(self.values),
+            "metrics": dict(self),
             "counts": {key: list(pair) for key, pair in self.counts.items()},
             "uninformative": sorted(self.uninformative),
         }
@@ -40,10 +44,10 @@ def measured(names: Sequence[str], track: str, given: Any) -> Measured:
     nothing: set[str] = set()
     for name in names:
         entry = registry("metrics", track).get(name)
-        found = _whole(entry, entry.item(given))
-        values |= {key: round(float(value), 6) for key, value in found.values.items()}
+        found = checked(entry, entry.item(given))
+        values |= {key: round(float(value), 6) for key, value in found.items()}
         counts |= found.counts
-        nothing |= set(found.uninformative)
+        nothing |= found.uninformative
     return Measured(values, counts, nothing)
 
 
@@ -51,22 +55,17 @@ def measure(names: Sequence[str], track: str, given: Any) -> dict[str, float]:
     """The values of a track's metrics; warns of those that say nothing. UserError as `measured`."""
     found = measured(names, track, given)
     for key in sorted(found.uninformative):
-        warnings.warn(f"{key} = {found.values[key]:g} says nothing here, see the metric's description", stacklevel=2)
-    return dict(found.values)
+        warnings.warn(f"{key} = {found[key]:g} says nothing here, see the metric's description", stacklevel=2)
+    return dict(found)
 
 
-def checked(entry: Entry, values: Any) -> dict[str, float]:
-    """The values that a metric returned. UserError if its columns do not name them."""
-    return dict(_whole(entry, values).values)
-
-
-def _whole(entry: Entry, found: Any) -> Measured:
+def checked(entry: Entry, found: Any) -> Measured:
     """What a metric returned. UserError if a key is not one of its columns, or a count is no pair of numbers."""
-    whole = found if isinstance(found, Measured) else Measured(found) if isinstance(found, dict) else None
     known = list(entry.info["columns"])
-    if whole is None or not set(whole.values) <= set(known):
+    if not isinstance(found, dict) or not set(found) <= set(known):
         raise UserError(f"metric '{entry.name}' returned {found!r}; expected a dict with keys {known}")
-    if not {*whole.counts, *whole.uninformative} <= set(whole.values):
+    whole = found if isinstance(found, Measured) else Measured(found)
+    if not {*whole.counts, *whole.uninformative} <= set(whole):
         raise UserError(f"metric '{entry.name}': counts and uninformative must be about values that it returned, {known}")
     for key, pair in whole.counts.items():
         if [type(n) for n in pair] != [int, int] or not 0 <= pair[0] <= pair[1] or not pair[1]:

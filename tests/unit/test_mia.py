@@ -39,15 +39,23 @@ def retrained(n, seed):
 def test_the_attack_calls_unseen_what_looks_like_the_test_set():
     base = {"retain": sure(900, 6.0), "test": sure(300, 2.0, 1)}
     like_test, like_retain = (mia(outputs(forget=sure(100, m, 2), **base)) for m in (2.0, 6.0))
-    assert like_test.values["mia_confidence"] > 95
-    assert like_retain.values["mia_confidence"] < 5
-    assert like_test.values["mia_attack_acc"] > 95
+    assert like_test["mia_confidence"] > 95
+    assert like_retain["mia_confidence"] < 5
+    assert like_test["mia_attack_acc"] > 95
     assert like_test.counts["mia_confidence"][1] == 100
     assert not like_test.uninformative
 
 
+def test_members_are_all_retain_samples_and_in_protocol_paper_the_first_ones():
+    first, rest = sure(300, 2.0, 3), sure(900, 6.0)
+    retain = Predictions(torch.cat([first.logits, rest.logits]), torch.cat([first.labels, rest.labels]))
+    sets = {"retain": retain, "test": sure(300, 2.0, 1), "forget": sure(100, 2.0, 2)}
+    assert mia(outputs(**sets))["mia_attack_acc"] == pytest.approx(87.5, abs=1)
+    assert mia(outputs("paper", **sets))["mia_attack_acc"] < 60
+
+
 def test_m_entropy_is_small_for_members():
-    found = mia(outputs(forget=sure(100, 2.0, 2), retain=sure(900, 6.0), test=sure(300, 2.0, 1))).values
+    found = mia(outputs(forget=sure(100, 2.0, 2), retain=sure(900, 6.0), test=sure(300, 2.0, 1)))
     assert found["mia_m_entropy"] > 95
     assert found["mia_m_entropy_attack_acc"] > 95
 
@@ -100,7 +108,7 @@ def test_an_attack_at_chance_says_nothing_and_says_so():
     same = {"retain": sure(1300, 5.0), "test": sure(360, 5.0, 1)}
     found = mia(outputs(forget=sure(100, 1.0, 2), **same))
     assert found.uninformative == {"mia_confidence", "mia_m_entropy"}
-    assert found.values["mia_attack_acc"] < 55
+    assert found["mia_attack_acc"] < 55
     assert "mia_auc" not in found.uninformative
 
 
@@ -133,7 +141,7 @@ def test_protocol_paper_repeats_the_reference_codes_svm_to_the_digit():
     members, others, forget = (confidence(sets[name]).numpy()[:, None] for name in ("retain", "test", "forget"))
     members = members[:40]  # the first ones, as many as there are test samples
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(np.vstack([members, others]), np.r_[np.ones(40), np.zeros(40)])
-    found = mia(outputs("paper", **sets)).values
+    found = mia(outputs("paper", **sets))
     assert found["mia_confidence"] == pytest.approx(100 * (1 - attack.predict(forget).mean()), abs=1e-9)
     right = (attack.predict(members).mean() + 1 - attack.predict(others).mean()) / 2
     assert found["mia_attack_acc"] == pytest.approx(100 * right)
