@@ -150,7 +150,8 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         networks["classifier"] += (
             f", which knows {inputs['classifier'].values()['test_acc']:.1f} % of the real test pictures"
         )
-    networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
+    if "fd" in details:
+        networks["extractor"] = ", ".join([details["fd"]["extractor"], *details["fd"]["notes"]])
     about = found.record() | {"details": details, "environment": networks}
     return Output(values=about | {"pictures": folder.name})
 

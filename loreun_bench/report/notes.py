@@ -10,6 +10,7 @@ from loreun_bench.report import noise
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import legend
 from loreun_bench.report.rows import Column, Group
+from loreun_bench.report.stats import LEAST, Estimate
 from loreun_bench.report.text import plain
 
 SEEN = 50.0  # percent of the original model's pictures that a classifier must recognise for UA to mean something
@@ -19,33 +20,39 @@ RATIO = "× is the ratio to the same method unweighted."
 def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     """How to read a cell of these groups of one track, and what is best: the lines without which a table says little."""
     retrain = layout(groups[0].track).retrain
-    rows = [row for group in groups for row in group.rows]
-    cells = [(column, row.cells[column.key]) for row in rows for column in shown]
-    intervals = any(cell.value.interval is not None for _, cell in cells)
-    exact = any(cell.value.interval is not None and not cell.value.symmetric for _, cell in cells)
-    cell = "A cell is the mean over seeds"
-    cell += " ±95 % t-interval" if intervals else ", without an interval: there is none below three seeds"
-    if exact:
-        cell += ", or [low, high] where that says nothing or leaves the range of values: the exact 95 % interval of what "
-        cell += "was counted, widened by what the range leaves of the other"
+    cells = [row.cells[column.key] for group in groups for row in group.rows for column in shown]
     if retrain:
-        cell += " (mean difference to the Retrain of the same seeds)."
+        gap = " (mean difference to the Retrain of the same seeds)."
         best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; nothing "
         best += "is better for being large."
     else:
-        cell += ". No Retrain exists here, so there are no gaps to one: Original, the model before unlearning, is what to "
-        cell += "compare with."
+        gap = ". No Retrain exists here, so there are no gaps to one: Original, the model before unlearning, is what to "
+        gap += "compare with."
         best = "the least UA, distance or count and the highest accuracy on what is kept, among rows other than Original of "
         best += "which every seed finished; rows that tie share the mark."
-    lines = [cell, f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups)]
-    if any(found.uninformative for _, found in cells):
-        lines.append(
+    found = [f"A cell is the mean over seeds{_intervals([cell.value for cell in cells])}{gap}"]
+    found += [f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups)]
+    if any(cell.uninformative for cell in cells):
+        found.append(
             "? uninformative: the metric says nothing there (see its definition), so that it has no gap and no star, and "
             "nothing is derived from it."
         )
-    if any(found.lacks for _, found in cells):
-        lines.append("° without a metric that says nothing there, or was not measured.")
-    return lines
+    if any(cell.lacks for cell in cells):
+        found.append("° without a metric that says nothing there, or was not measured.")
+    return found
+
+
+def _intervals(values: Sequence[Estimate]) -> str:
+    """Which intervals there are."""
+    over_seeds = any(value.symmetric for value in values)
+    bracketed = any(value.interval is not None and not value.symmetric for value in values)
+    said = " ±95 % t-interval" if over_seeds else ""
+    if bracketed:
+        said += (
+            ", with [low, high] where seeds say nothing or their interval leaves the range of values: the exact 95 % "
+            "interval of what was counted, widened by what the range leaves of the other"
+        )
+    return said if any(value.n >= LEAST for value in values) else f"{said}; over seeds there is no interval below three"
 
 
 def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[Group], timed: bool = True) -> str:

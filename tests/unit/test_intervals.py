@@ -45,7 +45,7 @@ def test_two_seeds_have_no_interval_anywhere(render, style):
 
 
 def test_it_is_said_that_there_is_none():
-    assert "none below three seeds" in board(*two(forget_acc=(0.0, 100.0)))
+    assert "no interval below three" in board(*two(forget_acc=(0.0, 100.0)))
 
 
 def test_two_seeds_of_a_share_have_the_exact_interval_of_its_counts():

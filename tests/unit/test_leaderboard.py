@@ -10,7 +10,7 @@ import math
 import pytest
 
 from loreun_bench.errors import UserError
-from loreun_bench.harness.records import Record
+from loreun_bench.harness.records import Record, append
 from loreun_bench.report import leaderboard, table
 from loreun_bench.report.stats import estimate
 
@@ -204,3 +204,29 @@ def test_seeds_that_share_one_model_give_no_interval():
     assert math.isnan(rows(*shared)["Retrain", "none"].cells["forget_acc"].value.half)
     apart = [Record(**{**vars(record("Retrain", seed)), "artifact": str(seed)}) for seed in range(3)]
     assert rows(*apart)["Retrain", "none"].cells["forget_acc"].value.half == 0
+
+
+def test_columns_that_no_record_has_are_left_out_and_missing_values_are_a_dash():
+    def only(method, *keys):
+        whole = record(method, retain_acc=98.0)
+        return Record(**{**vars(whole), "metrics": {key: whole.metrics[key] for key in keys}})
+
+    accuracies = "forget_acc", "retain_acc", "test_acc"
+    text = board(only("Retrain", *accuracies), only("RL", *accuracies), only("FT", "forget_acc"))
+    head = text.splitlines()[2]
+    assert "AUC" not in head
+    assert " MIA " not in head
+    assert "RA" in head
+    assert next(line for line in text.splitlines() if line.startswith("FT")).split()[3] == "-"
+    assert "AUC" in board(record("Retrain", mia_auc=50.0)).splitlines()[2]
+
+
+def test_the_command_fits_a_width_and_gives_the_rest_on_request(tmp_path, command):
+    append(tmp_path / "records.jsonl", [record(m, s) for m in ("Retrain", "RL") for s in range(3)])
+    code, out, _ = command("leaderboard", tmp_path, "--width", 80, "--no-notes")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "What the columns mean: --notes." in out
+    _, out, _ = command("leaderboard", tmp_path)  # no terminal: everything
+    assert "ToW: the product" in out
+    assert max(map(len, out.splitlines())) > 80
