@@ -217,7 +217,7 @@ def test_columns_that_no_record_has_are_left_out_and_missing_values_are_a_dash()
     assert "AUC" not in head
     assert " MIA " not in head
     assert "RA" in head
-    assert next(line for line in text.splitlines() if line.startswith("FT")).split()[3] == "-"
+    assert next(line for line in text.splitlines() if line.startswith("FT")).split()[4] == "-"
     assert "AUC" in board(record("Retrain", mia_auc=50.0)).splitlines()[2]
 
 

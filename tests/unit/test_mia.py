@@ -42,7 +42,7 @@ def test_the_attack_calls_unseen_what_looks_like_the_test_set():
     assert like_test["mia_confidence"] > 95
     assert like_retain["mia_confidence"] < 5
     assert like_test["mia_attack_acc"] > 95
-    assert like_test.counts["mia_confidence"][1] == 100
+    assert not like_test.counts  # the threshold is fitted: no exact interval
     assert not like_test.uninformative
 
 

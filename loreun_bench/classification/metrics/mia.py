@@ -50,8 +50,8 @@ def mia(outputs: Outputs) -> Measured:
     values = {"mia_auc": 100 * auc, "mia_tpr_1fpr": 100 * tpr}
     for key, found in attacks.items():
         values |= {key: 100 * found.unseen / len(forget), found.accuracy_key: 100 * found.accuracy}
-    counts = {key: [found.unseen, len(forget)] for key, found in attacks.items()}
-    return Measured(values, counts, {key for key, found in attacks.items() if found.at_chance})
+    # no counts: an exact interval would take the threshold for given, which moves from model to model
+    return Measured(values, uninformative={key for key, found in attacks.items() if found.at_chance})
 
 
 def confidence(predictions: Predictions) -> Tensor:
