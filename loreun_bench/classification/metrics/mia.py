@@ -25,7 +25,7 @@ LEAST_ACC = 51.0  # percent; below it the best threshold wanders, however many s
         "mia_confidence": "MIA", "mia_m_entropy": "MIA m-entropy", "mia_auc": "MIA AUC", "mia_tpr_1fpr": "TPR@1%FPR",
         "mia_attack_acc": "MIA attack", "mia_m_entropy_attack_acc": "m-entropy attack",
     },
-    paper="SalUn (ICLR 2024): SVC on confidence; the best threshold: Yeom et al. (2018), Song and Mittal (2021)",
+    paper="SalUn (ICLR 2024): SVC on confidence; thresholds: Song and Mittal (2021)",
 )  # fmt: skip
 def mia(outputs: Outputs) -> Measured:
     """MIA: percent of forget samples that an attack on confidence in the label, fitted on retain against test samples, calls
