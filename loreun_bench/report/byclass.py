@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
@@ -15,6 +15,7 @@ from loreun_bench.report.leaderboard import MORE, STYLES, as_csv, check, failure
 from loreun_bench.report.notes import definitions, reading
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row, named
 from loreun_bench.report.stats import Estimate, estimate, mean
+from loreun_bench.report.table import differences
 from loreun_bench.report.text import bold, escaped, latex, name, wrapped
 
 AVERAGE = "average"
@@ -34,7 +35,8 @@ class Average:
 class ByClass:
     """Groups that differ in nothing but the scenario, and what is common to them.
 
-    rows: for each group the row of every variant that ran; average: of each variant and column.
+    rows: for each group the row of every variant that ran; average: of each variant and column. differs: what sets it apart
+    from another table of the same title.
     """
 
     groups: Sequence[Group]
@@ -42,6 +44,7 @@ class ByClass:
     columns: Sequence[Column]
     rows: Sequence[Mapping[Variant, Row]]
     average: Mapping[tuple[Variant, str], Average]
+    differs: str = ""
 
     @property
     def track(self) -> str:
@@ -62,7 +65,13 @@ def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[B
     for group in groups:
         key = (group.track, group.dataset, group.model, group.protocol, group.limits, group.conditions)
         found.setdefault(tuple(map(str, key)), []).append(group)
-    return [_build(part, shown) for part in found.values()]
+    tables = [_build(part, shown) for part in found.values()]
+    titles = [_title(table) for table in tables]
+    told = differences([table.groups[0].conditions for table in tables])
+    alike = [titles.count(title) > 1 for title in titles]
+    return [
+        replace(table, differs=words) if same else table for table, words, same in zip(tables, told, alike, strict=True)
+    ]
 
 
 def render(
@@ -172,7 +181,8 @@ def _table(table: ByClass, style: str, ua: str) -> str:
 
 def _title(table: ByClass) -> str:
     first = table.groups[0]
-    return first.title.replace(f", {first.scenario},", f", {len(table.groups)} forgotten one by one,", 1)
+    title = first.title.replace(f", {first.scenario},", f", {len(table.groups)} forgotten one by one,", 1)
+    return f"{title}; {table.differs}" if table.differs and table.differs not in title else title
 
 
 def _label(group: Group) -> str:

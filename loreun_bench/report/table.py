@@ -101,14 +101,18 @@ def _tell_apart(groups: Sequence[Group]) -> None:
     for group in groups:
         by_title.setdefault(group.title, []).append(group)
     for same in (own for own in by_title.values() if len(own) > 1):
-        told = [_flat(group.conditions) for group in same]
-        keys = [key for key in dict.fromkeys(k for own in told for k in own) if len({own.get(key) for own in told}) > 1]
-        if DATA in keys:
-            keys = [key for key in keys if key not in FOLLOWS]
-        for group, own in zip(same, told, strict=True):
+        for group, words in zip(same, differences([group.conditions for group in same]), strict=True):
             runs = " and ".join(dict.fromkeys(row.run for row in group.rows))
-            words = ", ".join(f"{key} {own.get(key, 'default')}" for key in keys) if own else "data not recorded"
             group.differs = f"{runs}: {words}"
+
+
+def differences(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What sets each of several conditions apart from the others, in words."""
+    told = [_flat(each) for each in conditions]
+    keys = [key for key in dict.fromkeys(k for own in told for k in own) if len({own.get(key) for own in told}) > 1]
+    if DATA in keys:
+        keys = [key for key in keys if key not in FOLLOWS]
+    return [", ".join(f"{key} {own.get(key, 'default')}" for key in keys) if own else "data not recorded" for own in told]
 
 
 def _flat(conditions: Mapping[str, Any]) -> dict[str, str]:

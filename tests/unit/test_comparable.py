@@ -123,3 +123,11 @@ def test_text_fits_the_terminal_and_breaks_between_words():
     words = set(leaderboard.render(groups).split("\n\n")[-1].split())
     assert words <= set(whole.split())  # none is broken
     assert max(map(len, whole.splitlines())) <= 80
+
+
+def test_tables_by_class_of_other_recipes_say_so():
+    other = [replace(r, scenario="class-4", conditions=DATA | {"recipe": {"epochs": 30}}) for r in run([0, 1, 2])]
+    text = byclass.render(table.build([("a", [*run([0, 1, 2]), *other])]))
+    titles = [line for line in text.splitlines() if "load," in line]
+    assert titles[0].endswith("; recipe epochs 20")
+    assert titles[1].endswith("; recipe epochs 30")
