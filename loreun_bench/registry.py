@@ -13,12 +13,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,13 +196,19 @@ def metric(
     track: str = "classification",
     features: str = "",
     check: Callable[[Any], None] | None = None,
+    span: tuple[float, float] | None = None,
+    optional: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
+
+    A stored metric may return `harness.measuring.Measured` in place of the dict, to tell counts and what says nothing.
 
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
-    a table is made, never stored.
+    a table is made, never stored. What says nothing is not among the values that it gets; one that then raises KeyError has
+    no value there. optional: keys that it can do without; a table marks where one is missing.
+    span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
     sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
     `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
@@ -215,10 +222,11 @@ def metric(
             raise UserError(
                 f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low', or one of them for each column"
             )
+        bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            check=check,
+            check=check, span=bounds, optional=tuple(optional),
         )  # fmt: skip
 
     return register

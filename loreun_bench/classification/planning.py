@@ -237,10 +237,24 @@ class _Block:
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.label, method=method, weighting=weighting,
-            seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+            seeds=self.seeds.model_dump(), protocol=self.config.protocol, conditions=self.conditions,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What rows of one table have in common beside what its title names: other data, or a Retrain made otherwise."""
+        info, config = self.info, self.config
+        found: dict[str, Any] = {
+            "data": info.sha256[:8],
+            "pictures": "×".join(map(str, info.shape)),
+            "normalised by": " / ".join(" ".join(f"{value:.4g}" for value in part) for part in (info.mean, info.std)),
+            "validation": config.validation,
+            "precision": config.precision,
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+        }
+        return found | ({"model settings": config.model_settings} if config.model_settings else {})
 
     def _common(self) -> dict[str, Any]:
         return {

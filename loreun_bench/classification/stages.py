@@ -21,7 +21,7 @@ from loreun_bench.classification.unlearning.method import Context, Data, ImageSe
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
-from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
@@ -109,7 +109,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     model = _load(config, inputs["model"], data, device)
     original = inputs["original"].tensors() if "original" in inputs else {}
     outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
-    return Output(values={"metrics": measure(config["metrics"], "classification", outputs)})
+    return Output(values=measured(config["metrics"], "classification", outputs).record())
 
 
 def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: int, size: tuple[int, int]) -> nn.Module:

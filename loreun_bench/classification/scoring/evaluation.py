@@ -37,6 +37,11 @@ class Predictions:
         return -self.log_probabilities.gather(1, self.labels.unsqueeze(1)).squeeze(1)
 
     @property
+    def hits(self) -> int:
+        """How many are classified as labelled."""
+        return int((self.logits.argmax(1) == self.labels).sum()) if len(self) else 0
+
+    @property
     def accuracy(self) -> float:
         """Percent classified as labelled; NaN for an empty set."""
         return 100 * float((self.logits.argmax(1) == self.labels).double().mean())

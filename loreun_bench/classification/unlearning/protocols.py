@@ -26,8 +26,8 @@ class Protocol:
         "int(density·n)"
     )
     balanced_mia: bool = difference(
-        "the attack is fitted on equally many, shuffled members and non-members; SalUn's takes the first retain "
-        "samples in file order"
+        "the attack is the threshold of the best class-balanced accuracy on all retain and test samples; SalUn's is an SVM "
+        "on the first retain samples in file order, whose fixed C makes MIA grow with the number of samples"
     )
     true_m_entropy: bool = difference("modified entropy as published; SalUn's indexing makes it ignore the label")
     last_epoch: bool = difference(
