@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness import plan as planning
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines import Engine
@@ -123,25 +123,35 @@ def evaluate(
     validation: float = 0.1,
     metrics: Sequence[str] = ("accuracy", "mia", "loss"),
     protocol: str = "corrected",
+    normalise: str | Mapping[str, Any] = "data",
 ) -> dict[str, float]:
-    """The stored metrics of a model that you bring, on a data set's split (images arrive normalised, channels last).
+    """The stored metrics of a model that you bring, on a data set's split; it is left as it was.
 
-    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. Runs where the model is.
+    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. normalise: as there,
+    "data", "none" or {"mean": …, "std": …}: images [B, C, H, W] arrive so, in the type of the model's weights. Runs where
+    the model is. UserError if it gives no logits [B, classes], or some that are not finite.
     """
-    from loreun_bench.classification.config import Scenario
+    from loreun_bench.classification.config import Normalised, Scenario
     from loreun_bench.classification.data import splits
     from loreun_bench.classification.data.images import load_dataset
+    from loreun_bench.classification.data.normalisation import normalised
     from loreun_bench.classification.data.prepared import resolve as find
     from loreun_bench.classification.scoring.evaluation import evaluate as outputs_of
+    from loreun_bench.classification.unlearning.networks import borrowed, device_of
     from loreun_bench.classification.unlearning.protocols import PROTOCOLS
     from loreun_bench.harness.measuring import measure
+    from loreun_bench.harness.seeding import seeded
 
+    device = device_of(model)
+    if protocol not in PROTOCOLS:
+        raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
-    info = find(dataset)
+    by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
+    info = normalised(find(dataset), by)
     splits.sizes(info, chosen, validation, None)
-    device = str(next(model.parameters()).device)
     data = load_dataset(info.path, info.mean, info.std, info.classes, device)
     labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
     split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
-    outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
+    with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
+        outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
     return measure(metrics, "classification", outputs)

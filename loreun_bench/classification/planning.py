@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import ClassificationConfig, Recipe, Scenario
 from loreun_bench.classification.data import splits
+from loreun_bench.classification.data.normalisation import normalised, words
 from loreun_bench.classification.data.prepared import DataInfo, resolve
+from loreun_bench.classification.models.libraries import version
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
@@ -24,12 +26,15 @@ from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
 from loreun_bench.registry import Entry, registry
 
+if TYPE_CHECKING:
+    from loreun_bench.classification.unlearning.trial import Trial
+
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
 BOTH_CODE = (
     PACKAGE / "harness" / "seeding.py", HERE / "data" / "images.py", HERE / "unlearning" / "protocols.py",
-    HERE / "stages.py",
+    HERE / "unlearning" / "networks.py", HERE / "stages.py",
 )  # fmt: skip
 TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
@@ -41,13 +46,12 @@ EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if data or settings do not fit."""
-    info = resolve(config.dataset, config.image_size)
-    _check_model(config, info)
+    info = normalised(resolve(config.dataset, config.image_size), config.normalise)
+    trial, notes = _tried(config, info)
     found: list[Cell] = []
-    notes: list[str] = []
     for seeds in config.seeds:
         for scenario in config.scenarios:
-            block = _Block(config, info, scenario, seeds)
+            block = _Block(config, info, scenario, seeds, trial)
             found += block.cells()
             notes += [note for note in block.notes if note not in notes]
     if not any(registry("methods").get(name).item.from_scratch for name in config.methods):
@@ -61,12 +65,14 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
 class _Block:
     """The cells of one scenario under one set of seeds: they share a split, an original and a retrained model."""
 
-    def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds) -> None:
+    def __init__(
+        self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds, trial: Trial
+    ) -> None:
         self.sizes = splits.sizes(info, scenario, config.validation, config.limit_images)
         check_scenario(scenario, config)
         if config.checkpoint is not None and scenario.kind == "mislabelled":
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
-        self.config, self.info, self.scenario, self.seeds = config, info, scenario, seeds
+        self.config, self.info, self.scenario, self.seeds, self.trial = config, info, scenario, seeds, trial
         self.protocol = PROTOCOLS[config.protocol]
         self.recipe: Recipe = configuration.check(
             Recipe, config.train.model_dump() | scenario.train, f"scenarios.{scenario.label}.train"
@@ -80,6 +86,7 @@ class _Block:
             entry = registry("methods").get(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
+            self._check_single(name, method)
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for weighting in chosen:
@@ -160,22 +167,44 @@ class _Block:
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.scenario.label, method=method, weighting=weighting,
-            seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+            seeds=self.seeds.model_dump(), protocol=self.config.protocol, conditions=self.conditions,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
 
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What a table must say: whose weights the original has, and by what images are normalised, unless by the usual."""
+        found = {}
+        if self.config.checkpoint is not None:
+            found["original"] = f"checkpoint {self.original.config['checkpoint']['sha256'][:8]}"
+        if found or self.config.normalise != "data":
+            found["normalisation"] = words(self.info)
+        return found
+
+    def _check_single(self, name: str, method: Any) -> None:
+        """UserError if the method would train on a set of one image, and the model cannot."""
+        uses = [part for part in ("forget", "retain") if part in method.uses and self.sizes[part] == 1]
+        if uses and not self.trial.single and not getattr(method, "freeze_batchnorm", False):
+            raise UserError(
+                f"scenario {self.scenario.label}: the {uses[0]} set is one image, and model '{self.config.model}' does not "
+                f"train on a batch of one (batch norm?); leave out {name}, set its freeze_batchnorm, or take 2 images"
+            )
+
     def _common(self) -> dict[str, Any]:
+        network = {"memory_format": self.trial.memory_format, "library": version(self.config.model)}
         return {
             "data": self.info.identity(), "model": self.config.model, "model_settings": self.config.model_settings,
+            "network": network,
             "train": self.recipe.model_dump(mode="json"), "protocol": self.config.protocol,
             "precision": self.config.precision, "compile": self.config.compile, "limit_steps": self.config.limit_steps,
             "device": self.config.device,
         }  # fmt: skip
 
     def _model_file(self) -> Path:
-        model = self.config.model
-        return Path(model.rpartition(":")[0]).resolve() if ".py:" in model else registry("models").get(model).file
+        from loreun_bench.classification.unlearning.networks import source
+
+        return source(self.config.model)
 
     def _samples(self, epochs: int) -> int:
         return epochs * (self.sizes["forget"] + self.sizes["retain"])
@@ -206,14 +235,22 @@ def _with_local_imports(path: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
-    """UserError if the model cannot be built for these data, or the checkpoint does not fit it."""
-    if ".py:" not in config.model:
-        registry("models").get(config.model)
-    if ".py:" in config.model or config.model_settings or config.checkpoint:
-        from loreun_bench.classification.stages import try_model
-        from loreun_bench.classification.unlearning.checkpoints import read
+def _tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str]]:
+    """The model tried on these data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
+    from loreun_bench.classification.unlearning.checkpoints import read
+    from loreun_bench.classification.unlearning.trial import check_checkpoint, try_model
 
-        model = try_model(config.model, config.model_settings, info.shape, info.classes)
-        if config.checkpoint:
-            read(config.checkpoint, model)
+    trial = try_model(config.model, config.model_settings, info, config.device)
+    notes = list(trial.notes)
+    if config.checkpoint is not None:
+        said = read(config.checkpoint, trial.model)
+        check_checkpoint(config.checkpoint, trial.model, info)
+        notes += [f"checkpoint {Path(config.checkpoint).name}: {said}"] if said else []
+        notes.append(
+            f"checkpoint {Path(config.checkpoint).name} is the original of every seed: intervals do not hold its training; "
+            "Retrain has this configuration's recipe, not the checkpoint's, so that gaps to it hold that difference, too; "
+            "the split is drawn here, and validation and test images may be among those that it was trained on"
+        )
+    if config.checkpoint is not None or config.normalise != "data":
+        notes.append(f"images are normalised by {words(info)} (set normalise to what the model was trained with)")
+    return trial, notes
