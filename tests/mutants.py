@@ -35,7 +35,7 @@ MUTANTS = {
     "11": ("batch norm cannot be frozen", C + "unlearning/gradient.py", "            module.eval()", "            pass", "stages/test_unlearning.py"),
     "12": ("reweighted rows train twice as long", C + "unlearning/gradient.py", "for _ in range(method.epochs):\n        for run in", "for _ in range(method.epochs * (2 if context.phases else 1)):\n        for run in", "stages/test_unlearning.py"),
     "13": ("paired steps use the first forget batch only", C + "unlearning/gradient.py", "    forget = cycle()", "    first = next(cycle())\n    forget = iter(lambda: first, None)", "stages/test_unlearning.py"),
-    "14": ("the last partial batch is dropped", T + "loop.py", "tuple(order.split(batch_size))", "tuple(p for p in order.split(batch_size) if len(p) == batch_size)", "stages/test_unlearning.py"),
+    "14": ("the last partial batch is dropped", T + "loop.py", "[batch_size] * whole + [rest] * (rest > 0)", "[batch_size] * whole", "stages/test_unlearning.py"),
     "16": ("members are the first retain samples", C + "metrics/mia.py", "if not outputs.protocol.balanced_mia:", "if True:", "unit/test_metrics.py"),
     "17": ("modified entropy ignores the label", C + "metrics/mia.py", "    if true:", "    if False:", "unit/test_metrics.py"),
     "19": ("AUC is folded to be above one half", C + "metrics/mia.py", "float(roc_auc_score(y, scores))", "max(float(roc_auc_score(y, scores)), 1 - float(roc_auc_score(y, scores)))", "unit/test_metrics.py"),

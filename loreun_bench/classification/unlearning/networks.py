@@ -49,11 +49,11 @@ def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: 
                 model = registry("models").get(name).item(channels, classes, size, **settings)
             except TypeError as error:
                 raise UserError(f"model '{name}': {error}; check model_settings") from error
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model '{name}' returned {_kind(model)}, not a torch.nn.Module")
+    _check_module(model, f"model '{name}' returned")
+    network: nn.Module = model
     with told(f"model '{name}' on images [2, {channels}, {size[0]}, {size[1]}]"):
-        _complete(model, torch.full((2, channels, *size), 0.5))
-    return model
+        _complete(network, torch.full((2, channels, *size), 0.5))
+    return network
 
 
 def adapt(model: nn.Module, classes: int, memory_format: MemoryFormat, device: str = "cpu") -> nn.Module:
@@ -150,8 +150,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 def device_of(model: Any) -> str:
     """Where a model of the user's is. UserError if it is no module, has no weights, or lies in several places."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"evaluate: the model is {_kind(model)}, not a torch.nn.Module")
+    _check_module(model, "evaluate: the model is")
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise UserError("evaluate: the model has lazy layers that no image has passed through yet")
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
@@ -226,10 +225,17 @@ def _default_dtype() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def _check_module(model: Any, what: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{what} {_kind(model)}, not a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(f"{what} a TorchScript module, which cannot be trained on; give the torch.nn.Module behind it")
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__} itself (call it)"
-    return f"{type(value).__name__}"
+    return type(value).__name__
 
 
 def _foreign(path: Path) -> bool:

@@ -122,14 +122,14 @@ def _attempt(model: nn.Module, x: Tensor, case: _Case) -> _Pass | UserError:
 
 
 def _chosen(model: nn.Module, images: Tensor, case: _Case) -> tuple[MemoryFormat, _Pass]:
-    """Channels last, which is faster, where it works and says the same; else the format that works. UserError if none."""
+    """Channels last, which is faster, where it works and says the same. UserError if the model does not work at all."""
     plain = _attempt(model, _formed(images, "contiguous"), case)
-    model.to(memory_format=torch.channels_last)
-    last = _attempt(model, _formed(images, "channels_last"), case)
-    if isinstance(last, _Pass) and (isinstance(plain, UserError) or _same(plain, last)):
-        return "channels_last", last
     if isinstance(plain, UserError):
         raise plain
+    model.to(memory_format=torch.channels_last)
+    last = _attempt(model, _formed(images, "channels_last"), case)
+    if isinstance(last, _Pass) and _same(plain, last):
+        return "channels_last", last
     model.to(memory_format=torch.contiguous_format)
     return "contiguous", plain
 
