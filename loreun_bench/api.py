@@ -17,7 +17,7 @@ from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, data_root, default_root
-from loreun_bench.registry import load_plugin
+from loreun_bench.registry import load_plugin, registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,6 +145,8 @@ def evaluate(
     device = device_of(model)
     if protocol not in PROTOCOLS:
         raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
+    if derived := [name for name in metrics if registry("metrics").get(name).info["derived"]]:
+        raise UserError(f"evaluate: metric '{derived[0]}' is derived when a table is made, from a row and its Retrain")
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
     info = normalised(find(dataset), by)

@@ -88,7 +88,7 @@ class Normalised(Strict):
     @classmethod
     def _numbers(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return check(Normalisation, value, "config.normalise")
+            return check(Normalisation, value, "normalise")
         if value not in ("data", "none") and not isinstance(value, Normalisation):
             raise ValueError(f"give data, none, or {{mean: …, std: …}}, not {value!r}")
         return value

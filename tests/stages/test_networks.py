@@ -201,6 +201,11 @@ def test_it_runs_with_every_method_and_learns(tmp_path, nets, name):
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_a_network_that_views_grey_images_runs(tmp_path, nets):
+    """Grey images are contiguous and channels last at once, and a convolution takes them for the latter."""
+    sweep(tmp_path, f"{nets}:View", dataset="digits", limit_images=200, methods={"RL": {"epochs": 1}}, weightings=["none"])
+
+
 @pytest.mark.parametrize("name", ["Double", "default_double"])
 def test_a_float64_network_stays_one(tmp_path, nets, name):
     records = sweep(tmp_path, f"{nets}:{name}")

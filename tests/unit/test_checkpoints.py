@@ -146,8 +146,8 @@ def test_what_holds_no_weights_is_one_line(tmp_path, content, says):
 
 def test_what_does_not_fit_names_its_nearest_match(tmp_path):
     weights = network().state_dict()
-    weights["12.wieght"] = weights.pop("12.weight")
-    with pytest.raises(UserError, match=r"1 weights missing \(first: 12.weight; did you mean '12.wieght'\?\), 1 unknown"):
+    weights["13.wieght"] = weights.pop("13.weight")
+    with pytest.raises(UserError, match=r"1 weights missing \(first: 13.weight; did you mean '13.wieght'\?\), 1 unknown"):
         loaded(tmp_path, weights)
     with pytest.raises(UserError, match=r"0 weights missing.*1 unknown \(first: extra"):
         loaded(tmp_path, network().state_dict() | {"extra": torch.ones(1)})

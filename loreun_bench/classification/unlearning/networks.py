@@ -142,6 +142,11 @@ def told(what: str) -> Iterator[None]:
         raise UserError(f"{what} raised {type(error).__name__}: {error}{where}") from error
 
 
+def contiguously(x: Tensor) -> Tensor:
+    """`x` with the strides of a contiguous tensor; `contiguous()` leaves grey images channels last, as they are both."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
     """The type of the model's first floating weight, which its images are given in."""
     every = (*model.parameters(), *model.buffers())
@@ -176,7 +181,7 @@ def borrowed(model: nn.Module, images: Tensor, classes: int) -> Iterator[None]:
             try:
                 contiguous, output = False, model(x)
             except RuntimeError:  # view() of images that are channels last
-                contiguous, output = True, model(x.contiguous())
+                contiguous, output = True, model(contiguously(x))
         found = tuple(logits(output, classes, len(x)).shape)
         if found != (len(x), classes):
             raise UserError(f"{what} gives {found} for {len(x)} images, expected ({len(x)}, {classes})")
@@ -193,7 +198,7 @@ def _listen(model: nn.Module, classes: int, contiguous: bool) -> None:
 
 def _take(module: nn.Module, inputs: tuple[Any, ...], dtype: torch.dtype, contiguous: bool) -> tuple[Any, ...]:
     x, *rest = inputs
-    return (x.to(dtype).contiguous() if contiguous else x.to(dtype), *rest)
+    return (contiguously(x.to(dtype)) if contiguous else x.to(dtype), *rest)
 
 
 def _give(module: nn.Module, inputs: tuple[Any, ...], output: Any, classes: int) -> Tensor:

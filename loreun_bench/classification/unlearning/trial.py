@@ -14,6 +14,7 @@ from loreun_bench.classification.unlearning.networks import (
     MemoryFormat,
     adapt,
     build_model,
+    contiguously,
     dtype_of,
     logits,
     tensors_in,
@@ -250,4 +251,4 @@ def _images(info: DataInfo) -> Tensor:
 def _formed(images: Tensor, form: str) -> Tensor:
     """[B, C, H, W] as `Images` hand them out, or contiguous."""
     x = images.permute(0, 3, 1, 2)
-    return x if form == "channels_last" else x.contiguous()
+    return x if form == "channels_last" else contiguously(x)
