@@ -124,12 +124,14 @@ def evaluate(
     metrics: Sequence[str] = ("accuracy", "mia", "loss"),
     protocol: str = "corrected",
     normalise: str | Mapping[str, Any] = "data",
+    original: nn.Module | None = None,
 ) -> dict[str, float]:
     """The stored metrics of a model that you bring, on a data set's split; it is left as it was.
 
-    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. normalise: as there,
-    "data", "none" or {"mean": …, "std": …}: images [B, C, H, W] arrive so, in the type of the model's weights. Runs where
-    the model is. UserError if it gives no logits [B, classes], or some that are not finite.
+    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default; a sequence is evaluated one
+    request at a time. original: the model before unlearning, for a scenario that chooses by its losses. normalise: as in a
+    configuration, "data", "none" or {"mean": …, "std": …}: images [B, C, H, W] arrive so, in the type of the model's
+    weights. Runs where the model is. UserError if it gives no logits [B, classes], or some that are not finite.
     """
     from loreun_bench.classification.config import Normalised, Scenario
     from loreun_bench.classification.data import splits
@@ -150,10 +152,26 @@ def evaluate(
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
     info = normalised(find(dataset), by)
-    splits.sizes(info, chosen, validation, None)
     data = load_dataset(info.path, info.mean, info.std, info.classes, device)
-    labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
-    split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
+    people = splits.population(info, splits.csvs_of(chosen))
+    if "original" in chosen.entry.info["needs"]:
+        people = splits.with_losses(people, _losses(original, data, chosen.label))
+    split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
     with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
         outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
     return measure(metrics, "classification", outputs)
+
+
+def _losses(original: nn.Module | None, data: Any, label: str) -> Any:
+    """The original model's losses on all training images [N]."""
+    import torch
+
+    from loreun_bench.classification.scoring.evaluation import Predictions, predict
+    from loreun_bench.classification.unlearning.networks import borrowed
+
+    if original is None:
+        raise UserError(f"scenario {label}: it chooses by the losses of the original model; give original=MODEL")
+    index = torch.arange(len(data.train), device=data.train.device)
+    with borrowed(original, data.train.batch(index[:2]), data.classes):
+        logits = predict(original, data.train, index)
+    return Predictions(logits, data.train_labels.cpu()).losses.numpy()

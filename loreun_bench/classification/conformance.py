@@ -12,7 +12,7 @@ from loreun_bench.classification.config import Recipe, Scenario
 from loreun_bench.classification.data.arrays import Arrays, checked
 from loreun_bench.classification.data.images import Dataset, Images
 from loreun_bench.classification.data.prepared import DataInfo
-from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
 from loreun_bench.classification.unlearning.networks import build_model
@@ -31,7 +31,7 @@ def _toy() -> tuple[Dataset, ForgetSplit]:
     pixels = torch.from_numpy(rng.integers(0, 80 * (labels[:, None, None, None] + 1), (300, 8, 8, 1)).astype(np.uint8))
     y, statistics = torch.from_numpy(labels), (torch.tensor([0.3]), torch.tensor([0.2]))
     data = Dataset(Images(pixels[:240], *statistics), y[:240], Images(pixels[240:], *statistics), y[240:], 3)
-    scenario = Scenario(kind="random", fraction=0.1)
+    scenario: Scenario = configuration.check(Scenario, {"kind": "random", "fraction": 0.1}, "scenario")
     return data, draw(labels[:240], labels[240:], scenario, validation=0.1, seed=0)
 
 
@@ -100,4 +100,17 @@ def _model(entry: Entry) -> str:
     return "; ".join([found, *(note.removeprefix(f"model '{entry.name}' ") for note in trial.notes)])
 
 
-CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset, "models": _model}
+def _scenario(entry: Entry) -> str:
+    """It chooses some of the toy pictures and not all, the same ones each time."""
+    given = {"kind": entry.name}
+    scenario: Scenario = configuration.check(Scenario, given, f"scenario {entry.name} as it is without settings")
+    labels = np.arange(300) % 3
+    files = np.array([f"{number:03}.png" for number in range(300)], dtype=object)
+    people = Population(labels[:240], labels[240:], ("dark", "grey", "light"), {"file": files[:240]}, {"file": files[240:]})
+    drawn = [draw_all(with_losses(people, labels[:240] / 3.0), scenario, validation=0.1, seed=0)[-1] for _ in range(2)]
+    if not torch.equal(drawn[0].forget, drawn[1].forget):
+        raise UserError("draw chose other pictures the second time: take randomness from stream('NAME') only")
+    return f"{scenario.label}: {len(drawn[0].forget)} of 216 pictures, {len(drawn[0].test_forget)} of 60 test pictures apart"
+
+
+CHECKS = {"methods": _method, "scenarios": _scenario, "metrics": _metric, "datasets": _dataset, "models": _model}

@@ -19,7 +19,7 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
     if any(record.conditions.get("original") for record in records):
         lines.append(
             "- Original is a checkpoint, one for all seeds: intervals do not hold its training. Retrain has this sweep's "
-            "recipe, so that gaps to it also hold what the two recipes differ in. Which images the checkpoint was trained on "
+            "recipe, so that gaps to it hold the difference of recipes, too. Which images the checkpoint was trained on "
             "its maker must know."
         )
     if not timed:

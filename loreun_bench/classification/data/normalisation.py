@@ -26,9 +26,9 @@ def normalised(info: DataInfo, by: Literal["data", "none"] | Normalisation) -> D
 
 
 def words(info: DataInfo) -> str:
-    """How a plan and a table say it, such as "mean 0.5, std 0.5"."""
+    """How a plan and a table say it, such as "mean 0.5, std 0.5", or "none"."""
     if set(info.mean) == {0.0} and set(info.std) == {1.0}:
-        return "no"
+        return "none"
     return ", ".join(f"{name} {_short(values)}" for name, values in (("mean", info.mean), ("std", info.std)))
 
 

@@ -47,7 +47,8 @@ class Predictions:
 class Outputs:
     """All that a metric may look at.
 
-    sets: "forget", "retain", "validation", "test" (without a forgotten class), "test_forget" (that class, else empty).
+    sets: "forget", "retain", "validation" (empty if none is held out), "test" (without a forgotten class), "test_forget"
+    (that class, else empty), "earlier" (what requests before this one forgot, else empty).
     true_labels: the forget samples' real labels, where the trained ones were wrong on purpose. buffers, and those of the
     original model, where there is one: batch-norm statistics by name. seed: the evaluation's.
     """
@@ -80,7 +81,7 @@ def evaluate(
 ) -> Outputs:
     """Every set through the model, once. Raises Diverged if its logits are not finite."""
     sets = {}
-    for name in ("forget", "retain", "validation"):
+    for name in ("forget", "retain", "validation", "earlier"):
         index = getattr(split, name)
         sets[name] = Predictions(predict(model, dataset.train, index), split.labels[index].cpu())
     for name in ("test", "test_forget"):

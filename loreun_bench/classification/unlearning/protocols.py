@@ -20,6 +20,11 @@ class Protocol:
         "weights outside the saliency mask do not move; in SalUn's code until 2026 weight decay and momentum moved them"
     )
     clean_mask: bool = difference("the mask is computed without augmentation; SalUn's forget loader crops and flips")
+    exact_mask: bool = difference(
+        "the mask ranks the gradient of the mean loss over all forget samples, and has round(density·n) entries; SalUn's "
+        "code adds up the means of shuffled batches, so that samples of a smaller last batch weigh more, and has "
+        "int(density·n)"
+    )
     balanced_mia: bool = difference(
         "the attack is fitted on equally many, shuffled members and non-members; SalUn's takes the first retain "
         "samples in file order"
@@ -33,3 +38,7 @@ class Protocol:
 
 
 PROTOCOLS = both(Protocol)
+NOT_REPEATED = (
+    "NegGrad+ takes the forget batch first, and its passes over the forget set go on from epoch to epoch; RUM's takes the "
+    "retain batch first and begins the forget set anew in every epoch",
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from loreun_bench.classification.unlearning.checkpoints import read
 from loreun_bench.classification.unlearning.networks import (
     MemoryFormat,
     adapt,
@@ -68,12 +70,20 @@ def try_model(name: str, settings: Mapping[str, Any], info: DataInfo, device: st
     return Trial(adapt(model, info.classes, form, device), form, single, tuple(f"{case.what} {note}" for note in notes))
 
 
-def check_checkpoint(path: str, model: nn.Module, info: DataInfo) -> None:
-    """UserError if the model, with a checkpoint's weights, gives logits that are not finite."""
+def try_checkpoint(path: str, trial: Trial, info: DataInfo) -> list[str]:
+    """Load the weights at `path` into the tried model; what to say of them. UserError if they do not fit or give NaN."""
+    name, model = Path(path).name, trial.model
+    said = read(path, model)
     with torch.no_grad():
         found = model.eval()(_formed(_images(info), "channels_last").to(next(model.parameters()).device))
     if not bool(torch.isfinite(found).all()):
         raise UserError(f"checkpoint {path}: with its weights the model gives logits that are NaN or infinite")
+    return [
+        *([f"checkpoint {name}: {said}"] if said else []),
+        f"checkpoint {name} is the original of every seed: intervals do not hold its training; Retrain has this "
+        "configuration's recipe, not the checkpoint's, so that gaps to it hold that difference, too; the split is drawn "
+        "here, and validation and test images may be among those that it was trained on",
+    ]
 
 
 @dataclass(frozen=True)
