@@ -341,7 +341,7 @@ def _tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[st
     """The model tried on these data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
     from loreun_bench.classification.unlearning.trial import try_checkpoint, try_model
 
-    trial = try_model(config.model, config.model_settings, info, config.device)
+    trial = try_model(config.model, config.model_settings, info, "cuda" if config.device == "cuda" else "cpu")
     notes = list(trial.notes)
     if config.checkpoint is not None:
         notes += try_checkpoint(config.checkpoint, trial, info)

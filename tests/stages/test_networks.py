@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import loreun_bench
+from loreun_bench.classification import stages
 from loreun_bench.classification.data.prepared import resolve
 from loreun_bench.classification.unlearning.networks import adapt, build_model, logits, untouched
 from loreun_bench.classification.unlearning.trial import try_model
@@ -189,7 +190,8 @@ def sweep(tmp_path, model, **change):
 
 
 def notes(tmp_path, model, **change):
-    return " | ".join(loreun_bench.harness.plan.build(loreun_bench.config.load(config(tmp_path, model, **change))).notes)
+    found = loreun_bench.harness.plan.build(loreun_bench.config.load(config(tmp_path, model, **change)))
+    return " | ".join(note for note in found.notes if note.startswith("model '"))
 
 
 @pytest.mark.parametrize("name", WORKING.split())
@@ -464,6 +466,26 @@ def test_untouched_means_every_trace():
     assert model[1].weight.grad is None
     assert not model._forward_hooks
     assert json.dumps([sorted(map(str, vars(m))) for m in model.modules()]) == before
+
+
+def test_the_warm_up_leaves_no_trace(toy):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head, self.calls = nn.BatchNorm2d(1, momentum=None), nn.Linear(100, 3), 0
+            self.register_buffer("seen", torch.zeros(1), persistent=False)
+
+        def forward(self, x):
+            self.calls += 1
+            self.seen += len(x)
+            return self.head(self.norm(x).flatten(1))
+
+    model, rng = Counting(), torch.get_rng_state()
+    before = [value.clone() for value in (*model.parameters(), *model.buffers())]
+    stages._warm_up(model, toy.image_set("retain"), 8)
+    assert all(torch.equal(a, b) for a, b in zip((*model.parameters(), *model.buffers()), before, strict=True))
+    assert (model.calls, float(model.seen)) == (0, 0)
+    assert torch.equal(torch.get_rng_state(), rng)
 
 
 def test_adapting_changes_no_name_and_no_number(nets):
