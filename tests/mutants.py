@@ -2,7 +2,7 @@
 
     python tests/mutants.py [NUMBER …]
 
-The numbers are those of the pitfalls of reference implementations, with a g those of diffusion; letters are our own.
+The numbers are those of the pitfalls of reference implementations, with a g those of diffusion; letters and n (networks) are our own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MUTANTS = {
     "11": ("batch norm cannot be frozen", C + "unlearning/gradient.py", "            module.eval()", "            pass", "stages/test_unlearning.py"),
     "12": ("reweighted rows train twice as long", C + "unlearning/gradient.py", "for _ in range(method.epochs):\n        for run in", "for _ in range(method.epochs * (2 if context.phases else 1)):\n        for run in", "stages/test_unlearning.py"),
     "13": ("paired steps use the first forget batch only", C + "unlearning/gradient.py", "    forget = cycle()", "    first = next(cycle())\n    forget = iter(lambda: first, None)", "stages/test_unlearning.py"),
-    "14": ("the last partial batch is dropped", T + "loop.py", "tuple(order.split(batch_size))", "tuple(p for p in order.split(batch_size) if len(p) == batch_size)", "stages/test_unlearning.py"),
+    "14": ("the last partial batch is dropped", T + "loop.py", "[batch_size] * whole + [rest] * (rest > 0)", "[batch_size] * whole", "stages/test_unlearning.py"),
     "16": ("members are the first retain samples", C + "metrics/mia.py", "if outputs.protocol.balanced_mia:", "if False:", "unit/test_mia.py"),
     "17": ("modified entropy ignores the label", C + "metrics/mia.py", "    if true:", "    if False:", "unit/test_metrics.py"),
     "19": ("AUC is folded to be above one half", C + "metrics/mia.py", "float(roc_auc_score(y, scores))", "max(float(roc_auc_score(y, scores)), 1 - float(roc_auc_score(y, scores)))", "unit/test_metrics.py"),
@@ -93,6 +93,23 @@ MUTANTS = {
     "gd": ("a changed picture is scored", G + "stages.py", "if not path.is_file() or sha256_file(path) != sha256:", "if not path.is_file():", "generation/test_track.py"),
     "ge": ("a broken picture counts as drawn", G + "pipeline/sampling.py", "            picture.load()", "            pass", "generation/test_sampling.py"),
     "gf": ("a picture that changed in place is the same data", G + "data/concepts.py", "pool.map(sha256_file, pictures.files)", "(file.name for file in pictures.files)", "generation/test_pictures.py"),
+    "n1": ("a last batch of one image stays alone", T + "loop.py", "if whole and 0 < rest < least <= batch_size:", "if False:", "stages/test_networks.py"),
+    "n2": ("images are channels last whatever the model", C + "unlearning/trial.py", "if isinstance(last, _Pass) and _same(plain, last):", "if True:", "stages/test_networks.py"),
+    "n3": ("grey images stay channels last", C + "unlearning/networks.py", "return x.clone(memory_format=torch.contiguous_format)", "return x.contiguous()", "stages/test_networks.py"),
+    "n4": ("the warm-up leaves its traces", C + "stages.py", "with untouched(model), torch.random.fork_rng():", "with torch.random.fork_rng():", "stages/test_networks.py"),
+    "n5": ("images are float32 for every network", C + "unlearning/networks.py", "if contiguous or dtype != torch.float32:", "if contiguous:", "stages/test_networks.py"),
+    "n6": ("lazy layers are filled when they train", C + "unlearning/networks.py", "        _complete(network, torch.full((2, channels, *size), 0.5))", "        pass", "stages/test_networks.py"),
+    "n7": ("the first tensor is taken for the logits", C + "unlearning/networks.py", "if t.dim() == 2 and t.shape[1] == classes and count in (None, len(t))", "if True", "stages/test_networks.py"),
+    "n8": ("NaN logits are measured", C + "scoring/evaluation.py", "        if wrong:", "        if False:", "stages/test_networks.py"),
+    "n9": ("what a network draws and does not store is not looked for", C + "unlearning/trial.py", "    if not _close(found[1], found[0]):", "    if False:", "stages/test_networks.py"),
+    "n10": ("networks that draw from NumPy are not seeded", H + "seeding.py", "        np.random.seed(seed % 2**32)\n", "", "stages/test_networks.py"),
+    "n11": ("evaluate leaves the model in evaluation mode", C + "unlearning/networks.py", "    with untouched(model), told(what):", "    with told(what):", "stages/test_evaluate.py"),
+    "n12": ("normalise is not heard", C + "planning.py", "normalised(resolve(config.dataset, config.image_size), config.normalise)", "resolve(config.dataset, config.image_size)", "stages/test_evaluate.py"),
+    "n13": ("a table does not say that its original is a checkpoint", C + "planning.py", 'found["original"] =', "_ =", "stages/test_evaluate.py"),
+    "n14": ("weights may be missing", C + "unlearning/checkpoints.py", "    if missing or extra:\n", "    if extra:\n", "unit/test_checkpoints.py"),
+    "n15": ("the average is taken for the trained weights", C + "unlearning/checkpoints.py", "if not ASIDE.search(r.where + r.prefix)", "if False", "unit/test_checkpoints.py"),
+    "n16": ("of several sets of weights the first is taken", C + "unlearning/checkpoints.py", "    if len(chosen) > 1:", "    if False:", "unit/test_checkpoints.py"),
+    "n17": ("float64 weights become infinite", C + "unlearning/checkpoints.py", "torch.isfinite(converted)", "torch.isfinite(tensor)", "unit/test_checkpoints.py"),
 }  # fmt: skip
 
 

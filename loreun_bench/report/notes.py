@@ -60,6 +60,12 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
     records = [record for group in groups for row in group.rows for record in row.finished]
     more = _retrained(shown, ua, groups) if layout(track).retrain else _generated(shown, ua, records, groups)
     lines = [*reading(groups, shown), *more]
+    if any(record.conditions.get("original") for record in records):
+        lines.append(
+            "- Original is a checkpoint, one for all seeds: intervals do not hold its training. Retrain has this sweep's "
+            "recipe, so that gaps to it hold the difference of recipes, too. Which images the checkpoint was trained on "
+            "its maker must know."
+        )
     if not timed:
         return "\n".join(line for line in lines if not line.startswith("- RTE:"))
     waited = [r for r in records if r.environment.get("device") == "cpu" and r.cost.get("rte_s")]
