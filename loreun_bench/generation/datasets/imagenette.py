@@ -6,8 +6,9 @@ from pathlib import Path
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.data.names import IMAGENETTE
-from loreun_bench.generation.datasets.folder import of_files, of_split, pictures_in
+from loreun_bench.generation.datasets.folder import checked_split, of_files
 from loreun_bench.generation.scoring.pictures import Pictures
+from loreun_bench.pictures import part_of, pictures_in
 from loreun_bench.registry import dataset
 
 ARCHIVES = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
@@ -53,7 +54,8 @@ def fetch(root: Path, size: str = "320px") -> Path:
 
 
 def _read(where: Path, split: str) -> Pictures:
-    own = next((where / name for name in of_split(split)[::-1] if (where / name).is_dir()), where / of_split(split)[-1])
+    checked_split(split)
+    own = part_of(where, split) or where / {"train": "train", "test": "val"}[split]
     missing = [f"{wnid} ({name})" for wnid, name in IMAGENETTE.items() if not (own / wnid).is_dir()]
     if missing:
         raise UserError(f"Imagenette in {own} lacks {', '.join(missing)}: take the folder away and prepare it again")
