@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loreun_bench.errors import UserError
 
@@ -29,6 +31,11 @@ TEST_SHARE = 5  # where nothing is kept for the test, every fifth picture of a c
 LEFT_BEHIND = frozenset(  # folders that other systems leave among one's own; what begins with a dot is hidden anyway
     {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 )
+
+SILENT = 10.0  # seconds of reading before it is said how far it is
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -110,6 +117,16 @@ def square(image: Image, size: int) -> Image:
         image = image.resize((wide, high), images.Resampling.BICUBIC)
     left, top = (wide - size) // 2, (high - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """`items`, with a line in the log every ten seconds, as reading many pictures takes minutes."""
+    said = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - said > SILENT:
+            said = time.monotonic()
+            _log.warning("note: read %d of %d %s", number, total, what)
+        yield item
 
 
 def why(path: Path, error: BaseException) -> str:

@@ -44,7 +44,7 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     info = resolve(config.dataset, config.image_size)
     _check_model(config, info)
     found: list[Cell] = []
-    notes: list[str] = []
+    notes: list[str] = [f"{info.name}: {info.note}"] if info.note else []
     for seeds in config.seeds:
         for scenario in config.scenarios:
             block = _Block(config, info, scenario, seeds)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.data.prepared import DataInfo
+
+NAMES_SHOWN = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +35,9 @@ def prepare(
     from loreun_bench.classification.data.prepared import prepare as bring
 
     info = bring(name, source)
-    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {info.classes} classes → {info.path}")
+    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {_classes(info)} → {info.path}")
+    if info.note:
+        print(f"note: {info.note}")
     return None
 
 
@@ -83,5 +90,12 @@ def list_data() -> None:
         height, width, channels = info.shape
         print(
             f"{path.stem}: {sum(info.train)} training and {sum(info.test)} test images, {height}×{width}×{channels}, "
-            f"{info.classes} classes, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
+            f"{_classes(info)}, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
         )
+
+
+def _classes(info: DataInfo) -> str:
+    """How many classes, and what the first of them are called."""
+    shown = ", ".join(info.names[:NAMES_SHOWN]) + (", …" if info.classes > NAMES_SHOWN else "")
+    fine = f" with {len(info.subclasses)} subclasses" if info.subclasses else ""
+    return f"{info.classes} classes{fine} ({shown})"

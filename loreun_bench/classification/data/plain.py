@@ -200,6 +200,8 @@ def _bytes(what: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {part: x.astype(np.uint8) * 255 for part, x in parts.items()}
     low, high = min(float(x.min()) for x in parts.values()), max(float(x.max()) for x in parts.values())
     span = f"{what}: {first.dtype} images from {low:g} to {high:g}"
+    if low == high:
+        raise UserError(f"{what}: {first.dtype} images are {low:g} everywhere, of no range: give uint8 [N, H, W, C]")
     if not np.isfinite([low, high]).all():
         raise UserError(f"{what}: images hold NaN or infinite values: mend them")
     if first.dtype.kind == "f" and -SLACK <= low and high <= 1 + SLACK:
