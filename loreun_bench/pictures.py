@@ -94,7 +94,7 @@ def rgb(image: Any) -> Image:
 
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # 32 bits; of these two it is how PIL reads 16
         raise ValueError("32-bit pixels have no known range")
-    elif image.mode.startswith("I"):  # PIL's own conversion cuts everything above 255 off
+    if image.mode.startswith("I"):  # PIL's own conversion cuts everything above 255 off
         image = images.fromarray((np.asarray(image) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
@@ -103,7 +103,8 @@ def rgb(image: Any) -> Image:
         low, high = layer.getchannel("A").getextrema()
         if low < 255 and high > 0:
             image = images.alpha_composite(images.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")  # type: ignore[no-any-return]
+    found: Image = image.convert("RGB")
+    return found
 
 
 def square(image: Image, size: int) -> Image:

@@ -108,8 +108,10 @@ def _values(what: str, value: Any, size: int) -> np.ndarray:
 
 
 def _of_one_hot(what: str, x: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     if ((x == 0) | (x == 1)).all() and (x.sum(1) == 1).all():
-        return x.argmax(1)
+        return np.asarray(x.argmax(1))
     raise UserError(f"{what} {x.shape} are not one-hot: give one label a picture, not several and no probabilities")
 
 
@@ -168,13 +170,13 @@ def _of_pil(what: str, pictures: Sequence[Any]) -> np.ndarray:
         found = np.stack([np.asarray(rgb(picture)) for picture in pictures])
     except (ValueError, OSError, AttributeError) as error:
         raise UserError(f"{what}: a picture cannot be read ({error})") from error
-    return found[..., :1] if grey else found
+    return np.asarray(found[..., :1] if grey else found)
 
 
 def _channels_last(what: str, x: np.ndarray) -> np.ndarray:
     shape = x.shape[1:]
     if x.ndim == 3:
-        return x[..., None]
+        x, shape = x[..., None], (*shape, 1)
     if x.ndim == 4 and min(shape) > 0:
         last, first = shape[2] in CHANNELS, shape[0] in CHANNELS
         if last and shape[0] == shape[2] == 3 != shape[1]:
@@ -182,7 +184,8 @@ def _channels_last(what: str, x: np.ndarray) -> np.ndarray:
         if last:
             return x
         if first:
-            return x.transpose(0, 2, 3, 1)
+            moved: np.ndarray = x.transpose(0, 2, 3, 1)
+            return moved
     raise UserError(
         f"{what}: images must be uint8 [N, H, W, C] of 1 to 4 channels, got {x.dtype} [N, {', '.join(map(str, shape))}]"
         + (": give flat ones their height and width with reshape" if x.ndim == 2 else "")
@@ -204,7 +207,7 @@ def _bytes(what: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise UserError(f"{what}: {first.dtype} images are {low:g} everywhere, of no range: give uint8 [N, H, W, C]")
     if not np.isfinite([low, high]).all():
         raise UserError(f"{what}: images hold NaN or infinite values: mend them")
-    if first.dtype.kind == "f" and -SLACK <= low and high <= 1 + SLACK:
+    if first.dtype.kind == "f" and low >= -SLACK and high <= 1 + SLACK:
         return {part: np.rint(x.clip(0, 1) * 255).astype(np.uint8) for part, x in parts.items()}
     if low < 0:
         raise UserError(f"{span}: undo their normalisation and give uint8, or floats in [0, 1]")

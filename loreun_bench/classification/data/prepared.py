@@ -106,7 +106,7 @@ def _resolved(dataset: str, image_size: int | None) -> DataInfo:
     info = verify(dataset)
     difference = _difference(info, entry)
     if difference:
-        raise UserError(f"the prepared data are not {dataset} ({difference}): run `loreun-bench data prepare {dataset}` again")
+        raise UserError(f"the prepared data are not {dataset} ({difference}); {_remedy(dataset)}")
     return info
 
 
@@ -143,7 +143,7 @@ def _of_pictures(found: folders.Found, hashes: dict[str, list[str]], size: int) 
         notes.append(f"{again} test pictures are training pictures, too")
     brightest = int(arrays.train_images.max())
     if brightest < DARK:
-        notes.append(f"the brightest pixel is {brightest} of 255: 16-bit pictures that use a part of their range come out dark")
+        notes.append(f"the brightest pixel is {brightest} of 255, as of 16-bit pictures that use a part of their range")
     return replace(arrays, note="; ".join(notes))
 
 

@@ -129,8 +129,8 @@ def _attribute(data: Any, name: str) -> Any:
 
 def _of_parts(what: str, parts: Mapping[str, Any], size: int | None) -> Arrays:
     """{"train": …, "test": …}, each a data set, a pair or a dict."""
-    chosen = {"train": parts["train"]}
-    chosen |= {"test": parts[name] for name in ("val", "test") if name in parts}
+    test = parts.get("test", parts.get("val"))
+    chosen = {"train": parts["train"]} | ({} if test is None else {"test": test})
     note = _of_validation("test" if "test" in parts else "") if "val" in parts else ""
     if all(_is_dataset(each) for each in chosen.values()):
         arrays = of_datasets(what, chosen, size)
@@ -154,8 +154,8 @@ def _of_validation(beside: str) -> str:
 def _is_dataset(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and isinstance(value[0], tuple) and len(value[0]) == 2 and not getattr(value[0][1], "shape", ())
-    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (tuple, Mapping, str, bytes)) \
-        and not hasattr(value, "shape")  # fmt: skip
+    other = isinstance(value, (tuple, Mapping, str, bytes)) or hasattr(value, "shape")
+    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not other
 
 
 def _pair(what: str, item: Any) -> tuple[Any, Any]:

@@ -68,7 +68,8 @@ def read_idx(folder: Path) -> Arrays:
     missing = next((key for key in IDX if key not in found), None)
     if missing is not None:
         raise UserError(f"{folder / IDX[missing]} (or .gz) is missing")
-    return Arrays(**{key: _idx(path) for key, path in found.items()})
+    train_images, train_labels, test_images, test_labels = (_idx(found[key]) for key in IDX)
+    return Arrays(train_images, train_labels, test_images, test_labels)
 
 
 def torchvision_arrays(name: str, root: Path, download: bool, split: bool = False) -> Arrays:

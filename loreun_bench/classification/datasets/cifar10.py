@@ -7,7 +7,6 @@ from pathlib import Path
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
-
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 

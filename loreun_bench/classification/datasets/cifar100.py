@@ -7,7 +7,6 @@ from pathlib import Path
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
-
 SUPERCLASSES = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
     "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
-
 NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 

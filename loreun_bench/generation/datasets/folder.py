@@ -74,9 +74,8 @@ def _agreed(parts: dict[str, Path]) -> list[str]:
     for part, other in (("train", "test"), ("test", "train")):
         lacking = next((name for name in classes[part] if name not in classes[other]), None)
         if lacking is not None:
-            raise UserError(
-                f"picture folder {parts[other]} lacks the class '{lacking}' of {parts[part].name}/: add it, or take it away there"
-            )
+            where = parts[part].name
+            raise UserError(f"picture folder {parts[other]} lacks the class '{lacking}' of {where}/: add it or take it away")
     return classes["train"]
 
 
