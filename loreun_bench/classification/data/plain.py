@@ -49,13 +49,14 @@ def labels(
     """
     import numpy as np
 
-    found = {part: _values(f"{what}: {part} {word}s", value, sizes[part]) for part, value in parts.items()}
+    many = "subclasses" if word == "subclass" else "labels"
+    found = {part: _values(f"{what}: {part} {many}", value, sizes[part]) for part, value in parts.items()}
     if len({x.dtype.kind for x in found.values()}) > 1:
-        raise UserError(f"{what}: some {word}s are numbers and some are text: use one of them")
+        raise UserError(f"{what}: some {many} are numbers and some are text: use one of them")
     values = sorted({value for x in found.values() for value in x.tolist()})
     called = _called(values, names or usual)
     if names and called is None:
-        raise UserError(f"{what}: {len(names)} names do not fit the {word}s {_few(values)}: give each of them a name")
+        raise UserError(f"{what}: {len(names)} names do not fit the {many} {_few(values)}: give each of them a name")
     if called is None:
         called = {value: str(value) for value in values}
     elif isinstance(values[0], str):
