@@ -50,11 +50,11 @@ def test_classes_are_called_as_their_folders_whatever_their_order(tmp_path):
 
 @pytest.mark.parametrize("test", ["test", "val", "Validation"])
 def test_both_parts_are_read_whole_and_files_keep_their_names(tmp_path, test):
-    fill(tmp_path / "train", ("bee", "ant"))
+    fill(tmp_path / "train", ("bee", "ant"), first=5)
     fill(tmp_path / test, ("bee", "ant"), 2, first=9)
     info = resolve(str(tmp_path), 8)
     assert (info.names, info.train, info.test, info.note) == (("ant", "bee"), (5, 5), (2, 2), "")
-    assert pixels(info) == ([20, 21, 22, 23, 24, 0, 1, 2, 3, 4], [0] * 5 + [1] * 5)
+    assert pixels(info) == ([120, 121, 122, 123, 124, 100, 101, 102, 103, 104], [0] * 5 + [1] * 5)
     assert table(info, "test")["file"].tolist() == [f"{test}/{c}/0{i}.png" for c in ("ant", "bee") for i in range(2)]
     assert "subclass" not in table(info, "train")
 
