@@ -45,7 +45,7 @@ def pictures_in(folder: Path) -> list[Path]:
     """
     found = sorted(_walk(folder, frozenset()))
     if not found:
-        raise UserError(f"{folder} holds no picture ({', '.join(sorted(ENDINGS))}): fill the folder or take it away")
+        raise UserError(f"folder {folder} holds no picture ({', '.join(sorted(ENDINGS))}): fill it or take it away")
     return found
 
 

@@ -44,7 +44,7 @@ def prepare(
 def _imagenette(source: Path | None) -> None:
     """Photographs stay files in folders; a local copy is used where it lies."""
     from loreun_bench.errors import UserError
-    from loreun_bench.generation.datasets.imagenette import fetch, imagenette
+    from loreun_bench.generation.datasets.imagenette import TEST, TRAINING, fetch, imagenette
     from loreun_bench.harness.store import data_root
 
     where = data_root() / "imagenette2-320"
@@ -53,7 +53,11 @@ def _imagenette(source: Path | None) -> None:
     elif where.exists() and where.resolve() != source.resolve():
         raise UserError(f"{where} is there already: take it away first")
     elif not where.exists():
-        imagenette(source, "train")
+        for split, word, count in (("train", "training", TRAINING), ("test", "test", TEST)):
+            found = len(imagenette(source, split))
+            if found != count:
+                why = f"{found} {word} photographs, not {count}"
+                raise UserError(f"{source}: these are not imagenette ({why}): give it as dataset: {source}")
         where.parent.mkdir(parents=True, exist_ok=True)
         where.symlink_to(source.resolve(), target_is_directory=True)
     train, test = (len(imagenette(where, split)) for split in ("train", "test"))

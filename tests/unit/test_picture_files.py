@@ -77,7 +77,8 @@ def test_what_is_transparent_shows_white_but_in_a_picture_that_is_transparent_al
     icon.paste((0, 0, 0, 255), (0, 0, 2, 4))
     icon.save(tmp_path / "icon.png")
     assert decode(tmp_path / "icon.png")[0, :, 0].tolist() == [0, 0, 255, 255]
-    assert decode(put(tmp_path / "half.png", (200, 0, 0, 51), "RGBA"))[0, 0].tolist() == pytest.approx([244, 204, 204], abs=1)
+    half = decode(put(tmp_path / "half.png", (200, 0, 0, 51), "RGBA"))
+    assert half[0, 0].tolist() == pytest.approx([244, 204, 204], abs=1)
     assert decode(put(tmp_path / "clear.png", (200, 0, 0, 0), "RGBA"))[0, 0].tolist() == [200, 0, 0]
     few = Image.new("P", (4, 4), 0)
     few.putpalette([255, 0, 0, 0, 255, 0])
@@ -122,8 +123,8 @@ def test_what_other_systems_leave_behind_is_passed_over(tmp_path):
     os.mkfifo(tmp_path / "cat" / "pipe.png")
     assert [path.name for path in pictures_in(tmp_path / "cat")] == ["a.png"]
     assert [path.name for path in folders_in(tmp_path)] == ["cat"]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty holds no picture \(.*\.png.*\): fill"):
-        (tmp_path / "empty").mkdir()
         pictures_in(tmp_path / "empty")
 
 

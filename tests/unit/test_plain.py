@@ -42,7 +42,8 @@ def test_truth_values_are_black_and_white_and_grey_needs_no_channel():
     assert set(made(X[..., 0] > 100).train_images.ravel().tolist()) == {0, 255}
     assert made(X[..., 0]).train_images.shape == (30, 8, 7, 1)
     assert made([Image.fromarray(x[..., 0]) for x in X]).train_images.shape == (30, 8, 7, 1)
-    assert (made([Image.fromarray(x[..., 0].astype(np.uint16) * 257) for x in X]).train_images[..., 0] == X[:30, ..., 0]).all()
+    deep = made([Image.fromarray(x[..., 0].astype(np.uint16) * 257) for x in X])
+    assert (deep.train_images[..., 0] == X[:30, ..., 0]).all()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.datasets.cifar20 import coarse
 from loreun_bench.classification.datasets.cifar100 import NAMES, SUPERCLASSES
 from loreun_bench.errors import UserError
+from loreun_bench.generation.data.names import IMAGENETTE
 from loreun_bench.harness.stage import digest
 from loreun_bench.registry import load_plugin, registry
 
@@ -43,8 +44,8 @@ def pixels(info):
 
 @pytest.mark.parametrize(
     "spelt",
-    ["{part}_images {part}_labels", "x_{part} y_{part}", "X_{part} y_{part}", "{part}_x {part}_y", "{part}_data {part}_labels",
-     "{part}X {part}Y", "x{part} y{part}", "images_{part} labels_{part}", "{part}-Images {part}-Targets"],
+    ["{part}_images {part}_labels", "x_{part} y_{part}", "X_{part} y_{part}", "{part}_x {part}_y", "{part}X {part}Y",
+     "{part}_data {part}_labels", "x{part} y{part}", "images_{part} labels_{part}", "{part}-Images {part}-Targets"],
 )  # fmt: skip
 def test_an_npz_by_any_of_the_usual_names_is_a_data_set(tmp_path, spelt):
     images, labels = spelt.split()
@@ -52,7 +53,7 @@ def test_an_npz_by_any_of_the_usual_names_is_a_data_set(tmp_path, spelt):
     info = resolve(str(npz(tmp_path / "mine.npz", **held)))
     assert (info.name, sum(info.train), sum(info.test), info.names, info.note) == ("mine", 40, 20, tuple("01234"), "")
     assert (pixels(info) == X).all()
-    with pytest.raises(UserError, match="image_size: the pictures of .* are 8×8 and stay so"):
+    with pytest.raises(UserError, match=r"image_size: the pictures of .* are 8×8 and stay so"):
         resolve(str(tmp_path / "mine.npz"), 16)
 
 
@@ -108,7 +109,8 @@ class Pairs:
 
 
 FORMS = {
-    "pil": lambda x: Image.fromarray(x[..., 0]), "array": lambda x: x, "tensor": lambda x: torch.tensor(x).permute(2, 0, 1) / 255,
+    "pil": lambda x: Image.fromarray(x[..., 0]), "array": lambda x: x,
+    "tensor": lambda x: torch.tensor(x).permute(2, 0, 1) / 255,
 }  # fmt: skip
 ANIMALS = ("ant", "bee", "cow", "dog", "elk")
 
@@ -128,11 +130,11 @@ def test_a_pair_of_torchvision_style_data_sets(form):
 
 
 def test_data_sets_whose_classes_differ_are_refused_and_pil_pictures_are_resized():
-    train, test = (Pairs(part, FORMS["pil"], names) for part, names in zip(PARTS.values(), (ANIMALS, ANIMALS[1:]), strict=True))
+    train, test = Pairs(PARTS["train"], FORMS["pil"], ANIMALS), Pairs(PARTS["test"], FORMS["pil"], ANIMALS[1:])
     with pytest.raises(UserError, match="training and test have the classes"):
         as_arrays("own", (train, test))
     assert checked("own", as_arrays("own", train, 4)).train_images.shape[1:] == (4, 4, 1)
-    with pytest.raises(UserError, match="gives int, expected .picture, label"):
+    with pytest.raises(UserError, match=r"gives int, expected .picture, label"):
         as_arrays("own", Pairs.__new__(type("One", (), {"__len__": lambda s: 3, "__getitem__": lambda s, i: 3})))
 
 
@@ -255,6 +257,16 @@ def test_an_embedded_data_set_of_a_plug_in_follows_its_code(tmp_path):
     entry = registry("datasets").get("own-100")
     registry("datasets")._entries["own-100"] = type(entry)("own-100", registry("datasets").get("own-200").item, entry.info)
     assert resolve("own-100").sha256 == infos[1].sha256 != infos[0].sha256
+
+
+def test_a_few_photographs_are_not_imagenette(command, tmp_path):
+    for part in ("train", "val"):
+        for wnid in IMAGENETTE:
+            path = tmp_path / "few" / part / wnid / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(X[0, ..., 0]).save(path)
+    refused(command("data", "prepare", "imagenette", "--from", tmp_path / "few"), "(10 training photographs, not 9469)")
+    assert not (tmp_path / "data" / "imagenette2-320").exists()
 
 
 def test_data_ls_shows_names_and_notes(command, tmp_path):

@@ -13,6 +13,7 @@ from loreun_bench.registry import dataset
 
 ARCHIVES = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
 SIZES = tuple(ARCHIVES)
+TRAINING, TEST = 9469, 3925  # photographs
 
 
 @dataset("imagenette", classes=10, paper="Howard and Gugger, Information 2020", track="generation")
