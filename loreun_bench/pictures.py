@@ -72,8 +72,10 @@ def upright(path: Path) -> Image:
             turned = ImageOps.exif_transpose(file)
             turned.format = file.format
             return rgb(turned)
-    except images.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
+    except BAD:
+        raise
+    except Exception as error:  # a decoder stumbled over broken bytes, or the picture is larger than PIL allows
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def decode(path: Path) -> np.ndarray:

@@ -96,6 +96,25 @@ def test_what_is_no_picture_raises_one_of_bad(tmp_path, content):
         decode(tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "gif", "webp", "ppm"])
+def test_broken_bytes_raise_nothing_but_bad(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, **({} if ending in ("gif", "ppm") else {"exif": exif}))
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for at in rng.integers(0, min(len(whole), 400), 3):
+            broken[at] = rng.integers(256)
+        path.write_bytes(broken)
+        try:
+            assert decode(path).dtype == np.uint8
+        except BAD:
+            continue
+
+
 def test_links_to_files_and_folders_are_followed_and_circles_survived(tmp_path):
     put(tmp_path / "far" / "a.png")
     put(tmp_path / "far" / "inner" / "b.PNG")

@@ -33,6 +33,7 @@ COARSE = [
 
 
 def npz(path, **arrays):
+    path.parent.mkdir(exist_ok=True)
     np.savez(path, **arrays)
     return path
 
@@ -91,6 +92,14 @@ def test_an_npz_without_a_test_part_is_split_and_strange_arrays_are_named(tmp_pa
 def test_an_npz_that_is_unclear_is_one_line(tmp_path, held, says):
     with pytest.raises(UserError, match=says):
         resolve(str(npz(tmp_path / "a.npz", **held)))
+
+
+def test_the_same_pictures_under_other_class_names_are_other_data(tmp_path):
+    words = (np.array(["ant", "bee", "cow", "dog", last])[Y] for last in ("elk", "fox"))
+    infos = [resolve(str(npz(tmp_path / str(i) / "a.npz", x=X, y=y))) for i, y in enumerate(words)]
+    assert infos[0].name == infos[1].name
+    assert infos[0].sha256 != infos[1].sha256
+    assert infos[0].file != infos[1].file
 
 
 class Pairs:
@@ -224,7 +233,7 @@ def test_the_super_classes_are_the_published_ones():
 
 def test_cifar20_has_super_classes_as_labels_and_the_classes_below(tmp_path, monkeypatch):
     entry = registry("datasets").get("cifar20")
-    fine = np.arange(400) % 100
+    fine = np.concatenate([np.arange(300), np.arange(100)[::-1]]) % 100
     x = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3)).astype(np.uint8)
     npz(tmp_path / "c.npz", x_train=x[:300], y_train=fine[:300, None], x_test=x[300:], y_test=fine[300:, None])
     with pytest.raises(UserError, match=r"not cifar20 \(300 training images, not 50000\)"):
@@ -235,6 +244,7 @@ def test_cifar20_has_super_classes_as_labels_and_the_classes_below(tmp_path, mon
     assert (info.names, info.subclasses, info.classes) == (tuple(SUPERCLASSES), NAMES, 20)
     data = load_dataset(info.path, info.mean, info.std, info.classes, "cpu")
     assert data.train_labels.tolist() == [COARSE[i] for i in fine[:300]]
+    assert data.test_labels.tolist() == [COARSE[i] for i in fine[300:]]
     assert table(info, "test")["subclass"].tolist() == [NAMES[i] for i in fine[300:]]
     already = Arrays(x[:300], fine[:300] % 20, x[300:], fine[300:] % 20)
     assert coarse(already) is already
