@@ -240,14 +240,23 @@ def dataset(
     embedded: bool = False,
     paper: str = "",
     track: str = "classification",
+    names: Sequence[str] = (),
+    counts: tuple[Sequence[int], Sequence[int]] | None = None,
+    mean: Sequence[float] | None = None,
+    adapt: Callable[[Any], Any] | None = None,
 ) -> Callable[[T], T]:
     """Function decorator: a data set `(root: Path, download: bool) -> Arrays`; for generation `(root, split) -> Pictures`.
 
-    shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for.
+    shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for. What a
+    local copy must agree with: names of the classes; counts of the training and of the test pictures, by class; mean of
+    the training pixels, by channel in [0, 1]. adapt: makes this data set of the arrays that were read.
     """
 
     def register(function: T) -> T:
-        info = {"shape": shape, "classes": classes, "embedded": embedded, "paper": paper}
+        info = {
+            "shape": shape, "classes": classes, "embedded": embedded, "paper": paper, "names": tuple(names),
+            "counts": counts, "mean": mean, "adapt": adapt,
+        }  # fmt: skip
         return registry("datasets", track).add(name, function, **info)
 
     return register

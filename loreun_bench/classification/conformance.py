@@ -9,9 +9,10 @@ import torch
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.data.arrays import Arrays, checked
+from loreun_bench.classification.data.arrays import checked
 from loreun_bench.classification.data.images import Dataset, Images
 from loreun_bench.classification.data.prepared import DataInfo
+from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
@@ -80,9 +81,8 @@ def _metric(entry: Entry) -> str:
 
 def _dataset(entry: Entry) -> str:
     """It gives arrays of the declared shape and classes."""
-    arrays = entry.item(Path(), False)
-    arrays = checked(entry.name, arrays if isinstance(arrays, Arrays) else Arrays(*arrays))
-    shape, classes = arrays.train_images.shape[1:], int(arrays.train_labels.max()) + 1
+    arrays = checked(entry.name, as_arrays(f"data set '{entry.name}'", entry.item(Path(), False)), entry.info["names"])
+    shape, classes = arrays.train_images.shape[1:], len(arrays.names)
     declared = entry.info["shape"], entry.info["classes"]
     if declared[0] and (tuple(shape), classes) != (tuple(declared[0]), declared[1]):
         raise UserError(f"images {tuple(shape)} in {classes} classes, but it declares {declared[0]} and {declared[1]}")

@@ -52,7 +52,8 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
         raise UserError("validation: protocol paper takes the original of the best validation epoch, so it cannot be 0")
     asked = {scenario.label: Requests(config, info, scenario, trial) for scenario in config.scenarios}
     found: list[Cell] = []
-    notes: list[str] = [*config.notes, *said, *(note for each in asked.values() for note in each.notes)]
+    notes: list[str] = [*config.notes, *([f"{info.name}: {info.note}"] if info.note else []), *said]
+    notes += [note for each in asked.values() for note in each.notes]
     for seeds in config.seeds:
         for each in asked.values():
             for block in each.blocks(seeds):

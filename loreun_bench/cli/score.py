@@ -134,11 +134,12 @@ def _scene(
     from loreun_bench.generation.scene import Scene
     from loreun_bench.generation.scoring import classifiers
     from loreun_bench.generation.scoring.images import Images
+    from loreun_bench.pictures import folders_in
 
     for place in (folder, *([reference] if reference else [])):
         Images.open(place)
     network = classifiers.from_name(classifier, weights, settings["device"]) if classifier else None
-    classes = network.classes if network else tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    classes = network.classes if network else tuple(p.name for p in folders_in(folder))
     known = {plain(name): number for number, name in enumerate(classes)}
     if forget is not None and plain(forget) not in known:
         tail = did_you_mean(forget, classes) if classes else "none is known: give --classifier or one subfolder a class"

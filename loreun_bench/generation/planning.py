@@ -30,7 +30,7 @@ STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
     HERE / "stages.py", PIPELINE / "pipelines.py", DATA / "concepts.py", DATA / "names.py", SCORING / "pictures.py",
-    SCORING / "images.py", UNLEARNING / "protocols.py",
+    SCORING / "images.py", PACKAGE / "pictures.py", UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
 TRAINING = (
