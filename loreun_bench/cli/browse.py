@@ -71,12 +71,10 @@ def _items(kind: str, plugin: list[Path] | None, track: str) -> list[tuple[str, 
 def _protocols(track: str) -> list[tuple[str, str, Any]]:
     import importlib
 
-    from loreun_bench.harness.protocol import explained
+    from loreun_bench.harness.protocol import described
 
-    protocol = importlib.import_module(f"loreun_bench.{track}.unlearning.protocols").Protocol
-    text = "What `corrected` does, and what the reference code does instead:\n" + "\n".join(
-        f"  {name}: {why}" for name, why in explained(protocol).items()
-    )
+    module = importlib.import_module(f"loreun_bench.{track}.unlearning.protocols")
+    text = described(module.Protocol, module.NOT_REPEATED)
     return [
         ("corrected", "good practice throughout; the default", lambda: text),
         ("paper", "the reference code's behaviour, its known bugs included", lambda: text),

@@ -1,7 +1,11 @@
-"""Protocols: where reference implementations and good practice part, each difference a named field of a dataclass."""
+"""Protocols: where reference implementations and good practice part, each difference a named field of a dataclass.
+
+A track's protocols.py holds the dataclass, and NOT_REPEATED: a sentence for each difference that no protocol repeats.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
@@ -21,3 +25,13 @@ def both(protocol: type[T]) -> dict[str, T]:
 def explained(protocol: Any) -> dict[str, str]:
     """What differs between the protocols: name → explanation."""
     return {f.name: f.metadata["why"] for f in fields(protocol)}
+
+
+def described(protocol: Any, not_repeated: Sequence[str]) -> str:
+    """What `show protocols` prints: what `paper` repeats, and what it does not."""
+    lines = ["What `corrected` does, and what the reference code does instead, which `paper` repeats:"]
+    lines += [f"  {name}: {why}" for name, why in explained(protocol).items()]
+    if not_repeated:
+        lines += ["", "Where neither protocol does what a paper or its code does:"]
+        lines += [f"  - {each}" for each in not_repeated]
+    return "\n".join(lines)

@@ -33,3 +33,7 @@ class Protocol:
 
 
 PROTOCOLS = both(Protocol)
+NOT_REPEATED = (
+    "NegGrad+ takes the forget batch first, and its passes over the forget set go on from epoch to epoch; RUM's takes the "
+    "retain batch first and begins the forget set anew in every epoch",
+)

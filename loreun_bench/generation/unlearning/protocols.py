@@ -26,3 +26,8 @@ class Protocol:
 
 
 PROTOCOLS = both(Protocol)
+NOT_REPEATED = (
+    "pictures are sampled by DDIM, as the paper says; SalUn's and ESD's code sample them for scoring by LMS",
+    "FID is on 2048 features of pictures of 0 … 255; SalUn's code takes 64 features of pictures of 0, 1 and 255 only: its "
+    "values are on another scale",
+)
