@@ -61,7 +61,7 @@ def _metric(entry: Entry) -> str:
         sampling.Request(f"{label}-{n}", f"an image of {name}", 100 * label + n, 3.0, label, name)
         for label, name in enumerate(test.classes) for n in range(3)
     ]  # fmt: skip
-    weights = classifiers.train_small(concepts.dataset("digits", "train"), pipeline.image_size, seed=0, steps=100)
+    weights = classifiers.train_small(concepts.dataset("digits", "train"), min(pipeline.image_size), seed=0, steps=100)
     with tempfile.TemporaryDirectory() as folder:
         sampling.sample(pipeline, requests, Path(folder), steps=5, batch_size=len(requests))
         scene = Scene(

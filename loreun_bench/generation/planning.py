@@ -13,7 +13,7 @@ from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.data import concepts
-from loreun_bench.generation.pipeline import pipelines
+from loreun_bench.generation.pipeline import pipelines, schedules
 from loreun_bench.generation.pipeline.pipelines import PipelineFiles
 from loreun_bench.generation.scene import Planned
 from loreun_bench.harness.files import sha256_file
@@ -29,8 +29,8 @@ HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
-    HERE / "stages.py", PIPELINE / "pipelines.py", DATA / "concepts.py", DATA / "names.py", SCORING / "pictures.py",
-    SCORING / "images.py", UNLEARNING / "protocols.py",
+    HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
+    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
 TRAINING = (
@@ -48,10 +48,9 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
     files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
-    if config.sampling.steps > (most := pipelines.timesteps(files.folder)):
-        raise UserError(f"sampling.steps: {config.sampling.steps} is more than the {most} timesteps of '{files.name}'")
     found: list[Cell] = []
-    notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
+    notes = ["the pipelines' safety checker is off: it would blacken what is to be measured", *pipelines.tried(files)]
+    _check_timesteps(config, files)
     for seeds in config.seeds:
         for scenario in config.scenarios:
             block = _Block(config, files, data, scenario, seeds)
@@ -63,6 +62,14 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {"steps": config.limit_steps} if config.limit_steps is not None else {}
     return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
+
+
+def _check_timesteps(config: GenerationConfig, files: PipelineFiles) -> None:
+    """UserError if more timesteps are asked for than the pipeline has."""
+    schedule = schedules.ddim(files.folder)
+    schedules.check_steps(schedule, config.sampling.steps, "sampling.steps")
+    if config.curve.points > (most := int(schedule.config.num_train_timesteps)):
+        raise UserError(f"curve.points: {config.curve.points} is more than the {most} timesteps of the pipeline")
 
 
 class _Block:
@@ -126,8 +133,17 @@ class _Block:
     @cached_property
     def classifier(self) -> Stage:
         config = {"data": self.config.dataset, "data_identity": self.data_identity, "seed": 0,
-                  "size": pipelines.image_size(self.files.folder)}  # fmt: skip
+                  "size": self.side}  # fmt: skip
         return self._stage("classifier", config, {}, (SCORING / "classifiers.py", *SHARED), "classifier", own=True)
+
+    @cached_property
+    def side(self) -> int:
+        """Pixels on a side of a picture of a class. UserError if the pipeline's are not square: a data set's are."""
+        height, width = pipelines.image_size(self.files.folder)
+        if height != width:
+            raise UserError(f"pipeline '{self.files.name}' makes pictures of {height}×{width} pixels, those of classes are "
+                            "square: take one with a square sample_size, or a scenario of kind concept")  # fmt: skip
+        return height
 
     @cached_property
     def metrics(self) -> list[Entry]:
@@ -147,7 +163,7 @@ class _Block:
     @cached_property
     def real(self) -> Stage:
         extractors = sorted({entry.info["features"] for entry in self.metrics} - {""})
-        config = self.recognition | {"extractors": extractors, "size": pipelines.image_size(self.files.folder)}
+        config = self.recognition | {"extractors": extractors, "size": self.side}
         return self._stage("real_features", config, self._classifier(), EVALUATION, "real pictures", own=True)
 
     def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
@@ -203,10 +219,12 @@ class _Block:
         if how.prompts is not None:
             from loreun_bench.generation.data.prompts import read
 
+            chosen = read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance, self.notes.append)
             return [
-                {"name": f"{p.number}", "prompt": p.prompt, "seed": p.seed, "concept": self.scenario.label, "label": None,
+                {"name": f"{p.number}", "prompt": p.prompt, "concept": self.scenario.label, "label": None,
+                 "seed": p.seed if p.seed is not None else derive(seed, "sample", p.number) % 2**31,
                  "guidance": p.guidance if how.own_guidance else how.guidance}
-                for p in read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance)
+                for p in chosen
             ]  # fmt: skip
         names = self.classes or (self.scenario.label, "other")
         return [

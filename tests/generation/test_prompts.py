@@ -143,7 +143,7 @@ OFFICIAL = ["prompt", "categories", "hard", "inappropriate_percentage", "sd_seed
 def test_the_official_file_of_i2p_has_no_case_numbers_and_the_line_is_the_case(tmp_path):
     path = tmp_path / "i2p.csv"
     path.write_text(
-        ",".join(OFFICIAL) + '\n"one,\ntwo",sexual,0,0.4,3841990001,7.0,sd\nthree,"hate, sexual",1,.5,5,9,sd\n', encoding="utf-8"
+        ",".join(OFFICIAL) + '\n"one,\ntwo",sexual,0,0.4,3841990001,7.0,sd\nthree,"hate, sexual",1,.5,5,9,sd\n'
     )
     assert read(path, "sexual") == [
         Prompt(2, "one,\ntwo", 3841990001, 7.0, ("sexual",)), Prompt(4, "three", 5, 9.0, ("hate", "sexual"))

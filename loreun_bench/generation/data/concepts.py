@@ -59,15 +59,11 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
     images = Images.open(where, prompts)
     assert images.labels is not None
 
-    def load(positions: Tensor, size: int) -> Tensor:
-        found = torch.empty(len(positions), 3, size, size)
-        seen = 0
-        for at, pixels in images.subset(positions).numbered(len(positions), size):
-            found[at] = pixels * 2 - 1
-            seen += len(at)
-        if seen < len(positions):
+    def load(positions: Tensor, size: int) -> Tensor:  # as they were made: the pipeline's own height and width
+        found = [pixels for _, pixels in images.subset(positions).numbered(len(positions))]
+        if sum(map(len, found)) < len(positions):
             raise UserError(f"a training picture in {where} cannot be read: {images.bad[0][0].name}")
-        return found
+        return torch.cat(found) * 2 - 1
 
     return Pictures(prompts, images.labels, load)
 
