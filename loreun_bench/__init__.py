@@ -9,13 +9,14 @@ from loreun_bench.lazy import lazily
 if TYPE_CHECKING:
     from loreun_bench.api import evaluate, sweep
     from loreun_bench.harness.records import Record, load_records
-    from loreun_bench.registry import dataset, method, metric, model, weighting
+    from loreun_bench.registry import dataset, method, metric, model, scenario, weighting
 
 _WHERE = {
     "sweep": "api", "evaluate": "api", "load_records": "harness.records", "Record": "harness.records",
     "method": "registry", "weighting": "registry", "metric": "registry", "dataset": "registry", "model": "registry",
+    "scenario": "registry",
 }  # fmt: skip
-__all__ = ["Record", "dataset", "evaluate", "load_records", "method", "metric", "model", "sweep", "weighting"]
+__all__ = ["Record", "dataset", "evaluate", "load_records", "method", "metric", "model", "scenario", "sweep", "weighting"]
 
 
 def __getattr__(name: str) -> Any:

@@ -123,10 +123,13 @@ def evaluate(
     validation: float = 0.1,
     metrics: Sequence[str] = ("accuracy", "mia", "loss"),
     protocol: str = "corrected",
+    original: nn.Module | None = None,
 ) -> dict[str, float]:
     """The stored metrics of a model that you bring, on a data set's split (images arrive normalised, channels last).
 
-    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default. Runs where the model is.
+    scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default; a sequence is evaluated one
+    request at a time. original: the model before unlearning, for a scenario that chooses by its losses. Runs where the
+    model is.
     """
     from loreun_bench.classification.config import Scenario
     from loreun_bench.classification.data import splits
@@ -138,10 +141,23 @@ def evaluate(
 
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     info = find(dataset)
-    splits.sizes(info, chosen, validation, None)
     device = str(next(model.parameters()).device)
     data = load_dataset(info.path, info.mean, info.std, info.classes, device)
-    labels = data.train_labels.cpu().numpy(), data.test_labels.cpu().numpy()
-    split = splits.draw(*labels, chosen, validation=validation, seed=seed).to(device)
+    people = splits.population(info, splits.csvs_of(chosen))
+    if "original" in chosen.entry.info["needs"]:
+        people = splits.with_losses(people, _losses(original, data, chosen.label))
+    split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
     outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
     return measure(metrics, "classification", outputs)
+
+
+def _losses(original: nn.Module | None, data: Any, label: str) -> Any:
+    """The original model's losses on all training images [N]."""
+    import torch
+
+    from loreun_bench.classification.scoring.evaluation import Predictions, predict
+
+    if original is None:
+        raise UserError(f"scenario {label}: it chooses by the losses of the original model; give original=MODEL")
+    logits = predict(original, data.train, torch.arange(len(data.train), device=data.train.device))
+    return Predictions(logits, data.train_labels.cpu()).losses.numpy()

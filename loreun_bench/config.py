@@ -7,24 +7,85 @@ import json
 import math
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.registry import Entry, blamed, track
+from loreun_bench.registry import Entry, blamed, registry, track
 
 PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
+
+
+MANY_SEEDS = 20  # from which on one number is more likely to be meant as the seed than as how many there are
+FLAGS = {"yes": True, "on": True, "no": False, "off": False}  # text in YAML here, as they may be names
+
+
+def _flag(value: Any) -> Any:
+    """`yes` and `no` stand for true and false where one of these is wanted."""
+    return FLAGS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Strict(BaseModel):
     """A section of the configuration: unknown keys, NaN and infinity are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Scenario(Strict):
+    """What is forgotten: a kind of the registry with its own settings beside it, and what it changes for itself alone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    track: ClassVar[str]
+    kind: str
+    methods: dict[str, dict[str, Any]] = {}
+    weightings: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> Scenario:
+        _ = self.item
+        return self
+
+    @cached_property
+    def entry(self) -> Entry:
+        """The kind in the registry. UserError for an unknown one."""
+        return registry("scenarios", self.track).get(self.kind)
+
+    @cached_property
+    def item(self) -> Any:
+        """The scenario with its settings checked. UserError names the first that is wrong."""
+        return settings(self.entry, self.model_extra or {}, f"scenarios: {self.kind}", self.__class__.model_fields)
+
+    @property
+    def label(self) -> str:
+        """The scenario's name in records and tables, such as "class-3" or "random-10%"."""
+        return str(self.item.label) if hasattr(self.item, "label") else "-".join([self.kind, *self._values()])
+
+    def spec(self) -> dict[str, Any]:
+        """Its kind and its own settings with their defaults, as JSON can hold them."""
+        return json.loads(json.dumps({"kind": self.kind} | dataclasses.asdict(self.item)))  # type: ignore[no-any-return]
+
+    def _values(self) -> list[str]:
+        return [f"{value:g}" if isinstance(value, float) else str(value) for value in (self.model_extra or {}).values()]
 
 
 class Seeds(Strict):
@@ -48,8 +109,14 @@ class SweepConfig(Strict):
     metrics: tuple[str, ...] = Field(min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False
+    compile: Flag = False
     timeout_s: float | None = Field(default=None, gt=0)
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of how the configuration came about."""
+        return self._notes
 
     @field_validator("methods", "weightings", mode="before")
     @classmethod
@@ -71,17 +138,28 @@ class SweepConfig(Strict):
 def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
     """The checked configuration of a preset's name, a YAML file or a dict, after `overrides` ("key.sub=value")."""
     values = dict(source) if isinstance(source, dict) else read_yaml(find(source))
+    notes: list[str] = []
     for override in overrides:
-        values = _set(values, override)
+        values = _set(values, override, notes)
     values = values | {"seeds": _each_role(values.get("seeds"))}
     config: SweepConfig = check(track(values.get("track", "classification"))[0], values, "config")
+    config._notes = tuple(notes)
     return config
 
 
 def _each_role(seeds: Any) -> Any:
-    """`seeds: 3` stands for 0, 1, 2, and one number for the same seed in every role."""
-    if type(seeds) is int and seeds <= 10_000:
+    """`seeds: 3` stands for 0, 1, 2, "5-9" for five of them, and one number for the same seed in every role."""
+    if type(seeds) is int and seeds > MANY_SEEDS:
+        raise UserError(
+            f"config.seeds: {seeds} would be {seeds} seeds; write [{seeds}] for the one, or '0-{seeds - 1}' for all of them"
+        )
+    if type(seeds) is int:
         seeds = list(range(seeds))
+    if isinstance(seeds, str) and (found := re.fullmatch(r"(\d{1,9})-(\d{1,9})", seeds.strip())):
+        first, last = int(found[1]), int(found[2])
+        if not first <= last < first + 10_000:
+            raise UserError(f"config.seeds: '{seeds}' is no range from a seed to a later one (10000 at most)")
+        seeds = list(range(first, last + 1))
     if not isinstance(seeds, list):
         return seeds
     return [{"split": s, "train": s, "unlearn": s, "eval": s} if type(s) is int else s for s in seeds]
@@ -109,12 +187,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a configuration")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: {error}") from error
+        values = _parsed(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values
+
+
+def _parsed(text: str, where: str) -> Any:
+    """The value of a YAML text. UserError, beginning with `where`, for whatever is wrong with it."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+        raise UserError(f"{where}: {error if str(error) else type(error).__name__}") from error
 
 
 def dump(config: SweepConfig) -> str:
@@ -128,14 +214,19 @@ def check(model: type[Any], values: dict[str, Any], where: str) -> Any:
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise UserError(_first_problem(error, model, where)) from error
+    except (TypeError, ValueError, RecursionError) as error:  # json's, of what it has no words for
+        raise UserError(f"{where}: a key or value is not plain, or too large or deep: {error}") from error
 
 
-def settings(entry: Entry, values: dict[str, Any], where: str) -> Any:
-    """The item of `entry` (a dataclass) with the given settings, types and finiteness checked."""
+def settings(entry: Entry, values: dict[str, Any], where: str, beside: Iterable[str] = ()) -> Any:
+    """The item of `entry` (a dataclass) with the given settings, types and finiteness checked.
+
+    beside: keys that may stand beside the settings, to be suggested for one that is mistyped.
+    """
     fields = {f.name: f for f in dataclasses.fields(entry.item) if f.init}
     for key, value in values.items():
         if key not in fields:
-            raise UserError(f"{where}: unknown setting '{key}'; {did_you_mean(key, fields)}")
+            raise UserError(f"{where}: unknown setting '{key}'; {did_you_mean(key, [*fields, *beside])}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}.{key}: {value} is not finite")
     try:
@@ -143,8 +234,14 @@ def settings(entry: Entry, values: dict[str, Any], where: str) -> Any:
     except NameError as error:
         raise UserError(f"{where}: {error}; the types of settings must be importable when the file runs") from error
     checked = {key: _setting(hints[key], value, f"{where}.{key}") for key, value in values.items()}
-    with blamed(entry.file, where):
-        made = entry.item(**checked)
+    for key, field in fields.items():
+        if key not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: '{key}' must be given")
+    try:
+        with blamed(entry.file, where):
+            made = entry.item(**checked)
+    except UserError as error:
+        raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
     for key in fields:
         _setting(hints[key], getattr(made, key), f"{where}.{key}")
     return made
@@ -152,37 +249,59 @@ def settings(entry: Entry, values: dict[str, Any], where: str) -> Any:
 
 def _setting(hint: Any, value: Any, where: str) -> Any:
     """`value` checked as strictly as in JSON: true is no number, and "1" is none either."""
+    value = _flag(value) if hint is bool else value
     try:
         found = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise UserError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from error
-    except TypeError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {message}, got {value!r}") from error
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: {value!r} is no plain value; settings are numbers, texts, lists") from error
     if isinstance(found, float) and not math.isfinite(found):
         raise UserError(f"{where}: {found} is not finite")
     return found
 
 
-def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
-    """`values` with one `a.b=c` applied; the value is read as YAML, so that numbers and lists work."""
+def _set(values: dict[str, Any], override: str, notes: list[str]) -> dict[str, Any]:
+    """`values` with one `a.b=c` applied; the value is read as YAML, so that numbers and lists work. `a.+b=c` adds b."""
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise UserError(f"--set {override!r}: expected key=value, such as train.epochs=5")
-    try:
-        value = yaml.load(text, Loader=_Loader) if text.strip() else ""
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"--set {override!r}: {error}") from error
-    head, *rest = path.strip().split(".")
+    value = _parsed(text, f"--set {override!r}") if text.strip() else ""
+    return _put(values, path.strip().split("."), value, f"--set {override!r}", notes)
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, where: str, notes: list[str]) -> dict[str, Any]:
+    """`values` with `value` at the path `keys`; `notes` gets what it took the place of."""
+    head, rest = keys[0], keys[1:]
     if not rest:
-        return {**values, head: value}
+        name = head.removeprefix("+")
+        if name != head and name in values:
+            raise UserError(f"{where}: '{name}' is there already; leave the + out to change it")
+        notes += _replaced(name, values.get(name), value)
+        return {**values, name: value}
     inner = values.get(head)
     if isinstance(inner, list) and all(isinstance(name, str) for name in inner):
         inner = {name: {} for name in inner}
     if not isinstance(inner, dict):
         if head in values and inner is not None:
-            raise UserError(f"--set {override!r}: '{head}' is not a section")
+            raise UserError(f"{where}: '{head}' is not a section")
         inner = {}
-    return {**values, head: _set(inner, ".".join(rest) + "=" + text)}
+    return {**values, head: _put(inner, rest, value, where, notes)}
+
+
+def _replaced(name: str, old: Any, new: Any) -> list[str]:
+    """What is lost when a section of settings takes the place of another."""
+    if not isinstance(old, dict) or not isinstance(new, (dict, list)):
+        return []
+    lost = {key: values for key, values in old.items() if isinstance(values, dict) and values}
+    told = [f"{key} ({', '.join(f'{k} {v}' for k, v in values.items())})" for key, values in lost.items()]
+    if not told:
+        return []
+    return [
+        f"--set {name}=… took the place of {', '.join(told)}; to change one setting: "
+        f"{name}.{next(iter(lost))}.KEY=VALUE, to add a row: {name}.+NAME={{}}"
+    ]
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], where: str) -> str:
@@ -210,25 +329,34 @@ def _known_keys(model: Any, path: Sequence[str]) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and aliases, and reads 1e-3 as a number."""
+    """SafeLoader that refuses duplicate keys, aliases and tags, and reads only what is plainly a number as one."""
+
+    yaml_implicit_resolvers = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not supported in a configuration")
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if (tag := getattr(event, "tag", None)) not in (None, "!"):
+            raise yaml.YAMLError(f"tags ({tag}) are not supported in a configuration")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, type(None))):
+                raise yaml.YAMLError(f"a key is no plain word (line {key_node.start_mark.line + 1})")
             if key in seen:
                 raise yaml.YAMLError(f"key '{key}' appears twice (line {key_node.start_mark.line + 1})")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+for _tag, _pattern, _first in (  # YAML 1.2's: 007 is a name, and so are 12:30 and 2024-01-01
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
+    ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", [*"-+0123456789."]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)

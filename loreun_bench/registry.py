@@ -1,4 +1,4 @@
-"""Where methods, weightings, metrics, data sets and models are found by name.
+"""Where methods, weightings, scenarios, metrics, data sets and models are found by name.
 
 One registry a kind (and track). An item enters by its decorator, which runs when its file is imported: the files of the
 project's own folders, the entry points of installed packages (groups `loreun_bench.methods`, …) and the plug-in
@@ -18,14 +18,14 @@ import sys
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError, did_you_mean
 
-KINDS = ("methods", "weightings", "metrics", "datasets", "models")
+KINDS = ("methods", "weightings", "scenarios", "metrics", "datasets", "models")
 TRACKS = {  # where a track's configuration class and its planner are; imported only when a sweep is of that track
     "classification": (
         "loreun_bench.classification.config:ClassificationConfig",
@@ -159,6 +159,28 @@ def weighting(name: str, *, paper: str = "") -> Callable[[type[T]], type[T]]:
             raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
         cls.name = name  # type: ignore[attr-defined]
         return registry("weightings").add(name, cls, paper=paper)
+
+    return register
+
+
+def scenario(
+    name: str, *, explicit: bool = False, needs: Collection[str] = (), paper: str = "", track: str = "classification"
+) -> Callable[[type[T]], type[T]]:  # fmt: skip
+    """Class decorator: a way to choose what is forgotten, a frozen dataclass whose fields are its settings, with `draw`.
+
+    What `draw` is given and returns stands in the track's `scenarios` package. explicit: it names pictures one by one, so
+    all training pictures are offered to it, and the validation set is drawn from the others. needs: {"original"} for the
+    losses of the original model.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        _require_dataclass("scenario", name, cls)
+        if not callable(getattr(cls, "draw", None)):
+            raise UserError(f"scenario '{name}' lacks `draw`, which returns the positions of what is forgotten")
+        if not set(needs) <= {"original"}:
+            raise UserError(f"scenario '{name}': needs={sorted(needs)} must be of {{'original'}}")
+        cls.kind = name  # type: ignore[attr-defined]
+        return registry("scenarios", track).add(name, cls, explicit=explicit, needs=frozenset(needs), paper=paper)
 
     return register
 

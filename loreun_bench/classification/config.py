@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from loreun_bench.config import Strict, SweepConfig
-
-Settings = dict[str, dict[str, Any]]
+from loreun_bench import config as configuration
+from loreun_bench.config import Flag, Strict, SweepConfig
 
 
 class Recipe(Strict):
@@ -24,7 +23,7 @@ class Recipe(Strict):
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     crop: int = Field(default=0, ge=0, description="random crop after padding by this many pixels; 0: none")
-    flip: bool = Field(default=False, description="random horizontal flip")
+    flip: Flag = Field(default=False, description="random horizontal flip")
 
     @model_validator(mode="after")
     def _milestones_belong(self) -> Recipe:
@@ -33,28 +32,11 @@ class Recipe(Strict):
         return self
 
 
-class Scenario(Strict):
+class Scenario(configuration.Scenario):
     """What is forgotten. A scenario may change the recipe, and the methods' and weightings' settings, for itself."""
 
-    kind: Literal["random", "class", "mislabelled"]
-    fraction: float | None = Field(default=None, gt=0, lt=1, description="share of the training part (without validation)")
-    forget_class: int | None = Field(default=None, ge=0)
+    track: ClassVar[str] = "classification"
     train: dict[str, Any] = {}
-    methods: Settings = {}
-    weightings: Settings = {}
-
-    @model_validator(mode="after")
-    def _one_size(self) -> Scenario:
-        if self.kind == "class" and (self.forget_class is None or self.fraction is not None):
-            raise ValueError("kind class takes forget_class, and no fraction")
-        if self.kind != "class" and (self.fraction is None or self.forget_class is not None):
-            raise ValueError(f"kind {self.kind} takes fraction, between 0 and 1, and no forget_class")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The scenario's name in records and tables, such as "class-3" or "random-10%"."""
-        return f"class-{self.forget_class}" if self.kind == "class" else f"{self.kind}-{100 * (self.fraction or 0):g}%"
 
 
 class ClassificationConfig(SweepConfig):
@@ -67,8 +49,8 @@ class ClassificationConfig(SweepConfig):
     scenarios: tuple[Scenario, ...] = Field(min_length=1)
     train: Recipe = Recipe()
     checkpoint: str | None = Field(default=None, description="weights of an original model trained elsewhere")
-    validation: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
-    noise_floor: bool = Field(default=True, description="retrain once more with another seed: the best a method can reach")
+    validation: float = Field(default=0.1, ge=0, lt=1, description="share of the training images held out; 0: none")
+    noise_floor: Flag = Field(default=True, description="retrain once more with another seed: what noise alone costs")
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
     metrics: tuple[str, ...] = Field(default=("accuracy", "mia", "loss", "batchnorm-shift"), min_length=1)

@@ -29,7 +29,7 @@ def _toy() -> tuple[Dataset, ForgetSplit]:
     pixels = torch.from_numpy(rng.integers(0, 80 * (labels[:, None, None, None] + 1), (300, 8, 8, 1)).astype(np.uint8))
     y, statistics = torch.from_numpy(labels), (torch.tensor([0.3]), torch.tensor([0.2]))
     data = Dataset(Images(pixels[:240], *statistics), y[:240], Images(pixels[240:], *statistics), y[240:], 3)
-    scenario = Scenario(kind="random", fraction=0.1)
+    scenario: Scenario = configuration.check(Scenario, {"kind": "random", "fraction": 0.1}, "scenario")
     return data, draw(labels[:240], labels[240:], scenario, validation=0.1, seed=0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -43,14 +43,17 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if data or settings do not fit."""
     info = resolve(config.dataset, config.image_size)
     _check_model(config, info)
+    if config.validation == 0 and not PROTOCOLS[config.protocol].last_epoch:
+        raise UserError("validation: protocol paper takes the original of the best validation epoch, so it cannot be 0")
+    asked = {scenario.label: Requests(config, info, scenario) for scenario in config.scenarios}
     found: list[Cell] = []
-    notes: list[str] = []
+    notes: list[str] = [*config.notes, *(note for each in asked.values() for note in each.notes)]
     for seeds in config.seeds:
-        for scenario in config.scenarios:
-            block = _Block(config, info, scenario, seeds)
-            found += block.cells()
-            notes += [note for note in block.notes if note not in notes]
-    if not any(registry("methods").get(name).item.from_scratch for name in config.methods):
+        for each in asked.values():
+            for block in each.blocks(seeds):
+                found += block.cells()
+                notes += [note for note in block.notes if note not in notes]
+    if not any(entry_of(name).item.from_scratch for name in config.methods):
         notes.append("no Retrain among the methods: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
@@ -58,60 +61,129 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
 
 
-class _Block:
-    """The cells of one scenario under one set of seeds: they share a split, an original and a retrained model."""
+def entry_of(name: str) -> Entry:
+    """The method of a row's name: RL, or RL:paired, which is RL with settings of its own."""
+    return registry("methods").get(name.partition(":")[0])
 
-    def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, seeds: Seeds) -> None:
-        self.sizes = splits.sizes(info, scenario, config.validation, config.limit_images)
+
+class Requests:
+    """A scenario with its files found, drawn once so that what cannot be drawn is known; and its requests one by one."""
+
+    def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario) -> None:
         check_scenario(scenario, config)
         if config.checkpoint is not None and scenario.kind == "mislabelled":
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
-        self.config, self.info, self.scenario, self.seeds = config, info, scenario, seeds
-        self.protocol = PROTOCOLS[config.protocol]
+        self.config, self.info = config, info
+        self.scenario, self.files = _located(scenario, config.dataset)
+        self.each = splits.requests(self.scenario)
+        people = splits.with_losses(splits.population(info, splits.csvs_of(self.scenario)), None)
+        drawn = splits.draw_all(
+            people, self.scenario, validation=config.validation, seed=config.seeds[0].split,
+            one_split=PROTOCOLS[config.protocol].one_split, images=config.limit_images,
+        )  # fmt: skip
+        parts = ("forget", "retain", "validation", "test", "test_forget")
+        self.sizes = [{name: len(getattr(split, name)) for name in parts} for split in drawn]
+        self.notes = [self._said(number) for number in range(len(self.each))]
+
+    def blocks(self, seeds: Seeds) -> Iterator[_Block]:
+        """The cells of each request under one set of seeds; a request goes on from the models of the one before it."""
+        before = None
+        for number in range(len(self.each)):
+            before = _Block(self, seeds, number, before)
+            yield before
+
+    def label(self, number: int) -> str:
+        """A request's name in records and tables."""
+        own = self.each[number].label
+        return own if len(self.each) == 1 else f"request {number + 1} of {len(self.each)}: {own}"
+
+    @cached_property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """The scenario that decides what the original is trained on: of those that keep pictures from validation, or give
+        them wrong labels. None if it does not matter who is forgotten: scenarios share their original then."""
+        kept = [each for each in self.each if each.entry.info["explicit"] or each.kind == "mislabelled"]
+        if len(kept) < 2:
+            return kept[0].spec() if kept else None
+        return {"kind": "sequence", "requests": [each.spec() for each in kept]}
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the original's losses decide who is forgotten."""
+        return any("original" in each.entry.info["needs"] for each in self.each)
+
+    def _said(self, number: int) -> str:
+        sizes = self.sizes[number]
+        apart = f"; {sizes['test_forget']} test images of it are tested on apart" if sizes["test_forget"] else ""
+        whole = sizes["forget"] + sizes["retain"]
+        return f"{self.label(number)}: {sizes['forget']} of {whole} training images are forgotten{apart}"
+
+
+class _Block:
+    """The cells of one request under one set of seeds: they share a split, an original and a retrained model."""
+
+    def __init__(self, asked: Requests, seeds: Seeds, number: int, before: _Block | None) -> None:
+        self.asked, self.config, self.info, self.seeds = asked, asked.config, asked.info, seeds
+        self.scenario, self.sizes, self.number, self.before = asked.scenario, asked.sizes[number], number, before
+        self.label = asked.label(number)
+        self.protocol = PROTOCOLS[self.config.protocol]
         self.recipe: Recipe = configuration.check(
-            Recipe, config.train.model_dump() | scenario.train, f"scenarios.{scenario.label}.train"
+            Recipe, self.config.train.model_dump() | self.scenario.train, f"scenarios.{self.scenario.label}.train"
         )
+        self.models: dict[tuple[str, str], Stage] = {}  # by method and weighting
         self.notes: list[str] = []
 
     def cells(self) -> list[Cell]:
         """Original first, Retrain, then methods × weightings; the second Retrain, which nothing waits for, last."""
         rows = [self._cell("Original", "none", self.original, None)]
         for name in self.config.methods:
-            entry = registry("methods").get(name)
+            entry = entry_of(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
-            for weighting in chosen:
-                stage = self._unlearn(entry, method, *weighting)
-                rows.append(self._cell(name, weighting[0].name, stage, None if method.from_scratch else self.original))
+            for rule, weighting in chosen:
+                stage = self._unlearn(name, entry, method, rule, weighting)
+                self.models[name, rule.name] = stage
+                rows.append(self._cell(name, rule.name, stage, None if method.from_scratch else self.original))
             if hasattr(method, "replicate") and self.config.noise_floor:
                 again = type(method)(**(asdict(method) | {"replicate": method.replicate + 1}))
-                rows.append(self._cell(f"{name}-2", "none", self._unlearn(entry, again, *uniform()), None))
+                rows.append(self._cell(f"{name}-2", "none", self._unlearn(name, entry, again, *uniform()), None))
         rows.sort(key=lambda cell: cell.record.method.endswith("-2"))
         return rows
 
     @cached_property
     def split(self) -> Stage:
         """Who is forgotten."""
-        return self._draw(self.scenario.model_dump(include={"kind", "fraction", "forget_class"}), "split")
+        losses = {"losses": self.losses} if self.asked.needs_losses else {}
+        return self._draw(self.scenario.spec(), "split", self.number, losses)
 
     @cached_property
     def training_set(self) -> Stage:
-        """What the original is trained on. With true labels it does not matter who is forgotten: scenarios share it."""
-        return self.split if self.scenario.kind == "mislabelled" else self._draw(None, "training set")
+        """What the original is trained on."""
+        spec = self.asked.trained_on
+        return self.split if spec == self.scenario.spec() and self.number == 0 else self._draw(spec, "training set", 0, {})
 
-    def _draw(self, scenario: Mapping[str, Any] | None, label: str) -> Stage:
+    @cached_property
+    def losses(self) -> Stage:
+        """The original's losses, for a scenario that chooses by them."""
+        config = self._common() | {"seed": 0}
+        inputs = {"split": self.training_set, "original": self.original}
+        work = int(EVALUATION_COST * self._samples(1))
+        return self._stage("losses", config, inputs, (*TRAINING_CODE, self._model_file()), "losses", work)
+
+    def _draw(self, scenario: Mapping[str, Any] | None, label: str, at: int, inputs: Mapping[str, Stage]) -> Stage:
         config = {
-            "data": self.info.identity(), "scenario": scenario, "seed": self.seeds.split,
+            "data": self.info.identity(), "scenario": scenario, "at": at, "seed": self.seeds.split,
             "validation": self.config.validation, "protocol": self.config.protocol,
-            "limit_images": self.config.limit_images,
+            "limit_images": self.config.limit_images, "files": self.asked.files if scenario else {},
         }  # fmt: skip
-        sources = (HERE / "data" / "splits.py", HERE / "stages.py")
-        return self._stage("split", config, {}, sources, label)
+        kinds = [each.entry.file for each in self.asked.each] if scenario else []
+        sources = (HERE / "data" / "splits.py", HERE / "data" / "lists.py", HERE / "stages.py", *kinds)
+        return self._stage("split", config, inputs, sources, label)
 
     @cached_property
     def original(self) -> Stage:
+        """The model before anything was forgotten."""
         train = self.seeds.train
         config = self._common() | {"seed": derive(train, "original"), "init_seed": derive(train, "init")}
         if self.config.checkpoint is not None:
@@ -125,7 +197,7 @@ class _Block:
         sources = (*TRAINING_CODE, self._model_file())
         return self._stage("train", config, {"split": self.training_set}, sources, "original", work)
 
-    def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
+    def _unlearn(self, name: str, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
         train = self.seeds.train
         config = self._common() | {
             "method": entry.name, "method_settings": asdict(method),
@@ -141,9 +213,10 @@ class _Block:
             config["init_seed"] = derive(train, "init", "retrain", replicate) if own else derive(train, "init")
             work = self.recipe.epochs * self.sizes["retain"]
         else:
-            inputs["original"] = self.original
+            before = self.before.models.get((name, rule.name)) if self.before else None
+            inputs["original"] = before or self.original
         sources = (*TRAINING_CODE, self._model_file(), *class_files(entry.item), *class_files(rule.item))
-        label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
+        label = name if rule.name == "none" else f"{name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, work)
 
     def _cell(self, method: str, weighting: str, model: Stage, original: Stage | None) -> Cell:
@@ -156,10 +229,10 @@ class _Block:
             del config[name]
         sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
         inputs = {"split": self.split, "model": model} | ({"original": original} if original is not None else {})
-        work = int(EVALUATION_COST * (sum(self.sizes.values()) + sum(self.info.test)))
+        work = int(EVALUATION_COST * sum(self.sizes.values()))
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
-            scenario=self.scenario.label, method=method, weighting=weighting,
+            scenario=self.label, method=method, weighting=weighting,
             seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
@@ -184,7 +257,7 @@ class _Block:
         self, run: str, config: Mapping[str, Any], inputs: Mapping[str, Stage], sources: tuple[Path, ...], label: str,
         work: int = 0,
     ) -> Stage:  # fmt: skip
-        about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
+        about = f"{self.label} seed {self.seeds.unlearn} {label}"
         files = tuple(file for source in sources for file in _with_local_imports(source))
         return Stage(f"{STAGES}:{run}", config, inputs, files, about, work, self.config.timeout_s)
 
@@ -204,6 +277,32 @@ def _with_local_imports(path: Path) -> tuple[Path, ...]:
         beside = [file.parent / f"{name.partition('.')[0]}.py" for name in names]
         waiting += [other for other in beside if other.is_file() and other not in found]
     return tuple(dict.fromkeys(found))
+
+
+def _located(scenario: Scenario, dataset: str) -> tuple[Scenario, dict[str, str]]:
+    """The scenario with whole paths to the files that it names, and their hashes. UserError for one that is nowhere."""
+    values = scenario.model_dump()
+    beside = Path(dataset.rpartition(":")[0] if ".py:" in dataset else dataset)
+    places = (Path(), *((beside, beside.parent) if beside.exists() else ()))
+    hashes: dict[str, str] = {}
+
+    def whole(value: Any, named: Collection[str]) -> Any:
+        if not isinstance(value, str) or value not in named:
+            return value
+        path = next((place / value for place in places if (place / value).is_file()), None)
+        if path is None:
+            raise UserError(f"scenario {scenario.label}: {value} not found, neither here nor beside the data")
+        hashes[str(path.resolve())] = sha256_file(path)
+        return str(path.resolve())
+
+    def found(one: Scenario, own: dict[str, Any]) -> dict[str, Any]:
+        named = one.item.files() if hasattr(one.item, "files") else ()
+        return {key: whole(value, named) for key, value in own.items()}
+
+    if scenario.kind == "sequence":
+        pairs = zip(splits.requests(scenario), values["requests"], strict=True)
+        values["requests"] = [found(each, own) for each, own in pairs]
+    return Scenario(**found(scenario, values)), hashes
 
 
 def _check_model(config: ClassificationConfig, info: DataInfo) -> None:

@@ -12,13 +12,15 @@ from torch import nn
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
 from loreun_bench.classification.data.images import Dataset, load_dataset
-from loreun_bench.classification.data.prepared import verified
-from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.data.prepared import DataInfo, verified
+from loreun_bench.classification.data.splits import ForgetSplit, csvs_of, draw_all, population, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate as evaluate_model
 from loreun_bench.classification.unlearning.fitting import fit
+from loreun_bench.classification.unlearning.gradient import losses_of
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
+from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.measuring import measure
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output
@@ -32,16 +34,31 @@ Inputs = Mapping[str, Artifact]
 
 
 def split(config: Config, inputs: Inputs, device: str) -> Output:
-    """Draw the forget split."""
-    data = _dataset(config, "cpu")
+    """Draw the forget split of a scenario, or of one request of a sequence."""
     scenario = Scenario(**config["scenario"]) if config["scenario"] else None
-    drawn = draw(
-        data.train_labels.numpy(), data.test_labels.numpy(), scenario,
-        validation=config["validation"], seed=config["seed"],
+    for path, sha256 in config["files"].items():
+        if sha256_file(Path(path)) != sha256:
+            raise UserError(f"{path} changed since this sweep was planned: run the command again")
+    people = population(DataInfo(**config["data"]), csvs_of(scenario))
+    if "losses" in inputs:
+        people = with_losses(people, inputs["losses"].tensors()["losses"].double().numpy())
+    drawn = draw_all(
+        people, scenario, validation=config["validation"], seed=config["seed"],
         one_split=PROTOCOLS[config["protocol"]].one_split, images=config["limit_images"],
-    )  # fmt: skip
+    )[config["at"]]  # fmt: skip
     sizes = {name: len(tensor) for name, tensor in drawn.tensors().items() if name != "labels"}
     return Output(drawn.tensors(), {"sizes": sizes})
+
+
+def losses(config: Config, inputs: Inputs, device: str) -> Output:
+    """The original model's loss on every picture it was trained on [N], NaN on the others: what `by-loss` chooses by."""
+    data, parts = _dataset(config, device), _split(inputs, device)
+    context = _context(config, {}, device)
+    found = torch.full((len(data.train),), torch.nan)
+    found[parts.trained.cpu()] = losses_of(
+        _load(config, inputs["original"], data, device), _image_set(data, parts, "trained"), context
+    ).cpu()
+    return Output({"losses": found})
 
 
 def train(config: Config, inputs: Inputs, device: str) -> Output:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from loreun_bench.config import Strict, SweepConfig
+from loreun_bench.config import Flag, Strict, SweepConfig
 from loreun_bench.generation.data.names import plain
 
 Settings = dict[str, dict[str, Any]]
@@ -50,7 +50,7 @@ class Sampling(Strict):
     batch_size: int = Field(default=8, ge=1)
     prompts: str | None = Field(default=None, description="a CSV of prompts (I2P) instead of one prompt a class")
     category: str | None = Field(default=None, description="of the CSV: only prompts of this category")
-    own_guidance: bool = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
+    own_guidance: Flag = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
 
     @model_validator(mode="after")
     def _of_prompts(self) -> Sampling:

@@ -12,12 +12,14 @@ from loreun_bench.registry import Entry, blamed, registry
 
 
 def check_scenario(scenario: Any, config: Any) -> None:
-    """UserError if a scenario has settings for a method or a weighting that its sweep has not."""
+    """UserError if a scenario has settings for a method or a weighting that there is not. Those of rows that its sweep
+    leaves out do no harm."""
     for section in ("methods", "weightings"):
+        known = {entry.name for entry in registry(section, config.track).entries()}
         for name in getattr(scenario, section):
-            if name not in (known := getattr(config, section)):
+            if name not in getattr(config, section) and name not in known:
                 where = f"scenarios.{scenario.label}.{section}"
-                raise UserError(f"{where}: '{name}' is not in this sweep's {section}; {did_you_mean(name, known)}")
+                raise UserError(f"{where}: there is no '{name}'; {did_you_mean(name, getattr(config, section))}")
 
 
 def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:

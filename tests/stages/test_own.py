@@ -141,7 +141,7 @@ def test_a_plug_in_metric_and_method_run_in_the_sweep(tmp_path):
     file = tmp_path / "plug.py"
     file.write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method, metric\n"
-        "from loreun_bench.classification.unlearning.method import GradientMethod\n"
+        "from loreun_bench.classification import GradientMethod\n"
         "@metric('worst', columns={'worst': 'worst'})\n"
         "def worst(outputs):\n    'Largest loss.'\n    return {'worst': float(outputs.sets['test'].losses.max())}\n"
         "@method('shift', uses={'forget', 'retain'})\n@dataclass(frozen=True)\n"

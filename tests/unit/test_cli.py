@@ -139,7 +139,7 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
         (["sweep", "tiny.yaml", "--set", "weightings.w_f.eta_f=.nan"], "not finite"),
         (["sweep", "tiny.yaml", "--set", "weightings.w_f.eta_f=.inf"], "not finite"),
         (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 1.5}]"], "fraction"),
-        (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: class, forget_class: 10}]"], "classes 0 to 9"),
+        (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: class, forget_class: 10}]"], "there is no '10'"),
         (["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.0001}]"], "forget set is empty"),
         (["sweep", "tiny.yaml", "--set", "model_settings={widht: 3}"], "widht"),
         (["sweep", "tiny.yaml", "--set", "checkpoint=nowhere.pt"], "not found"),
@@ -308,11 +308,11 @@ def test_env_names_the_operator_backend(cli):
         (["sweep", "tiny.yaml", "--set", "model_settings={width: -1}"], "small-cnn"),
         (
             ["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.2, methods: {RLL: {}}}]"],
-            "scenarios.random-20%.methods: 'RLL' is not in this sweep's methods; did you mean 'RL'",
+            "scenarios.random-20%.methods: there is no 'RLL'; did you mean 'RL'",
         ),
         (
-            ["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.2, weightings: {w_r: {}}}]"],
-            "not in this sweep's weightings",
+            ["sweep", "tiny.yaml", "--set", "scenarios=[{kind: random, fraction: 0.2, weightings: {w_rr: {}}}]"],
+            "there is no 'w_rr'",
         ),
         (["sweep", "tiny.yaml", "--out", "tiny.yaml"], "folders"),
         (["ls", "methods", "--track", "foo"], "unknown track"),
@@ -337,7 +337,7 @@ def test_without_the_uniform_weighting_retrain_still_runs(cli):
 def test_a_plug_in_that_takes_a_built_in_name_is_refused_not_ignored(cli, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method\n"
-        "from loreun_bench.classification.unlearning.method import GradientMethod\n"
+        "from loreun_bench.classification import GradientMethod\n"
         "@method('RL', uses={'forget', 'retain'})\n@dataclass(frozen=True)\n"
         "class RandomLabel(GradientMethod):\n    'Mine.'\n"
     )

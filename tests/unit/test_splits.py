@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from loreun_bench.classification.config import Scenario
-from loreun_bench.classification.data.prepared import DataInfo
-from loreun_bench.classification.data.splits import draw, sizes
+from loreun_bench.classification.data.splits import draw
 from loreun_bench.errors import UserError
 
 LABELS, TEST = np.arange(1000) % 10, np.arange(200) % 10
@@ -86,27 +85,24 @@ def test_image_limit_cuts_both_parts():
     assert len(s.test) == 100
 
 
-INFO = DataInfo("toy", "toy.safetensors", "", (8, 8, 1), 10, (100,) * 9 + (0,), (20,) * 10, (0.5,), (0.5,))
-
-
 @pytest.mark.parametrize(
-    ("scenario", "validation", "images", "says"),
+    ("labels", "scenario", "validation", "says"),
     [
-        (Scenario(kind="class", forget_class=10), 0.1, None, "classes 0 to 9, not 10"),
-        (Scenario(kind="class", forget_class=9), 0.1, None, "forget set is empty"),
-        (Scenario(kind="random", fraction=1e-4), 0.1, None, "forget set is empty"),
-        (Scenario(kind="random", fraction=0.9999), 0.1, None, "retain set is empty"),
-        (RANDOM, 0.001, None, "cannot give"),
+        (LABELS, Scenario(kind="class", forget_class=10), 0.1, "there is no '10'"),
+        (LABELS, Scenario(kind="random", fraction=1e-4), 0.1, "forget set is empty"),
+        (LABELS, Scenario(kind="random", fraction=0.9999), 0.1, "retain set is empty"),
+        (LABELS, Scenario(kind="random", count=5000), 0.1, "there are 900"),
+        (LABELS, Scenario(kind="class", forget_class=list(range(10))), 0.1, "retain set is empty"),
+        (LABELS, RANDOM, 0.001, "cannot hold all of 10 classes"),
+        (LABELS, RANDOM, 0.999, "cannot hold all of 10 classes"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_before_anything_runs(scenario, validation, images, says):
+def test_what_cannot_be_drawn_is_said(labels, scenario, validation, says):
     with pytest.raises(UserError, match=says):
-        sizes(INFO, scenario, validation, images)
+        draw(labels, TEST, scenario, validation=validation, seed=0)
 
 
-@pytest.mark.parametrize("scenario", [RANDOM, CLASS, WRONG])
-def test_expected_sizes_are_those_that_are_drawn(scenario):
-    info = DataInfo("toy", "toy.safetensors", "", (8, 8, 1), 10, (100,) * 10, (20,) * 10, (0.5,), (0.5,))
-    drawn = split(scenario)
-    found = sizes(info, scenario, 0.2, None)
-    assert found == {name: len(getattr(drawn, name)) for name in ("forget", "retain", "validation")}
+def test_without_validation_everything_is_trained_on():
+    s = draw(LABELS, TEST, RANDOM, validation=0, seed=0)
+    assert len(s.validation) == 0
+    assert len(s.forget) + len(s.retain) == 1000

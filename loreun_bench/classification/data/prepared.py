@@ -31,6 +31,7 @@ class DataInfo:
     test: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -117,6 +118,11 @@ def verify(name: str) -> DataInfo:
     verified.cache_clear()
     verified(info.file, info.sha256)
     return info
+
+
+def table(info: DataInfo, part: str) -> dict[str, Any]:
+    """Nothing yet."""
+    return {}
 
 
 def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.classification.config import Scenario
-from loreun_bench.classification.data.prepared import DataInfo
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive
+from loreun_bench.registry import blamed
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from loreun_bench.classification.data.prepared import DataInfo
+    from loreun_bench.classification.scenarios import Stream, Table
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,8 @@ class ForgetSplit:
 
     forget and retain are disjoint and make up the training set; validation is outside both; `trained` is what the
     original model saw and `selection` what was held out from it (forget ∪ retain, and validation, but for protocol
-    `paper`); test leaves out a class that is forgotten, whose test images are test_forget; labels [N]: wrong on purpose
-    for forget samples of the mislabelled scenario.
+    `paper`); test leaves out what is forgotten as a whole, such as a class, whose test images are test_forget; labels
+    [N]: wrong on purpose for forget samples of the mislabelled scenario; earlier: what requests before this one forgot.
     """
 
     trained: Tensor
@@ -33,6 +39,7 @@ class ForgetSplit:
     test: Tensor
     test_forget: Tensor
     labels: Tensor
+    earlier: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields, as a stage stores them; the store hashes them."""
@@ -43,79 +50,213 @@ class ForgetSplit:
         return ForgetSplit(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
-def sizes(info: DataInfo, scenario: Scenario, validation: float, images: int | None) -> dict[str, int]:
-    """About how many samples each set will have, before anything is drawn.
+@dataclass(frozen=True)
+class Population:
+    """All pictures of a data set, and what a scenario may choose by.
 
-    UserError if the scenario cannot be drawn from these data: no such class, an empty forget or retain set.
+    labels [N], test_labels [M] int64; names: of the classes, by default their numbers; table, test_table: columns, one
+    entry a picture; losses [N]: of the original model, NaN where it was not trained.
     """
-    total = min(images or sum(info.train), sum(info.train))
-    held = round(validation * total)
-    if held < info.classes or total - held < info.classes:
-        raise UserError(f"{info.name}: {total} training images cannot give {held} for validation in {info.classes} classes")
-    share = scenario.fraction or 0.0
-    if scenario.forget_class is not None:
-        if scenario.forget_class >= info.classes:
-            raise UserError(f"scenario class: {info.name} has classes 0 to {info.classes - 1}, not {scenario.forget_class}")
-        share = info.train[scenario.forget_class] / sum(info.train)
-    forget = round(share * (total - held))
-    if forget == 0 or forget == total - held:
-        empty = "retain" if forget else "forget"
-        raise UserError(
-            f"scenario {scenario.label}: the {empty} set is empty, {forget} of {total - held} images are forgotten"
-        )
-    return {"forget": forget, "retain": total - held - forget, "validation": held}
+
+    labels: np.ndarray
+    test_labels: np.ndarray
+    names: tuple[str, ...] = ()
+    table: Mapping[str, np.ndarray] = field(default_factory=dict)
+    test_table: Mapping[str, np.ndarray] = field(default_factory=dict)
+    losses: np.ndarray | None = None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names."""
+        return self.names or tuple(map(str, range(int(self.labels.max()) + 1)))
+
+
+def population(info: DataInfo, csvs: Sequence[tuple[str, str | None]] = ()) -> Population:
+    """The pictures of a prepared data set, with the columns of CSVs (path, column of file names) beside them."""
+    from safetensors import safe_open
+
+    from loreun_bench.classification.data import prepared
+    from loreun_bench.classification.data.lists import read_columns
+
+    with safe_open(prepared.verified(info.file, info.sha256), framework="numpy") as file:
+        labels = [file.get_tensor(f"{part}_labels") for part in ("train", "test")]
+    tables = [prepared.table(info, part) for part in ("train", "test")]
+    for path, key in csvs:
+        columns = read_columns(Path(path), key, tables, [len(part) for part in labels])
+        tables = [own | found for own, found in zip(tables, columns, strict=True)]
+    return Population(labels[0], labels[1], tuple(info.names), tables[0], tables[1])
+
+
+def csvs_of(scenario: Scenario | None) -> list[tuple[str, str | None]]:
+    """The tables that a scenario's requests choose by, each with the column of file names, if it is told."""
+    items = [each.item for each in requests(scenario)]
+    return [(path, getattr(item, "key", None)) for item in items if hasattr(item, "tables") for path in item.tables()]
+
+
+def requests(scenario: Scenario | None) -> tuple[Scenario, ...]:
+    """The scenario, or those of a sequence one by one."""
+    if scenario is None:
+        return ()
+    if scenario.kind != "sequence":
+        return (scenario,)
+    found = tuple(Scenario(**each) for each in scenario.item.requests)
+    for each in found:
+        if each.kind in ("sequence", "mislabelled"):
+            raise UserError(f"scenario sequence: a request cannot be of kind {each.kind}; use that scenario alone")
+        if each.train or each.methods or each.weightings:
+            raise UserError("scenario sequence: settings of methods, weightings and training belong beside its requests")
+    return found
 
 
 def draw(
-    train_labels: np.ndarray,
-    test_labels: np.ndarray,
+    labels: np.ndarray, test_labels: np.ndarray, scenario: Scenario | None = None, *, at: int = -1, **options: Any
+) -> ForgetSplit:
+    """The split of a scenario, or of its request number `at`; see `draw_all`."""
+    return draw_all(Population(labels, test_labels), scenario, **options)[at]
+
+
+def draw_all(
+    people: Population,
     scenario: Scenario | None,
     *,
     validation: float,
     seed: int,
     one_split: bool = True,
     images: int | None = None,
-) -> ForgetSplit:
-    """Draw a split; without a scenario nobody is forgotten.
+) -> list[ForgetSplit]:
+    """The split of every request, one after the other (of a scenario that is no sequence: one); without a scenario
+    nobody is forgotten.
 
-    Every draw has its own stream of `seed`, so that scenarios share their validation set; `images` limits training and
-    test images (smoke runs). UserError if the forget or the retain set comes out empty.
+    Every draw has its own stream of `seed`, so that scenarios share their validation set, but for what a scenario names
+    picture by picture, which is not held out; `images` limits training and test images (smoke runs). UserError if a
+    forget or a retain set comes out empty.
     """
     import numpy as np
-    import torch
 
-    def stream(*name: str | int) -> np.random.Generator:
-        return np.random.default_rng(derive(seed, "split", *name))
-
-    pool = _some(np.arange(len(train_labels)), images, stream("pool"))
-    test = _some(np.arange(len(test_labels)), images, stream("test"))
-    train, held = _stratified(pool, train_labels, validation, derive(seed, "split", "validation"))
-    forget = _forgotten(train, train_labels, scenario, stream("forget"))
-    labels = train_labels.copy()
-    if scenario is not None and scenario.kind == "mislabelled":
-        classes = int(train_labels.max()) + 1
-        labels[forget] = (labels[forget] + stream("labels").integers(1, classes, len(forget))) % classes
-    retain = np.setdiff1d(train, forget)
-    if scenario is not None and (len(forget) == 0 or len(retain) == 0):
-        raise UserError(f"scenario {scenario.label}: the {'retain' if len(forget) else 'forget'} set is empty")
+    asked, labels = requests(scenario), people.labels
+    drawing = _Drawing(people, seed)
+    named = {number: drawing.named(each, number) for number, each in enumerate(asked) if each.entry.info["explicit"]}
+    kept = np.unique(np.concatenate([*named.values(), np.empty(0, np.int64)]))
+    others = np.setdiff1d(np.arange(len(labels)), kept)
+    others = _some(others, None if images is None else max(images - len(kept), 0), drawing.stream("pool"))
+    test = _some(np.arange(len(people.test_labels)), images, drawing.stream("test"))
+    left, held = _stratified(others, labels, validation, derive(seed, "split", "validation"))
+    train = np.union1d(left, kept)
     trained, selection = train, held
     if not one_split:
-        trained, selection = _stratified(pool, train_labels, validation, derive(seed + 1, "split", "validation"))
-    forget_class = -1 if scenario is None or scenario.forget_class is None else scenario.forget_class
-    gone = test_labels[test] == forget_class
-    parts = (trained, selection, forget, retain, held, test[~gone], test[gone], labels)
-    return ForgetSplit(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+        left, selection = _stratified(others, labels, validation, derive(seed + 1, "split", "validation"))
+        trained = np.union1d(left, kept)
+    nobody = (np.empty(0, np.int64), np.empty(0, np.int64))
+    found = [_Drawn(labels.copy(), *nobody, train, np.zeros(len(people.test_labels), bool), nobody[0])]
+    for number, each in enumerate(asked):
+        found.append(drawing.next(each, number, found[-1], named.get(number)))
+    return [each.split(trained, selection, held, test) for each in (found[1:] or found)]
 
 
-def _forgotten(train: np.ndarray, labels: np.ndarray, scenario: Scenario | None, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class _Drawn:
+    """A request's sets: labels [N]; forgotten now, and by requests before; retained; test pictures gone by now [M]; and
+    the positions of those that are gone by this request."""
+
+    labels: np.ndarray
+    forget: np.ndarray
+    earlier: np.ndarray
+    retain: np.ndarray
+    gone: np.ndarray
+    gone_now: np.ndarray
+
+    def split(self, trained: np.ndarray, selection: np.ndarray, held: np.ndarray, test: np.ndarray) -> ForgetSplit:
+        import numpy as np
+        import torch
+
+        now = np.intersect1d(test, self.gone_now)
+        parts = (trained, selection, self.forget, self.retain, held, test[~self.gone[test]], now, self.labels, self.earlier)
+        return ForgetSplit(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+
+
+class _Drawing:
+    """Requests drawn from a population under a seed."""
+
+    def __init__(self, people: Population, seed: int) -> None:
+        self._people, self._seed = people, seed
+
+    def stream(self, *name: str | int) -> np.random.Generator:
+        """The generator of a draw."""
+        import numpy as np
+
+        return np.random.default_rng(derive(self._seed, "split", *name))
+
+    def named(self, scenario: Scenario, number: int) -> np.ndarray:
+        """What a scenario that names pictures one by one chooses of all."""
+        import numpy as np
+
+        return self._drawn(scenario, number, np.arange(len(self._people.labels)))[0]
+
+    def next(self, scenario: Scenario, number: int, before: _Drawn, named: np.ndarray | None) -> _Drawn:
+        """The sets after one more request."""
+        import numpy as np
+
+        people, labels = self._people, before.labels.copy()
+        if named is not None:
+            forget = np.intersect1d(named, before.retain)
+        else:
+            forget, wrong = self._drawn(scenario, number, before.retain)
+            if wrong is not None:
+                labels[forget] = wrong
+        retain = np.setdiff1d(before.retain, forget)
+        if len(forget) == 0 or len(retain) == 0:
+            empty = "retain" if len(forget) else "forget"
+            raise UserError(
+                f"scenario {scenario.label}: the {empty} set is empty, {len(forget)} of {len(before.retain)} images are "
+                "forgotten"
+            )
+        gone = np.zeros(len(people.test_labels), bool)
+        if hasattr(scenario.item, "gone"):
+            with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+                gone = np.asarray(scenario.item.gone(people.test_labels, people.classes, people.test_table), dtype=bool)
+        earlier = np.union1d(before.earlier, before.forget)
+        return _Drawn(labels, forget, earlier, retain, before.gone | gone, np.flatnonzero(gone & ~before.gone))
+
+    def _drawn(self, scenario: Scenario, number: int, among: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The positions that a scenario chooses of those in `among`, sorted, and the wrong labels that they get."""
+        import numpy as np
+
+        people = self._people
+        table: Table = {name: column[among] for name, column in people.table.items()}
+        losses = None if people.losses is None else people.losses[among]
+        stream: Stream = lambda *name: self.stream(*name, *([number] if number else []))  # noqa: E731
+        with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+            found = scenario.item.draw(people.labels[among], people.classes, table, stream, losses)
+        chosen, wrong = found if isinstance(found, tuple) else (found, None)
+        chosen = _checked(scenario, chosen, len(among))
+        if wrong is None:
+            return np.sort(among[chosen]), None
+        wrong = np.asarray(wrong)
+        if wrong.shape != chosen.shape or not np.isin(wrong, np.arange(len(people.classes))).all():
+            raise UserError(f"scenario {scenario.label}: draw must return a label of a class for each picture it chooses")
+        order = np.argsort(among[chosen], kind="stable")
+        return among[chosen][order], wrong[order]
+
+
+def _checked(scenario: Scenario, chosen: Any, n: int) -> np.ndarray:
+    """Positions in n pictures, each once. UserError for what else a `draw` may return."""
     import numpy as np
 
-    if scenario is None:
-        return train[:0]
-    if scenario.kind == "class":
-        members: np.ndarray = train[labels[train] == scenario.forget_class]
-        return members
-    return np.sort(rng.permutation(train)[: round((scenario.fraction or 0) * len(train))])
+    found = np.asarray(chosen)
+    if found.dtype == bool and found.shape == (n,):
+        found = np.flatnonzero(found)
+    if found.ndim != 1 or (len(found) and not np.issubdtype(found.dtype, np.integer)):
+        raise UserError(f"scenario {scenario.label}: draw returned {found.dtype} {found.shape}, expected positions [m]")
+    if len(found) and (found.min() < 0 or found.max() >= n or len(np.unique(found)) < len(found)):
+        raise UserError(f"scenario {scenario.label}: draw must return positions from 0 to {n - 1}, each once")
+    return found.astype(np.int64)
+
+
+def with_losses(people: Population, losses: np.ndarray | None) -> Population:
+    """The population with the original model's losses [N]; zeros where a scenario's size is asked before there are any."""
+    import numpy as np
+
+    return replace(people, losses=np.zeros(len(people.labels)) if losses is None else losses)
 
 
 def _some(indices: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
@@ -129,7 +270,15 @@ def _stratified(pool: np.ndarray, labels: np.ndarray, share: float, seed: int) -
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    if share == 0 or len(pool) == 0:
+        return np.sort(pool), pool[:0]
     counts = np.bincount(labels[pool])
+    classes, held = int((counts > 0).sum()), int(np.ceil(share * len(pool)))
+    if held < classes or len(pool) - held < classes:
+        raise UserError(
+            f"validation: {share:g} of {len(pool)} training images cannot hold all of {classes} classes; give 0 for none, "
+            "or another share"
+        )
     strata = labels[pool] if counts[counts > 0].min() > 1 else None
     train, held = train_test_split(pool, test_size=share, random_state=seed % 2**32, stratify=strata)
     return np.sort(train), np.sort(held)

@@ -1,0 +1,44 @@
+"""Forgetting what the original model fits best, or worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from loreun_bench.classification.scenarios import Count, Fraction, Stream, Table, one_size, portion, size_label
+from loreun_bench.registry import scenario
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@scenario("by-loss", needs={"original"}, paper="MUBox, 2025 (lowest and highest loss); LoReUn's own hypothesis")
+@dataclass(frozen=True)
+class ByLoss:
+    """The `fraction` (or `count`) of the training pictures with the lowest, or the highest, loss on the original model.
+
+    Losses are in evaluation mode, without augmentation; each seed has its own original, and so its own forget set.
+    """
+
+    fraction: Fraction | None = None
+    count: Count | None = None
+    which: Literal["lowest", "highest"] = "lowest"
+
+    def __post_init__(self) -> None:
+        one_size(self.fraction, self.count)
+
+    @property
+    def label(self) -> str:
+        """lowest-loss-10%, highest-loss-450."""
+        return f"{self.which}-loss-{size_label(self.fraction, self.count)}"
+
+    def draw(
+        self, labels: np.ndarray, names: Sequence[str], table: Table, stream: Stream, original: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The ends of the order by loss; of equal losses the earlier picture comes first."""
+        import numpy as np
+
+        assert original is not None
+        order = np.argsort(original if self.which == "lowest" else -original, kind="stable")
+        return order[: portion(self.fraction, self.count, len(labels))]

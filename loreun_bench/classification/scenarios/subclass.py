@@ -1,0 +1,50 @@
+"""Forgetting a fine class under a coarse label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loreun_bench.classification.scenarios import Stream, Table
+from loreun_bench.errors import UserError
+from loreun_bench.names import Names, places
+from loreun_bench.registry import scenario
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@scenario("subclass", paper="Foster et al., AAAI 2024")
+@dataclass(frozen=True)
+class Subclass:
+    """All pictures of a subclass, or of several, by name: the label that is trained on stays, as its other subclasses do.
+
+    For data that know subclasses, such as `cifar20` (the 100 classes of CIFAR-100 under its 20 super-classes) or picture
+    folders with folders inside the classes'. Their test pictures are tested on apart.
+    """
+
+    forget_subclass: Names
+
+    @property
+    def label(self) -> str:
+        """subclass-rocket, subclass-rocket+sea."""
+        return f"subclass-{'+'.join(self.forget_subclass)}"
+
+    def draw(
+        self, labels: np.ndarray, names: Sequence[str], table: Table, stream: Stream, original: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The subclasses' pictures."""
+        import numpy as np
+
+        return np.flatnonzero(self.gone(labels, names, table))
+
+    def gone(self, labels: np.ndarray, names: Sequence[str], table: Table) -> np.ndarray:
+        """Pictures of the subclasses."""
+        import numpy as np
+
+        if "subclass" not in table:
+            raise UserError("scenario subclass: these data know no subclasses; cifar20 does, and folders in the classes'")
+        known = sorted(set(table["subclass"].tolist()))
+        wanted = [known[place] for place in places(self.forget_subclass, known, "forget_subclass")]
+        return np.isin(table["subclass"], wanted)

@@ -1,0 +1,49 @@
+"""Names of classes, as a configuration writes them and a data set has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from loreun_bench.errors import UserError, did_you_mean
+
+
+def as_name(value: Any) -> str:
+    """A name as text: 7 is "7". ValueError for what is no name; YAML's true and false must be quoted."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{value!r} is no name; write it in quotes")
+    if not str(value).strip():
+        raise ValueError("a name is empty")
+    return str(value)
+
+
+def as_names(value: Any) -> tuple[str, ...]:
+    """One name or several, each once. ValueError for an empty list or a name given twice."""
+    names = tuple(as_name(each) for each in (value if isinstance(value, (list, tuple)) else [value]))
+    if not names:
+        raise ValueError("at least one name is needed")
+    if len(set(names)) < len(names):
+        raise ValueError("a name is given twice")
+    return names
+
+
+Name = Annotated[str, BeforeValidator(as_name)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_names)]
+
+
+def places(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:
+    """Where each of `wanted` stands in `known`, the case of letters ignored where that is clear. UserError for a name
+    that is none of them; `what` begins the message."""
+    folded = [name.casefold() for name in known]
+    found = []
+    for name in wanted:
+        alike = [number for number, other in enumerate(folded) if other == name.casefold()]
+        if name in known:
+            found.append(list(known).index(name))
+        elif len(alike) == 1:
+            found.append(alike[0])
+        else:
+            raise UserError(f"{what}: there is no '{name}'; {did_you_mean(name, known)}")
+    return found
