@@ -32,8 +32,9 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     prompts = tuple(f"an image of {name}" for name in pictures.classes)
     parts = {"forget": pictures.of(FORGOTTEN)[:PICTURES], "retain": pictures.others(FORGOTTEN)[:PICTURES]}
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    flat = dict.fromkeys(parts, torch.ones(pipeline.timesteps))
     context = Context(
-        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=dict.fromkeys(parts, torch.ones(pipeline.timesteps)), seed=0,
+        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=flat, seed=0,
         phases=registry("weightings").get(weighting).item().phases(), meter=Meter("cpu"), limit_steps=STEPS,
     )  # fmt: skip
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}

@@ -69,7 +69,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
     pipeline = _pipeline(config, {}, device)
     measured = inputs["curve"].tensors() if "curve" in inputs else {}
-    reference = {phase: measured.get(phase, measured.get("all")).to(device) for phase in weighting.phases()}
+    reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in weighting.phases()}
     context = _context(config, dict(weighting.phases()), reference, device)
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
     parts = _parts(pictures, config["forgotten"])

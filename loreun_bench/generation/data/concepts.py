@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.generation.data.names import plain
+from loreun_bench.errors import UserError
 from loreun_bench.generation.datasets import folder
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.stage import code_digest, digest
@@ -72,13 +71,3 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
 def reference(config: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> Pictures | None:
     """Real pictures of the classes, for distances; None for a concept, of which there are none."""
     return dataset(config["data"], "test") if config["forget"] else None
-
-
-def number(classes: tuple[str, ...], name: str) -> int:
-    """The number of a class, by its name or by one that means the same. UserError with a suggestion if there is none."""
-    alike = [label for label, own in enumerate(classes) if plain(own) == plain(name)]
-    if name in classes:
-        return classes.index(name)
-    if len(alike) != 1:
-        raise UserError(f"forget_class: unknown class '{name}'; {did_you_mean(name, classes)}")
-    return alike[0]

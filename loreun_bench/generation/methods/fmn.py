@@ -27,10 +27,10 @@ class ForgetMeNot(Method):
     The loss is the norm of those attention probabilities over layers, heads and places; nothing holds the rest in place.
     words: "all" takes every word of the concept's name, as the authors do, or where the prompt does not have the name (a
     concept of another wording), the words that no kept concept's prompt has; "own" takes those of the name that no kept
-    concept's prompt has, if there are any. end_token: the first end-of-text token, which sums up the prompt, counts as one of
-    the words (only the first: where a tokenizer pads with the same token, marking all of them would mark nearly every
-    position). parameters: "cross-attention", whose keys and values the loss is about; the authors' default is "full", after
-    a textual inversion that is not done here, without which it harms what is kept more.
+    concept's prompt has, if there are any. end_token: the first end-of-text token, which sums up the prompt, counts as one
+    of the words (only the first: where a tokenizer pads with the same token, marking all of them would mark nearly every
+    position). parameters: "cross-attention", whose keys the loss is about; the authors' default is "full", after a textual
+    inversion that is not done here.
     """
 
     lr: Annotated[float, Ge(0)] = 2e-6
@@ -103,11 +103,11 @@ def concept_positions(
     """
     from loreun_bench.errors import UserError
 
-    tokens, *others = tokenizer([prompt, *kept], truncation=True, max_length=tokenizer.model_max_length).input_ids
-    shared = set().union(*others)
-    end = tokens.index(tokenizer.eos_token_id)
+    every = [tokenizer(text, verbose=False).input_ids for text in (prompt, *kept)]
+    tokens, shared = every[0], set().union(*every[1:])
+    end = min(len(tokens), tokenizer.model_max_length) - 1  # of a prompt that is cut, the last token read is the end
+    of_name = _within(tokens, tokenizer(name, add_special_tokens=False, verbose=False).input_ids, end)
     told = [i for i in range(end) if tokens[i] not in tokenizer.all_special_ids]
-    of_name = _within(tokens[:end], tokenizer(name, add_special_tokens=False).input_ids)
     own = [i for i in of_name or told if tokens[i] not in shared]
     found = (of_name if words == "all" else own) or own or of_name
     if not found:
@@ -116,12 +116,11 @@ def concept_positions(
     return [*found, end] if end_token else found
 
 
-def _within(tokens: list[int], part: list[int]) -> list[int]:
-    """The positions of the first place where `tokens` has `part`, or has its beginning at the end; empty if it has neither."""
-    for start in range(len(tokens)):
-        if part and tokens[start : start + len(part)] == part[: len(tokens) - start]:
-            return list(range(start, min(start + len(part), len(tokens))))
-    return []
+def _within(tokens: list[int], part: list[int], end: int) -> list[int]:
+    """The positions before `end` of the first place where `tokens` has `part`; empty if there is none."""
+    starts = range(len(tokens) - len(part) + 1) if part else ()
+    start = next((i for i in starts if tokens[i : i + len(part)] == part), end)
+    return list(range(start, min(start + len(part), end)))
 
 
 class _Clip:

@@ -24,7 +24,7 @@ class RandomLabel(GradientMethod):
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
     ) -> Tensor:
-        """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the concepts that are kept."""
+        """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the kept concepts."""
         import torch
 
         from loreun_bench.generation.unlearning.gradient import predict

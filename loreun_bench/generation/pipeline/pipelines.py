@@ -216,6 +216,17 @@ def _scale(vae: Any) -> int:
     return int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
+def read_of(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of prompts, as far as the text encoder reads them."""
+    found: list[list[int]] = tokenizer(list(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
+    return found
+
+
+def cut_off(tokenizer: Any, prompt: str) -> bool:
+    """Whether a prompt has more words than the text encoder reads."""
+    return len(tokenizer(prompt, verbose=False).input_ids) > int(tokenizer.model_max_length)
+
+
 def check_prompt(tokenizer: Any, prompt: str) -> None:
     """UserError if a class's or concept's prompt has no token beyond the start and the end."""
     ids = tokenizer(prompt, add_special_tokens=False).input_ids
