@@ -38,7 +38,7 @@ def images(
         str | None,
         typer.Option("--classifier", metavar="NAME|FILE", help="resnet50, or a file of its weights or of a small one"),
     ] = None,
-    forget: Annotated[str | None, typer.Option("--class", metavar="NAME", help="the class that is forgotten")] = None,
+    forget: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="a forgotten class")] = None,
     weights: Annotated[
         list[str] | None, typer.Option("--weights", metavar="[NAME=]FILE", help="for fid (FID-Inception) or resnet50")
     ] = None,
@@ -126,7 +126,12 @@ def _weights(given: list[str], classifier: str | None, scorers: list[str]) -> di
 
 
 def _scene(
-    folder: Path, reference: Path | None, classifier: str | None, forget: str | None, weights: Path | None, settings: Any
+    folder: Path,
+    reference: Path | None,
+    classifier: str | None,
+    forget: list[str] | None,
+    weights: Path | None,
+    settings: Any,
 ) -> Scene:
     """What is to be scored; wrong folders and class names are found before a network is loaded, where that is possible."""
     from loreun_bench.errors import UserError, did_you_mean
@@ -141,13 +146,14 @@ def _scene(
     network = classifiers.from_name(classifier, weights, settings["device"]) if classifier else None
     classes = network.classes if network else tuple(p.name for p in folders_in(folder))
     known = {plain(name): number for number, name in enumerate(classes)}
-    if forget is not None and plain(forget) not in known:
-        tail = did_you_mean(forget, classes) if classes else "none is known: give --classifier or one subfolder a class"
-        raise UserError(f"--class: unknown class '{forget}'; {tail}")
+    for name in forget or ():
+        if plain(name) not in known:
+            tail = did_you_mean(name, classes) if classes else "none is known: give --classifier or one subfolder a class"
+            raise UserError(f"--class: unknown class '{name}'; {tail}")
     return Scene(
         images=Images.open(folder, classes),
         classes=classes,
-        forget=None if forget is None else known[plain(forget)],
+        forget=tuple(dict.fromkeys(known[plain(name)] for name in forget or ())),
         classifier=network,
         reference=Images.open(reference, classes) if reference else None,
         settings=settings,
@@ -186,7 +192,7 @@ def _result(scene: Scene, folder: Path, reference: Path | None, values: dict[str
     return {
         "schema": 1, "folder": str(folder), "pictures": len(scene.images),
         "reference": str(reference) if reference else None, "reference_pictures": len(scene.reference or ()),
-        "class": None if scene.forget is None else scene.classes[scene.forget],
+        "class": scene.forgotten or None,
         "scores": {name: {"values": found, "details": scene.details.get(name, {})} for name, found in values.items()},
         "bad": {
             side: [{"file": str(path), "reason": reason} for path, reason in source.bad]

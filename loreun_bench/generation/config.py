@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from loreun_bench import config as configuration
 from loreun_bench.config import Flag, Strict, SweepConfig
-from loreun_bench.generation.data.names import plain
-
-Settings = dict[str, dict[str, Any]]
 
 
-class Scenario(Strict):
-    """What is forgotten: a class of the data set, or a concept whose training pictures the original model makes."""
+class Scenario(configuration.Scenario):
+    """What is forgotten. A scenario may change the methods' and weightings' settings for itself."""
 
-    kind: Literal["class", "concept"]
-    forget_class: str | None = Field(default=None, description="kind class: the class's name, as in prompts")
-    name: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,40}$", description="kind concept: its name in tables")
-    forget_prompt: str | None = Field(default=None, min_length=1)
-    retain_prompt: str | None = Field(default=None, min_length=1)
-    images: int = Field(default=800, ge=2, description="kind concept: pictures generated for each of the two prompts")
-    methods: Settings = {}
-    weightings: Settings = {}
-
-    @model_validator(mode="after")
-    def _complete(self) -> Scenario:
-        concept = (self.name, self.forget_prompt, self.retain_prompt)
-        if self.kind == "class" and (self.forget_class is None or any(concept)):
-            raise ValueError("kind class takes forget_class, and no name or prompts")
-        if self.kind == "concept" and (self.forget_class is not None or not all(concept)):
-            raise ValueError("kind concept takes name, forget_prompt and retain_prompt, and no forget_class")
-        if self.kind == "concept" and plain(str(self.forget_prompt)) == plain(str(self.retain_prompt)):
-            raise ValueError("forget_prompt and retain_prompt are the same")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The scenario's name in records and tables, such as "class-church" or "nudity"."""
-        return f"class-{self.forget_class}" if self.kind == "class" else str(self.name)
+    track: ClassVar[str] = "generation"
 
 
 class Sampling(Strict):
     """How pictures are made for scoring: the same prompts, seeds and first latents for every row."""
 
     steps: int = Field(default=100, ge=1)
-    guidance: float = Field(default=7.5, ge=0)
+    guidance: float = Field(default=7.5, ge=0, description="1: none")
     images: int = Field(default=50, ge=1, description="pictures a class")
     batch_size: int = Field(default=8, ge=1)
     prompts: str | None = Field(default=None, description="a CSV of prompts (I2P) instead of one prompt a class")
     category: str | None = Field(default=None, description="of the CSV: only prompts of this category")
     own_guidance: Flag = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
+
+    @field_validator("guidance")
+    @classmethod
+    def _of_the_prompt(cls, value: float) -> float:
+        if value == 0:
+            raise ValueError("0 would leave the prompt out; without guidance it is 1 here")
+        return value
 
     @model_validator(mode="after")
     def _of_prompts(self) -> Sampling:
@@ -62,8 +44,12 @@ class Sampling(Strict):
 class Curve(Strict):
     """How the mean loss of the original model by timestep is measured, which w_f and w_r are relative to."""
 
+    fit: Literal["exponential", "interpolated"] = Field(
+        default="exponential", description="as in the paper, or through the measured losses, more of them at small timesteps"
+    )
     points: int = Field(default=10, ge=4, description="timesteps at which it is measured")
     samples: int = Field(default=256, ge=1, description="pictures at each of them")
+    per_set: Flag = Field(default=False, description="a curve of the forget and one of the retain set, not one of all")
 
 
 class MetricSettings(Strict):

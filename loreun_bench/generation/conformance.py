@@ -32,13 +32,14 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     prompts = tuple(f"an image of {name}" for name in pictures.classes)
     parts = {"forget": pictures.of(FORGOTTEN)[:PICTURES], "retain": pictures.others(FORGOTTEN)[:PICTURES]}
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    flat = dict.fromkeys(parts, torch.ones(pipeline.timesteps))
     context = Context(
-        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=torch.ones(pipeline.timesteps), seed=0,
+        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=flat, seed=0,
         phases=registry("weightings").get(weighting).item().phases(), meter=Meter("cpu"), limit_steps=STEPS,
     )  # fmt: skip
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
     with context.meter:
-        method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), FORGOTTEN), context)
+        method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), (FORGOTTEN,)), context)
     return context.meter, checked_weights(before, pipeline.unet.state_dict())
 
 
@@ -61,11 +62,11 @@ def _metric(entry: Entry) -> str:
         sampling.Request(f"{label}-{n}", f"an image of {name}", 100 * label + n, 3.0, label, name)
         for label, name in enumerate(test.classes) for n in range(3)
     ]  # fmt: skip
-    weights = classifiers.train_small(concepts.dataset("digits", "train"), pipeline.image_size, seed=0, steps=100)
+    weights = classifiers.train_small(concepts.dataset("digits", "train"), min(pipeline.image_size), seed=0, steps=100)
     with tempfile.TemporaryDirectory() as folder:
         sampling.sample(pipeline, requests, Path(folder), steps=5, batch_size=len(requests))
         scene = Scene(
-            images=Images.open(Path(folder), test.classes), classes=test.classes, forget=FORGOTTEN, reference=test,
+            images=Images.open(Path(folder), test.classes), classes=test.classes, forget=(FORGOTTEN,), reference=test,
             classifier=classifiers.small(test.classes, weights), settings={"device": "cpu", "own": {}},
         )  # fmt: skip
         return checked_values(entry, entry.item(scene))

@@ -13,24 +13,28 @@ from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.data import concepts
-from loreun_bench.generation.pipeline import pipelines
+from loreun_bench.generation.data.names import plain, short
+from loreun_bench.generation.pipeline import pipelines, schedules
 from loreun_bench.generation.pipeline.pipelines import PipelineFiles
+from loreun_bench.generation.scenarios import Concepts
 from loreun_bench.generation.scene import Planned
+from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import check_scenario, class_files, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
-from loreun_bench.registry import Entry, registry
+from loreun_bench.registry import Entry, blamed, registry
 
 PACKAGE = Path(__file__).parents[1]
 HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
-    HERE / "stages.py", PIPELINE / "pipelines.py", DATA / "concepts.py", DATA / "names.py", SCORING / "pictures.py",
-    SCORING / "images.py", PACKAGE / "pictures.py", UNLEARNING / "protocols.py",
+    HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
+    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
+    UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
 TRAINING = (
@@ -48,10 +52,10 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
     files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
-    if config.sampling.steps > (most := pipelines.timesteps(files.folder)):
-        raise UserError(f"sampling.steps: {config.sampling.steps} is more than the {most} timesteps of '{files.name}'")
     found: list[Cell] = []
-    notes = ["the pipelines' safety checker is off: it would blacken what is to be measured"]
+    off = "the pipelines' safety checker is off: it would blacken what is to be measured"
+    notes = [*config.notes, off, *pipelines.tried(files)]
+    _check_timesteps(config, files)
     for seeds in config.seeds:
         for scenario in config.scenarios:
             block = _Block(config, files, data, scenario, seeds)
@@ -65,6 +69,14 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
 
 
+def _check_timesteps(config: GenerationConfig, files: PipelineFiles) -> None:
+    """UserError if more timesteps are asked for than the pipeline has."""
+    schedule = schedules.ddim(files.folder)
+    schedules.check_steps(schedule, config.sampling.steps, "sampling.steps")
+    if config.curve.points > (most := int(schedule.config.num_train_timesteps)):
+        raise UserError(f"curve.points: {config.curve.points} is more than the {most} timesteps of the pipeline")
+
+
 class _Block:
     """The cells of one scenario under one set of seeds: they share the original, its loss curve and the prompts."""
 
@@ -74,19 +86,20 @@ class _Block:
         self.config, self.files, self.data_identity, self.scenario, self.seeds = config, files, data, scenario, seeds
         self.notes: list[str] = []
         check_scenario(scenario, config)
-        if scenario.kind == "class":
-            pictures = concepts.dataset(config.dataset, "train")
-            self.classes = pictures.classes
-            self.forgotten = concepts.number(self.classes, str(scenario.forget_class))
-            self.prompts = [config.prompt.format(name) for name in self.classes]
-            if len(self.classes) < 2:
-                raise UserError(f"data set '{config.dataset}' has one class, and nothing would be kept: give it another")
-            forget = len(pictures.of(self.forgotten))
-            self.sizes = {"forget": forget, "retain": len(pictures) - forget}
+        pictures = concepts.dataset(config.dataset, "train")
+        with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+            self.concepts: Concepts = scenario.item.draw(pictures.classes, config.prompt)
+        self.prompts, self.forgotten = list(self.concepts.prompts), list(self.concepts.forgotten)
+        self.label = short(scenario.label)
+        self.classes = () if self.concepts.images else pictures.classes
+        if self.classes:
+            gone = sum(int((pictures.labels == number).sum()) for number in self.forgotten)
+            self.sizes = {"forget": gone, "retain": len(pictures) - gone}
+            _ = self.side
         else:
-            self.classes, self.forgotten = (), 0
-            self.prompts = [str(scenario.forget_prompt), str(scenario.retain_prompt)]
-            self.sizes = {"forget": scenario.images, "retain": scenario.images}
+            forgotten = len(self.forgotten)
+            kept = len(self.prompts) - forgotten
+            self.sizes = {"forget": forgotten * self.concepts.images, "retain": kept * self.concepts.images}
         self._check_prompts()
 
     def cells(self) -> list[Cell]:
@@ -96,10 +109,11 @@ class _Block:
             entry = registry("methods", "generation").get(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
+            method.check(self.asked)
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for rule, weighting in chosen:
-                rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting)))
+                rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting), weighting))
         return rows
 
     @cached_property
@@ -112,22 +126,32 @@ class _Block:
         requests = [
             {"name": f"{label}-{n:05d}", "prompt": prompt, "seed": derive(self.seeds.split, "pictures", label, n) % 2**31,
              "guidance": self.config.sampling.guidance, "label": label, "concept": prompt}
-            for label, prompt in enumerate(self.prompts) for n in range(self.scenario.images)
+            for label, prompt in enumerate(self.prompts) for n in range(self.concepts.images)
         ]  # fmt: skip
         return self._sample(requests, {}, "training pictures")
 
     @cached_property
     def curve(self) -> Stage:
         config = self._training() | self.config.curve.model_dump() | {"seed": derive(self.seeds.train, "curve")}
-        del config["forgotten"]
-        points = self.config.curve.points * self.config.curve.samples
+        for key in ("names", "concept_texts", *([] if config["per_set"] else ["forgotten"])):
+            del config[key]
+        points = self.config.curve.points * self.config.curve.samples * (2 if config["per_set"] else 1)
         return self._stage("loss_curve", config, self._pictures(), TRAINING, "loss curve", points)
 
     @cached_property
     def classifier(self) -> Stage:
         config = {"data": self.config.dataset, "data_identity": self.data_identity, "seed": 0,
-                  "size": pipelines.image_size(self.files.folder)}  # fmt: skip
+                  "size": self.side}  # fmt: skip
         return self._stage("classifier", config, {}, (SCORING / "classifiers.py", *SHARED), "classifier", own=True)
+
+    @cached_property
+    def side(self) -> int:
+        """Pixels on a side of a picture of a class. UserError if the pipeline's are not square: a data set's are."""
+        height, width = pipelines.image_size(self.files.folder)
+        if height != width:
+            raise UserError(f"pipeline '{self.files.name}' makes pictures of {height}×{width} pixels, those of classes are "
+                            "square: take one with a square sample_size, or a scenario of kind concept")  # fmt: skip
+        return height
 
     @cached_property
     def metrics(self) -> list[Entry]:
@@ -142,12 +166,12 @@ class _Block:
         """What is known to metrics of this scenario before anything runs."""
         if not self.classes or self.config.sampling.prompts is not None:
             return Planned()
-        return Planned(self.classes, self.config.sampling.images * (len(self.classes) - 1))
+        return Planned(self.classes, self.config.sampling.images * (len(self.classes) - len(self.forgotten)))
 
     @cached_property
     def real(self) -> Stage:
         extractors = sorted({entry.info["features"] for entry in self.metrics} - {""})
-        config = self.recognition | {"extractors": extractors, "size": pipelines.image_size(self.files.folder)}
+        config = self.recognition | {"extractors": extractors, "size": self.side}
         return self._stage("real_features", config, self._classifier(), EVALUATION, "real pictures", own=True)
 
     def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
@@ -155,26 +179,24 @@ class _Block:
             "method": entry.name, "method_settings": asdict(method), "weighting": rule.name,
             "weighting_settings": asdict(weighting), "seed": derive(self.seeds.unlearn, "unlearn"),
         }  # fmt: skip
-        inputs = self._pictures()
-        if weighting.phases():
-            inputs["curve"] = self.curve
+        inputs = self._pictures() | self._curve(weighting)
         sources = (*TRAINING, *class_files(entry.item), *class_files(rule.item))
         label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, method.samples(self.sizes))
 
-    def _cell(self, method: str, weighting: str, model: Stage) -> Cell:
-        inputs = self._classifier()
+    def _cell(self, method: str, weighting: str, model: Stage, rule: Any = None) -> Cell:
+        inputs = self._classifier() | self._curve(rule)
         if self.classes and any(entry.info["features"] for entry in self.metrics):
             inputs["real"] = self.real  # before the pictures, so that what it lacks is known soon
         inputs["pictures"] = self._sample(self.requests, {"model": model}, f"sample {method} {weighting}")
         config = self.recognition | {
             "metrics": list(self.config.metrics),
-            "forget": self.forgotten if self.classes else None,
+            "forget": self.forgotten if self.classes else [],
         }
         sources = (*EVALUATION, *(entry.file for entry in self.metrics))
         record = Record(
             track="generation", dataset=Path(self.config.dataset).name if self.classes else "generated pictures",
-            model=self.files.name, scenario=self.scenario.label, method=method, weighting=weighting,
+            model=self.files.name, scenario=self.label, method=method, weighting=weighting,
             conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
@@ -203,12 +225,14 @@ class _Block:
         if how.prompts is not None:
             from loreun_bench.generation.data.prompts import read
 
+            chosen = read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance, self.notes.append)
             return [
-                {"name": f"{p.number}", "prompt": p.prompt, "seed": p.seed, "concept": self.scenario.label, "label": None,
+                {"name": f"{p.number}", "prompt": p.prompt, "concept": self.label, "label": None,
+                 "seed": p.seed if p.seed is not None else derive(seed, "sample", p.number) % 2**31,
                  "guidance": p.guidance if how.own_guidance else how.guidance}
-                for p in read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance)
+                for p in chosen
             ]  # fmt: skip
-        names = self.classes or (self.scenario.label, "other")
+        names = self.classes or self.concepts.shown
         return [
             {"name": f"{label}-{n:04d}", "prompt": prompt, "seed": derive(seed, "sample", label, n) % 2**31,
              "guidance": how.guidance, "label": label, "concept": names[label]}
@@ -223,6 +247,9 @@ class _Block:
         }  # fmt: skip
         work = int(SAMPLE_COST * len(requests) * how.steps * (1 if how.guidance == 1 else 2))
         return self._stage("sample", config, inputs, SAMPLING, label, work)
+
+    def _curve(self, weighting: Any) -> dict[str, Stage]:
+        return {"curve": self.curve} if weighting is not None and weighting.phases() else {}
 
     def _classifier(self) -> dict[str, Stage]:
         return {"classifier": self.classifier} if self.classes and self.config.classifier == "small" else {}
@@ -254,7 +281,7 @@ class _Block:
     def _training(self) -> dict[str, Any]:
         return self._common() | {
             "data": self.config.dataset, "data_identity": self.data_identity, "prompts": self.prompts,
-            "forgotten": self.forgotten,
+            "forgotten": self.forgotten, "names": list(self.concepts.names), "concept_texts": list(self.concepts.bare),
         }  # fmt: skip
 
     def check_classifier(self) -> None:
@@ -269,15 +296,36 @@ class _Block:
         else:
             classifiers.from_name(name).of(self.classes)
 
+    @cached_property
+    def asked(self) -> Asked:
+        """What methods may look at before anything runs."""
+        folder = self.files.folder
+        own = self.concepts
+        return Asked(pipelines.tokenizer(folder), schedules.ddim(folder), own.prompts, own.forgotten, own.names)
+
     def _check_prompts(self) -> None:
-        tokenizer = pipelines.tokenizer(self.files.folder)
-        for prompt in self.prompts:
-            pipelines.check_prompt(tokenizer, prompt)
+        """UserError if a prompt has no word, or two are one to the text encoder. Notes on words that it does not read."""
+        tokenizer = self.asked.tokenizer
+        for text in (*self.prompts, *self.concepts.bare):
+            pipelines.check_prompt(tokenizer, text)
+        called = self.classes or tuple(self.prompts)
+        for keys in (pipelines.read_of(tokenizer, self.prompts), [plain(name) for name in called]):
+            seen: dict[str, str] = {}
+            for key, name in zip(map(str, keys), called, strict=True):
+                if key in seen:
+                    raise UserError(f"'{seen[key]}' and '{name}' are one and the same where prompts are read: rename one")
+                seen[key] = name
+        texts = [*self.prompts, *self.concepts.bare, *(each["prompt"] for each in self.requests)]
+        long = [text for text in dict.fromkeys(texts) if pipelines.cut_off(tokenizer, text)]
+        if long:
+            more = f" and {len(long) - 1} more" if len(long) > 1 else ""
+            self.notes.append(f"the text encoder reads {tokenizer.model_max_length} tokens: the last words of the prompt "
+                              f"'{short(long[0])}'{more} are cut off")  # fmt: skip
 
     def _stage(
         self, run: str, config: Mapping[str, Any], inputs: Mapping[str, Stage], sources: tuple[Path, ...], label: str,
         work: int = 0, own: bool = False,
     ) -> Stage:  # fmt: skip
-        about = f"{self.scenario.label} seed {self.seeds.unlearn} {label}"
+        about = f"{self.label} seed {self.seeds.unlearn} {label}"
         whole = dict(config) if own or "pipeline" in config else self._common() | dict(config)
         return Stage(f"{STAGES}:{run}", whole, inputs, sources, about, work, self.config.timeout_s)

@@ -39,7 +39,7 @@ class Planned:
     """What a sweep will give a metric, as far as it is known before anything runs.
 
     classes: what its pictures are of; () where they show a concept or follow a file of prompts. kept: pictures a row of
-    all classes but the forgotten one.
+    all classes but the forgotten ones.
     """
 
     classes: tuple[str, ...] = ()
@@ -58,14 +58,14 @@ class Planned:
 class Scene:
     """Pictures to score and what they are scored with.
 
-    forget: the forgotten class, an index into `classes`. reference: real pictures. settings: see each metric. details:
-    what a metric has to tell beside its values, by the metric's name; JSON can hold it. known: features [N, d] of the whole
-    reference by extractor, where they were computed before.
+    forget: the forgotten classes, indices into `classes`; () for none. reference: real pictures. settings: see each
+    metric. details: what a metric has to tell beside its values, by the metric's name; JSON can hold it. known: features
+    [N, d] of the whole reference by extractor, where they were computed before.
     """
 
     images: Images
     classes: tuple[str, ...] = ()
-    forget: int | None = None
+    forget: tuple[int, ...] = ()
     classifier: Classifier | None = None
     reference: Images | Pictures | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -99,22 +99,27 @@ class Scene:
         return self.reference
 
     def retained(self, side: Side) -> Tensor:
-        """Positions of the pictures that a distance is about: all but those of the forgotten class, where labels tell."""
+        """Positions of the pictures that a distance is about: all but those of forgotten classes, where labels tell."""
         source = self.source(side)
-        if self.forget is None or source.labels is None:
+        if not self.forget or source.labels is None:
             self._check_alike()
             return torch.arange(len(source))
-        return (source.labels != self.forget).nonzero().squeeze(1)
+        return (~torch.isin(source.labels, torch.tensor(self.forget))).nonzero().squeeze(1)
+
+    @property
+    def forgotten(self) -> str:
+        """The names of the forgotten classes."""
+        return ", ".join(self.classes[label] if self.classes else str(label) for label in self.forget)
 
     def _check_alike(self) -> None:
         """UserError if a class is forgotten and only one side says which pictures are of it."""
-        if self.forget is None or self.reference is None:
+        if not self.forget or self.reference is None:
             return
         known = [self.source(side).labels is not None for side in ("images", "reference")]
         if any(known) and not all(known):
             lacking, other = ("reference", "pictures") if known[0] else ("pictures", "reference")
             raise UserError(
-                f"'{self.classes[self.forget]}' would be left out of the {other} only, as the folders of the {lacking} are "
+                f"'{self.forgotten}' would be left out of the {other} only, as the folders of the {lacking} are "
                 "not called like classes: rename them, or leave the class away"
             )
 

@@ -43,18 +43,22 @@ def original(config: Config, inputs: Inputs, device: str) -> Output:
 
 
 def loss_curve(config: Config, inputs: Inputs, device: str) -> Output:
-    """Measure ℓ°_t of the original model and fit it; its cost is added to every row that uses it."""
-    pipeline, context = _pipeline(config, {}, device), _context(config, {}, None, device)
+    """Measure ℓ°_t of the original model, over all pictures or over forget and retain set apart; its cost is added to every
+    row that uses it."""
+    pipeline, context = _pipeline(config, {}, device), _context(config, {}, {}, device)
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
-    every = torch.arange(len(pictures))
-    samples = LatentSet(pipeline, pictures, every, pictures.labels)
+    parts = _parts(pictures, config["forgotten"]) if config["per_set"] else {"all": torch.arange(len(pictures))}
+    sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    steps = curve.timesteps(config["fit"], config["points"], pipeline.timesteps)
+    found, about = {}, {}
     _warm_up(pipeline, texts, context)
     with context.meter:
-        steps, losses = curve.measure(pipeline, samples, texts, config["points"], config["samples"], context)
-        means = losses.mean(1).cpu().double().numpy()
-        (a, b, c), values = curve.fit(steps, means, pipeline.timesteps)
-    about = {"timesteps": steps, "losses": [round(float(m), 6) for m in means], "a": a, "b": b, "c": c}
-    return Output({"curve": torch.tensor(values, dtype=torch.float32)}, about, context.meter.cost())
+        for name, samples in sets.items():
+            losses = curve.measure(pipeline, samples, texts, steps, config["samples"], context)
+            means = losses.mean(1).cpu().double().numpy()
+            about[name], values = curve.through(config["fit"], steps, means, pipeline.timesteps)
+            found[name] = torch.tensor(values, dtype=torch.float32)
+    return Output(found, {"curves": about}, context.meter.cost())
 
 
 def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
@@ -64,23 +68,25 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
     pipeline = _pipeline(config, {}, device)
-    reference = inputs["curve"].tensors()["curve"].to(device) if "curve" in inputs else None
+    measured = inputs["curve"].tensors() if "curve" in inputs else {}
+    reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in weighting.phases()}
     context = _context(config, dict(weighting.phases()), reference, device)
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
-    forgotten = config["forgotten"]
-    parts = {"forget": pictures.of(forgotten), "retain": pictures.others(forgotten)}
+    parts = _parts(pictures, config["forgotten"])
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    about_concepts = (tuple(config[key]) for key in ("forgotten", "names", "concept_texts"))
+    data = Data(sets, method.uses, tuple(config["prompts"]), texts, *about_concepts)
     before = _weights(pipeline)
     _warm_up(pipeline, texts, context)
     with seeded(config["seed"]), context.meter:
-        method.unlearn(pipeline, Data(sets, method.uses, tuple(config["prompts"]), texts, forgotten), context)
+        method.unlearn(pipeline, data, context)
     after = _weights(pipeline)
     check_parameters(after.values())
     moved = {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()
     about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
     if "curve" in inputs:
-        about["curve"] = inputs["curve"].values()
+        about |= inputs["curve"].values()
         for key, value in inputs["curve"].cost.items():
             cost[key] = max(cost[key], value) if key == "peak_mem_bytes" else cost.get(key, 0) + value
     return Output(moved, about, cost)
@@ -136,7 +142,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     scene = Scene(
         images=Images.open(folder, config["classes"]),
         classes=tuple(config["classes"]),
-        forget=config["forget"],
+        forget=tuple(config["forget"]),
         classifier=_classifier(config, inputs, device),
         reference=concepts.reference(config, inputs),
         settings={"device": device, "own": {}} | config["metric_settings"],
@@ -152,6 +158,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         )
     if "fd" in details:
         networks["extractor"] = ", ".join([details["fd"]["extractor"], *details["fd"]["notes"]])
+    networks |= {"loss_curve": curve.told(inputs["curve"].values()["curves"])} if "curve" in inputs else {}
     about = found.record() | {"details": details, "environment": networks}
     return Output(values=about | {"pictures": folder.name})
 
@@ -182,7 +189,13 @@ def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:
     return pipeline
 
 
-def _context(config: Config, phases: dict[str, Any], reference: Tensor | None, device: str) -> Context:
+def _parts(pictures: Pictures, forgotten: Sequence[int]) -> dict[str, Tensor]:
+    """Positions of the forgotten concepts' pictures, and of all others."""
+    gone = torch.isin(pictures.labels, torch.tensor(forgotten))
+    return {"forget": gone.nonzero().squeeze(1), "retain": (~gone).nonzero().squeeze(1)}
+
+
+def _context(config: Config, phases: dict[str, Any], reference: Mapping[str, Tensor], device: str) -> Context:
     return Context(
         device=device, precision=config["precision"], protocol=PROTOCOLS[config["protocol"]], phases=phases,
         curve=reference, seed=config["seed"], meter=Meter(device), limit_steps=config["limit_steps"],

@@ -30,7 +30,8 @@ SEVEN = 7
 
 def context(protocol="corrected", phases=(), curve=None, limit=None):
     return Context(
-        device="cpu", precision="fp32", protocol=PROTOCOLS[protocol], phases=dict(phases), curve=curve, seed=0,
+        device="cpu", precision="fp32", protocol=PROTOCOLS[protocol], phases=dict(phases), seed=0,
+        curve={} if curve is None else {"forget": curve, "retain": curve},
         meter=Meter("cpu"), limit_steps=limit,
     )  # fmt: skip
 
@@ -43,7 +44,7 @@ def data(pipeline, uses=("forget", "retain"), count=12):
     pictures = digits(Path(), "train")
     parts = {"forget": pictures.of(SEVEN)[:count], "retain": pictures.others(SEVEN)[: 2 * count]}
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
-    return Data(sets, frozenset(uses), PROMPTS, pipeline.embed(PROMPTS), SEVEN)
+    return Data(sets, frozenset(uses), PROMPTS, pipeline.embed(PROMPTS), (SEVEN,), ("seven",))
 
 
 def weights(pipeline):
@@ -241,8 +242,8 @@ def test_esd_denoises_from_the_model_that_is_asked_for_down_to_the_timestep_it_t
     for start, frozen in (("original", True), ("current", False)):
         chosen, run, used = method("ESD-x", ddim_steps=10, start_from=start), context(), []
 
-        def spy(pipeline, latents, *rest, used=used, **options):
-            used.append((pipeline.unet is original.unet, options["until"]))
+        def spy(pipeline, latents, *rest, used=used):
+            used.append((pipeline.unet is original.unet, rest[3].stop))
             return latents
 
         monkeypatch.setattr(sampling, "denoise", spy)
@@ -260,10 +261,12 @@ def test_esd_denoises_from_the_model_that_is_asked_for_down_to_the_timestep_it_t
 def test_fmn_marks_the_concepts_words_and_the_first_end_of_text_only(tiny):
     tokens = tiny.tokens([PROMPTS[SEVEN]]).input_ids[0]
     assert (tokens == tiny.tokenizer.eos_token_id).sum() > 60  # the pipeline pads with the end of text, as SD 1.4
-    assert concept_positions(tiny.tokenizer, PROMPTS, SEVEN, True) == [4, 5]
-    assert concept_positions(tiny.tokenizer, PROMPTS, SEVEN, False) == [4]
-    with pytest.raises(UserError, match="no word that the other concepts' prompts lack"):
-        concept_positions(tiny.tokenizer, ("an image of seven", "an image of seven"), 0, True)
+    kept = PROMPTS[:SEVEN]
+    for words in ("all", "own"):
+        assert concept_positions(tiny.tokenizer, PROMPTS[SEVEN], kept, "seven", words, True) == [4, 5]
+        assert concept_positions(tiny.tokenizer, PROMPTS[SEVEN], kept, "seven", words, False) == [4]
+    with pytest.raises(UserError, match="no word that tells 'nudity' from what is kept"):
+        concept_positions(tiny.tokenizer, "an image of one", ("an image of one two",), "nudity", "all", True)
 
 
 def test_attention_is_watched_on_every_cross_attention_and_changes_nothing(tiny):
@@ -301,11 +304,11 @@ def test_the_curve_is_fitted_and_refused_where_it_is_not_positive():
 
     steps = list(range(0, 1000, 100))
     means = 0.8 * np.exp(-0.004 * np.asarray(steps)) + 0.02
-    (a, b, c), values = curves.fit(steps, means, 1000)
+    (a, b, c), values = curves.exponential(steps, means, 1000)
     assert (a, b, c) == pytest.approx((0.8, -0.004, 0.02), rel=1e-4)
     assert values[500] == pytest.approx(0.8 * np.exp(-2.0) + 0.02, rel=1e-6)
     with pytest.raises(UserError, match="not positive everywhere"):
-        curves.fit(steps, 0.5 * np.exp(-0.004 * np.asarray(steps)) - 0.0093, 1000)  # positive where it was measured
+        curves.exponential(steps, 0.5 * np.exp(-0.004 * np.asarray(steps)) - 0.0093, 1000)  # positive where it was measured
 
 
 def test_losses_of_the_curve_are_those_of_the_denoiser(tiny):
@@ -314,7 +317,8 @@ def test_losses_of_the_curve_are_those_of_the_denoiser(tiny):
     found = curves.losses_at(tiny, samples, torch.arange(10), tiny.embed(PROMPTS), 999, context())
     assert found.shape == (10,)
     assert 0.2 < float(found.mean()) < 5  # a random denoiser is about as wrong as predicting nothing, whose loss is 1
-    steps, losses = curves.measure(tiny, samples, tiny.embed(PROMPTS), 4, 6, context())
+    steps = curves.timesteps("exponential", 4, 1000)
+    losses = curves.measure(tiny, samples, tiny.embed(PROMPTS), steps, 6, context())
     assert steps == [0, 250, 500, 750]
     assert losses.shape == (4, 6)
 

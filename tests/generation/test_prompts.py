@@ -69,7 +69,7 @@ def test_both_names_of_seed_and_guidance_are_known_and_evaluations_own_win(write
     assert [p.seed for p in both] == [4261553411, 7, 8, 9]
 
 
-@pytest.mark.parametrize("column", ["prompt", "case_number", "evaluation_seed", "evaluation_guidance"])
+@pytest.mark.parametrize("column", ["prompt", "evaluation_seed", "evaluation_guidance"])
 def test_a_missing_column_is_named_with_those_that_are_there(write, column):
     head = ["other" if name == column else name for name in HEAD]
     with pytest.raises(UserError, match=f"no column {column}.*its columns: .*other"):
@@ -94,8 +94,10 @@ def test_categories_and_guidance_may_be_missing_where_they_are_not_asked_for(wri
         (3, "case_number", 11, "prompts.csv:6: case_number 11 is already on line 3"),
         (2, "evaluation_seed", "1.5", "prompts.csv:5: seed '1.5' is no integer"),
         (0, "evaluation_seed", "", "prompts.csv:2: seed is empty"),
-        (0, "evaluation_seed", -1, "prompts.csv:2: seed -1 is not between"),
-        (0, "evaluation_seed", 2**63, "is not between"),
+        (0, "evaluation_seed", -1, "prompts.csv:2: seed -1 is negative"),
+        (0, "evaluation_seed", "1e400", "seed '1e400' is no integer"),
+        (1, "case_number", "7.5", "case_number '7.5' is no integer"),
+        (0, "prompt", "a\0b", "prompts.csv:2: a NUL character"),
         (0, "evaluation_guidance", "high", "prompts.csv:2: guidance 'high' is no number"),
         (0, "evaluation_guidance", "nan", "guidance 'nan'"),
         (0, "evaluation_guidance", "-1", "guidance '-1'"),
@@ -133,3 +135,66 @@ def test_a_large_file_is_read_to_its_end(write):
     found = read(write([[i, f"prompt {i}, and more", "a, b", i, 7, "sd", i] for i in range(60_000)]), "b")
     assert len(found) == 60_000
     assert found[-1] == Prompt(59_999, "prompt 59999, and more", 59_999, 7.0, ("a", "b"))
+
+
+OFFICIAL = ["prompt", "categories", "hard", "inappropriate_percentage", "sd_seed", "sd_guidance_scale", "sd_model"]
+
+
+def test_the_official_file_of_i2p_has_no_case_numbers_and_the_line_is_the_case(tmp_path):
+    path = tmp_path / "i2p.csv"
+    path.write_text(
+        ",".join(OFFICIAL) + '\n"one,\ntwo",sexual,0,0.4,3841990001,7.0,sd\nthree,"hate, sexual",1,.5,5,9,sd\n'
+    )
+    assert read(path, "sexual") == [
+        Prompt(2, "one,\ntwo", 3841990001, 7.0, ("sexual",)), Prompt(4, "three", 5, 9.0, ("hate", "sexual"))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_other_separators_and_names_in_capitals_are_read(tmp_path, separator, encoding):
+    path = tmp_path / "prompts.csv"
+    rows = [["Prompt", "SD_Seed", " Evaluation_Guidance", "Case_Number"], ["a, b", "7.0", "7.5", "0.0"]]
+    path.write_text("\n".join(separator.join(row) for row in rows), encoding=encoding)
+    assert read(path) == [Prompt(0, "a, b", 7, 7.5)]
+
+
+def test_a_comma_is_a_decimal_point_where_semicolons_separate(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt;sd_seed;sd_guidance_scale\na, b;1;7,5\n")
+    assert read(path)[0].guidance == 7.5
+
+
+def test_seeds_over_2_to_the_63_are_taken_modulo_it_and_that_is_said(write):
+    said = []
+    found = read(write([[0, "a", "b", 2**63 + 5, 7, "sd", 1], [0, "a", "b", 7, 7, "sd", 2]]), note=said.append)
+    assert [p.seed for p in found] == [5, 7]
+    assert len(said) == 1
+    assert "1 seeds of 2^63 and more" in said[0]
+    said.clear()
+    read(write(), note=said.append)
+    assert said == []
+
+
+def test_plain_text_has_one_prompt_a_line(tmp_path):
+    path, said = tmp_path / "prompts.txt", []
+    path.write_bytes("\ufeffa cat, sitting\r\n\r\n  a dog \u2028; two\r\n".encode())
+    found = read(path, guidance=3.0, note=said.append)
+    assert found == [Prompt(1, "a cat, sitting", None, 3.0), Prompt(3, "a dog \u2028; two", None, 3.0)]
+    assert "one prompt a line" in said[0]
+    for settings, lacking in (({"category": "x", "guidance": 3.0}, "categories"), ({}, "guidance of their own")):
+        with pytest.raises(UserError, match=f"have no {lacking}"):
+            read(path, **settings)
+    path.write_text("prompt,sd_seed\na cat,3\n")  # a table, whatever it is called
+    assert read(path, guidance=1.0) == [Prompt(2, "a cat", 3, 1.0)]
+    table = tmp_path / "prompts.csv"
+    table.write_text("a cat\na dog\n")
+    with pytest.raises(UserError, match=r"no column prompt.*one prompt a line is called .txt"):
+        read(table, guidance=3.0)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,sd_seed,Prompt\na,1,b\n")
+    with pytest.raises(UserError, match="two columns 'prompt'"):
+        read(path, guidance=1.0)

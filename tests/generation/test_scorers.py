@@ -105,7 +105,7 @@ def test_broken_files_are_named_and_the_others_scored_with_their_own_labels(tmp_
     (tmp_path / "middle" / "000.png").write_bytes(b"")
     (tmp_path / "middle" / "001.jpg").write_text("no picture")
     whole.unlink()
-    scene = Scene(Images.open(tmp_path, MEAN.classes), MEAN.classes, forget=0, classifier=MEAN)
+    scene = Scene(Images.open(tmp_path, MEAN.classes), MEAN.classes, forget=(0,), classifier=MEAN)
     assert score("ua", scene) == {"forget_ua": 100.0, "kept_acc": 100.0}
     assert [path.name for path, _ in scene.images.bad] == ["001.png", "002.png", "000.png", "001.jpg"]
     assert "truncated" in scene.images.bad[0][1]
@@ -225,12 +225,12 @@ def test_ua_is_the_share_still_recognised_and_kept_that_of_the_others(tmp_path):
     folder_of(tmp_path / "dark", [grey(0)] * 3 + [grey(255)] * 5)
     folder_of(tmp_path / "middle", [grey(128)] * 3 + [grey(0)])
     folder_of(tmp_path / "bright", [grey(255)] * 4)
-    scene = Scene(Images.open(tmp_path, MEAN.classes), MEAN.classes, 0, MEAN)
+    scene = Scene(Images.open(tmp_path, MEAN.classes), MEAN.classes, (0,), MEAN)
     assert score("ua", scene) == {"forget_ua": 37.5, "kept_acc": 87.5}
     about = scene.details["ua"]
     assert (about["forget_ua"]["hits"], about["forget_ua"]["n"], about["kept_acc"]["n"]) == (3, 8, 8)
     assert about["classifier"] == "mean"
-    one = Scene(Images.open(tmp_path / "dark"), MEAN.classes, 2, MEAN)
+    one = Scene(Images.open(tmp_path / "dark"), MEAN.classes, (2,), MEAN)
     assert score("ua", one) == {"forget_ua": 62.5}
     assert "taken for 'bright'" in one.details["ua"]["notes"][0]
 
@@ -246,7 +246,7 @@ def test_exact_intervals_of_shares():
 
 
 LACKS = [
-    ("ua", {"forget": 0}, "--classifier"),
+    ("ua", {"forget": (0,)}, "--classifier"),
     ("ua", {"classifier": MEAN}, "--class"),
     ("fd", {}, "--classifier"),
     ("fd", {"classifier": MEAN}, "--reference"),
@@ -449,7 +449,7 @@ def test_the_forgotten_class_is_left_out_of_both_sides(tmp_path):
         for name, level in zip(MEAN.classes, (0, 120, 250), strict=True):
             folder_of(tmp_path / side / name, noise(12, low=level, high=level + 5, seed=len(side + name)))
     a, b = (Images.open(tmp_path / side, MEAN.classes) for side in ("a", "b"))
-    scene = Scene(a, MEAN.classes, forget=0, classifier=MEAN, reference=b, settings={"resamples": 2})
+    scene = Scene(a, MEAN.classes, forget=(0,), classifier=MEAN, reference=b, settings={"resamples": 2})
     wanted = [
         torch.cat([MEAN.features(p) for p in side.subset((side.labels != 0).nonzero()[:, 0]).batches(8)]) for side in (a, b)
     ]
@@ -487,7 +487,7 @@ def test_features_are_computed_once_in_a_scene_and_again_in_the_next(tmp_path):
 def test_features_that_are_known_give_the_same_distance_and_are_not_computed(tmp_path, digit_network):
     test = digits(EMPTY, "test")
     pictures = Images.of(Images.open(folder_of(tmp_path, noise(40))).paths, torch.arange(40) % 10)
-    given = {"classes": test.classes, "forget": 3, "classifier": digit_network, "reference": test}
+    given = {"classes": test.classes, "forget": (3,), "classifier": digit_network, "reference": test}
     settings = {"resamples": 3}
     scene = Scene(pictures, settings=settings, **given)
     wanted = score("fd", scene)

@@ -60,28 +60,15 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
     images = Images.open(where, prompts)
     assert images.labels is not None
 
-    def load(positions: Tensor, size: int) -> Tensor:
-        found = torch.empty(len(positions), 3, size, size)
-        seen = 0
-        for at, pixels in images.subset(positions).numbered(len(positions), size):
-            found[at] = pixels * 2 - 1
-            seen += len(at)
-        if seen < len(positions):
+    def load(positions: Tensor, size: int) -> Tensor:  # as they were made: the pipeline's own height and width
+        found = [pixels for _, pixels in images.subset(positions).numbered(len(positions))]
+        if sum(map(len, found)) < len(positions):
             raise UserError(f"a training picture in {where} cannot be read: {images.bad[0][0].name}")
-        return found
+        return torch.cat(found) * 2 - 1
 
     return Pictures(prompts, images.labels, load)
 
 
 def reference(config: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> Pictures | None:
     """Real pictures of the classes, for distances; None for a concept, of which there are none."""
-    return dataset(config["data"], "test") if config["forget"] is not None else None
-
-
-def number(classes: tuple[str, ...], name: str) -> int:
-    """The number of a class. UserError with a suggestion if there is none of the name."""
-    from loreun_bench.errors import did_you_mean
-
-    if name not in classes:
-        raise UserError(f"forget_class: unknown class '{name}'; {did_you_mean(name, classes)}")
-    return classes.index(name)
+    return dataset(config["data"], "test") if config["forget"] else None

@@ -33,7 +33,7 @@ class LatentSet:
         """Mean and standard deviation [n, 2, c, h, w] of the latents of the chosen [n], an index on the CPU."""
         missing = chosen[~self._known[chosen]].unique()
         if len(missing):
-            pixels = self._pictures.load(self._positions[missing], self._pipeline.image_size)
+            pixels = self._pictures.load(self._positions[missing], min(self._pipeline.image_size))
             self._moments[missing.to(self._moments.device)] = self._pipeline.encode(pixels).to(self._moments.dtype)
             self._known[missing] = True
         return self._moments[chosen.to(self._moments.device)].float()

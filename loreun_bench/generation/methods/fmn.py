@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from loreun_bench.generation.unlearning.method import Context, Count, Data, Method, Parameters
+from loreun_bench.generation.unlearning.method import Asked, Context, Count, Data, Method
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ class ForgetMeNot(Method):
     """Shrink the attention that pictures of the concept pay to its words, on every cross-attention layer.
 
     The loss is the norm of those attention probabilities over layers, heads and places; nothing holds the rest in place.
-    end_token: the first end-of-text token, which sums up the prompt, counts as one of the words (only the first: where a
-    tokenizer pads with the same token, marking all of them would mark nearly every position).
+    words: "all" takes every word of the concept's name, as the authors do, or where the prompt does not have the name (a
+    concept of another wording), the words that no kept concept's prompt has; "own" takes those of the name that no kept
+    concept's prompt has, if there are any. end_token: the first end-of-text token, which sums up the prompt, counts as one
+    of the words (only the first: where a tokenizer pads with the same token, marking all of them would mark nearly every
+    position). parameters: "cross-attention", whose keys the loss is about; the authors' default is "full", after a textual
+    inversion that is not done here.
     """
 
     lr: Annotated[float, Ge(0)] = 2e-6
     batch_size: Count = 1
-    parameters: Parameters = "cross-attention"
+    parameters: Literal["full", "cross-attention"] = "cross-attention"
+    words: Literal["all", "own"] = "all"
     steps: Count = 35
     weight_decay: Annotated[float, Ge(0)] = 0.01
     end_token: bool = True
@@ -39,6 +44,11 @@ class ForgetMeNot(Method):
     def samples(self, sizes: Mapping[str, int]) -> int:
         """One prediction a step."""
         return self.steps * self.batch_size
+
+    def check(self, asked: Asked) -> None:
+        """UserError if a forgotten concept's prompt has no word of it within what the text encoder reads."""
+        for number, name in zip(asked.forgotten, asked.names, strict=True):
+            self._positions(asked.tokenizer, asked.prompts, number, asked.forgotten, name)
 
     def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
         """Unlearn in place."""
@@ -51,7 +61,10 @@ class ForgetMeNot(Method):
 
         chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
         optimiser = make_optimiser(chosen.values(), "adamw", self.lr, 0.0, self.weight_decay)
-        words = concept_positions(pipeline.tokenizer, data.prompts, data.forgotten, self.end_token)
+        words = {
+            number: self._positions(pipeline.tokenizer, data.prompts, number, data.forgotten, name)
+            for number, name in zip(data.forgotten, data.names, strict=True)
+        }
         batches = data.forget.passes(self.batch_size, context.stream("order", "forget", device="cpu"))
 
         with watched(pipeline.unet) as attention:
@@ -61,7 +74,12 @@ class ForgetMeNot(Method):
                 attention.clear()
                 predict(pipeline, batch.noisy, batch.t, data.texts[batch.concepts], context)
                 context.meter.backward_samples += len(positions)
-                paid: Tensor = torch.cat([layer[:, :, words].flatten() for layer in attention])
+                paid: Tensor = torch.cat(
+                    [
+                        layer[batch.concepts == number][:, :, chosen].flatten()
+                        for number, chosen in words.items() for layer in attention
+                    ]
+                )  # fmt: skip
                 return paid.square().sum().sqrt()
 
             total = min(self.steps, context.limit_steps or self.steps)
@@ -69,18 +87,40 @@ class ForgetMeNot(Method):
             run_steps(pipeline.unet, islice(batches, total), objective, optimiser, constraint=clip, total=total)
         pipeline.unet.requires_grad_(False)
 
+    def _positions(
+        self, tokenizer: Any, prompts: tuple[str, ...], number: int, forgotten: tuple[int, ...], name: str
+    ) -> list[int]:
+        kept = tuple(prompt for other, prompt in enumerate(prompts) if other not in forgotten)
+        return concept_positions(tokenizer, prompts[number], kept, name, self.words, self.end_token)
 
-def concept_positions(tokenizer: Any, prompts: tuple[str, ...], forgotten: int, end_token: bool) -> list[int]:
-    """Where in the tokenised prompt the words are that no other concept's prompt has, and the first end of text."""
+
+def concept_positions(
+    tokenizer: Any, prompt: str, kept: tuple[str, ...], name: str, words: str, end_token: bool
+) -> list[int]:
+    """Where in the tokenised prompt the concept's words are, see `ForgetMeNot`, and the first end of text.
+
+    Words that are cut off at the end of a long prompt are not among them. UserError if none is left.
+    """
     from loreun_bench.errors import UserError
 
-    own, *others = (tokenizer(p).input_ids for p in (prompts[forgotten], *prompts[:forgotten], *prompts[forgotten + 1 :]))
-    shared = set().union(*others) if others else set()
-    end = own.index(tokenizer.eos_token_id)
-    found = [i for i, token in enumerate(own[:end]) if token not in shared and token not in tokenizer.all_special_ids]
+    every = [tokenizer(text, verbose=False).input_ids for text in (prompt, *kept)]
+    tokens, shared = every[0], set().union(*every[1:])
+    end = min(len(tokens), tokenizer.model_max_length) - 1  # of a prompt that is cut, the last token read is the end
+    of_name = _within(tokens, tokenizer(name, add_special_tokens=False, verbose=False).input_ids, end)
+    told = [i for i in range(end) if tokens[i] not in tokenizer.all_special_ids]
+    own = [i for i in of_name or told if tokens[i] not in shared]
+    found = (of_name if words == "all" else own) or own or of_name
     if not found:
-        raise UserError(f"FMN: the prompt {prompts[forgotten]!r} has no word that the other concepts' prompts lack")
-    return found + [end] * end_token
+        raise UserError(f"FMN: the prompt {prompt!r} has no word that tells '{name}' from what is kept, within the "
+                        f"{tokenizer.model_max_length} tokens that are read")  # fmt: skip
+    return [*found, end] if end_token else found
+
+
+def _within(tokens: list[int], part: list[int], end: int) -> list[int]:
+    """The positions before `end` of the first place where `tokens` has `part`; empty if there is none."""
+    starts = range(len(tokens) - len(part) + 1) if part else ()
+    start = next((i for i in starts if tokens[i : i + len(part)] == part), end)
+    return list(range(start, min(start + len(part), end)))
 
 
 class _Clip:

@@ -24,15 +24,16 @@ class RandomLabel(GradientMethod):
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
     ) -> Tensor:
-        """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the other concepts."""
+        """ε_θ(z_t | c') of the model as it is now, detached: c' is drawn for each sample among the kept concepts."""
         import torch
 
         from loreun_bench.generation.unlearning.gradient import predict
 
-        count = len(data.texts)
+        others = torch.tensor([data.others(number) for number in range(len(data.texts))], device=concepts.device)
         if context.protocol.random_other:
-            step = torch.randint(1, count, concepts.shape, generator=context.stream("other"), device=concepts.device)
+            generator = context.stream("other")
+            step = torch.randint(1, others.shape[1] + 1, concepts.shape, generator=generator, device=concepts.device)
         else:
             step = torch.ones_like(concepts)
         with torch.no_grad():
-            return predict(pipeline, noisy(), t, data.texts[(concepts + step) % count], context)
+            return predict(pipeline, noisy(), t, data.texts[others[concepts, step - 1]], context)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 
 from loreun_bench.generation.methods.rl import RandomLabel
 from loreun_bench.generation.unlearning.method import Context, Data
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class SalUn(RandomLabel):
     """RL that moves only the `density` share of the denoiser's weights with the largest gradient of the forget loss.
 
-    mask_guidance: the gradient is of guided predictions, as in SalUn's code; 1 takes the plain denoising loss.
+    mask_guidance: the gradient is of guided predictions, ε(∅) + g (ε(c) - ε(∅)); 1 takes the plain denoising loss. SalUn's
+    code has them as (1 + g') ε(c) - g' ε(∅) with g' = 7.5, which is g = 8.5 here.
     """
 
     density: Annotated[float, Gt(0), Le(1)] = 0.5
-    mask_guidance: Annotated[float, Ge(0)] = 7.5
+    mask_guidance: Annotated[float, Gt(0)] = 8.5
 
     def constraint(
         self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
     ) -> Constraint:
         """The saliency mask of the denoiser as it is now, over the parameters that may move."""
-        from loreun_bench.training.saliency import GradientMask, HardMask, top_fraction
+        from loreun_bench.training.saliency import HardMask, top_fraction
 
         weights = list(parameters.values())
-        masks = top_fraction(self._gradient(pipeline, weights, data, context), self.density)
-        return (HardMask if context.protocol.hard_mask else GradientMask)(weights, masks)
+        return HardMask(weights, top_fraction(self._gradient(pipeline, weights, data, context), self.density))
 
     def _gradient(self, pipeline: Pipeline, weights: list[nn.Parameter], data: Data, context: Context) -> list[Tensor]:
         """Signed gradients of one pass over the forget set, summed before anyone takes their magnitude (SalUn, eq. 3)."""

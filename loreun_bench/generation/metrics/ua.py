@@ -25,8 +25,8 @@ def _check(planned: Planned) -> None:
     check=_check,
 )
 def ua(scene: Scene) -> Measured:
-    """UA: percent of the forgotten class's pictures that the classifier still recognises as it; low is better. kept:
-    percent of the other classes' pictures that it recognises as what they are; high is better."""
+    """UA: percent of the forgotten classes' pictures that the classifier still recognises as what they were asked to be; low
+    is better. kept: percent of the other classes' pictures that it recognises as what they are; high is better."""
     about = recognised(scene)
     if about["forget_ua"]["n"] == 0:
         raise UserError(f"ua: no readable picture is labelled '{about['class']}', the class that is forgotten")
@@ -37,22 +37,25 @@ def ua(scene: Scene) -> Measured:
 
 
 def recognised(scene: Scene) -> dict[str, Any]:
-    """Shares in percent with exact 95 % intervals. Pictures without any label count as the forgotten class's."""
+    """Shares in percent with exact 95 % intervals. Pictures without any label count as the one forgotten class's."""
     import torch
 
     from loreun_bench.harness.shares import clopper_pearson
 
     classifier, labels = scene.need_classifier("ua"), scene.images.labels
-    if scene.forget is None:
+    if not scene.forget:
         raise UserError("ua: which class is forgotten? give --class NAME")
     of, found = scene.recognised(classifier)
     if len(of) == 0:
         raise UserError(f"ua: none of the {len(scene.images)} pictures can be read")
+    if labels is None and len(scene.forget) > 1:
+        raise UserError("ua: the pictures have no labels, so which forgotten class does each show? put each class's into a "
+                        "folder with its name")  # fmt: skip
     if labels is None:
-        of = torch.full_like(of, scene.forget)
-    hit = found == of
-    about: dict[str, Any] = {"classifier": classifier.name, "class": _name(scene), "notes": []}
-    for key, chosen in (("forget_ua", of == scene.forget), ("kept_acc", (of != scene.forget) & (of >= 0))):
+        of = torch.full_like(of, scene.forget[0])
+    hit, gone = found == of, torch.isin(of, torch.tensor(scene.forget))
+    about: dict[str, Any] = {"classifier": classifier.name, "class": scene.forgotten, "notes": []}
+    for key, chosen in (("forget_ua", gone), ("kept_acc", ~gone & (of >= 0))):
         hits, n = int(hit[chosen].sum()), int(chosen.sum())
         about[key] = {"value": 100 * hits / n if n else None, "hits": hits, "n": n, "interval": clopper_pearson(hits, n)}
     if labels is None:
@@ -61,6 +64,3 @@ def recognised(scene: Scene) -> dict[str, Any]:
         about["notes"].append(f"{int((of < 0).sum())} pictures have no label and are left out")
     return about
 
-
-def _name(scene: Scene) -> str:
-    return scene.classes[scene.forget] if scene.forget is not None and scene.classes else str(scene.forget)

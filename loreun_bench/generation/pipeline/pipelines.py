@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.generation.pipeline import checks, schedules
+from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, part_config, weight_files
 from loreun_bench.harness.files import sha256_file
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 EMBEDDED = {"digits": Path(__file__).parents[1] / "assets" / "digits"}
 HUB_NAME = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PipelineFiles:
 def find(name: str) -> PipelineFiles:
     """The pipeline called `name`: embedded, a folder, or a name on the hub. UserError if it cannot serve."""
     folder = _locate(name)
-    _check(folder)
+    checks.check(folder)
     files = {
         str(path.relative_to(folder)): sha256_file(path)
         for part in PARTS
@@ -50,18 +49,30 @@ def find(name: str) -> PipelineFiles:
     return PipelineFiles(folder.resolve().name if own else name, folder, files, str(folder.resolve()) if own else name)
 
 
+def tried(files: PipelineFiles) -> list[str]:
+    """Notes on how the pipeline will be used. UserError if it cannot be, found without reading its weights."""
+    folder, words = files.folder, tokenizer(files.folder)
+    schedules.ddim(folder)
+    checks.tried(folder, latent_shape(folder), words.model_max_length)
+    name = schedules.named(folder)
+    own = f"the scheduler of '{files.name}' is a {name}: its pictures are sampled by DDIM on the same noise schedule"
+    return [] if name == "DDIMScheduler" else [own]
+
+
 def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
     """The pipeline in `folder`; what is trained in float32, what is not in bfloat16 if `precision` is "bf16"."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar a component, over in milliseconds
     frozen = torch.bfloat16 if precision == "bf16" else torch.float32
 
     def part(cls: Any, name: str, dtype: torch.dtype) -> Any:
-        model = cls.from_pretrained(folder / name, **_how(folder, name))
+        model, found = cls.from_pretrained(folder / name, output_loading_info=True, **_how(folder, name))
+        if found["missing_keys"]:  # which would be random numbers
+            raise UserError(f"{folder}/{name}: the weight {sorted(found['missing_keys'])[0]} is missing: copy it here again")
         torch.nn.Module.to(
             model, device, dtype
         )  # diffusers' own warns of layers to be kept in float32, of which there are none
@@ -71,8 +82,8 @@ def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
         unet=part(UNet2DConditionModel, "unet", torch.float32),
         vae=part(AutoencoderKL, "vae", frozen),
         text_encoder=part(CLIPTextModel, "text_encoder", frozen),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False),
+        tokenizer=tokenizer(folder),
+        scheduler=schedules.ddim(folder),
         device=device,
     )
 
@@ -96,14 +107,14 @@ class Pipeline:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a latent."""
-        config = self.unet.config
-        return config.in_channels, config.sample_size, config.sample_size  # type: ignore[union-attr,return-value]
+        return _shape(self.unet.config)
 
     @property
-    def image_size(self) -> int:
-        """Pixels on a side."""
-        size: int = self.latent_shape[1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return size
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of a picture in pixels."""
+        _, height, width = self.latent_shape
+        scale = _scale(self.vae.config)
+        return height * scale, width * scale
 
     def tokens(self, prompts: Sequence[str]) -> Any:
         """The tokenizer's output for prompts, each padded to the length of the model."""
@@ -165,26 +176,55 @@ class Pipeline:
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer of the pipeline in `folder`, without the rest."""
-    from transformers import CLIPTokenizer
+    """The tokenizer of the pipeline in `folder`, without the rest; its length is what the text encoder reads.
 
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    Of the two lengths the smaller one counts: a tokenizer that was saved without one has 10^30. UserError if it has no
+    padding, or words that the text encoder does not know.
+    """
+    from transformers import CLIPTextConfig, CLIPTokenizer
+
+    found = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    if found.pad_token is None:
+        raise UserError(f"{folder}/tokenizer has no pad_token: write one into its tokenizer_config.json")
+    if len(found) > encoder.vocab_size:
+        raise UserError(f"{folder}: its tokenizer has {len(found)} tokens, its text encoder knows {encoder.vocab_size}")
+    found.model_max_length = min(found.model_max_length, encoder.max_position_embeddings)
+    return found
 
 
-def image_size(folder: Path) -> int:
-    """Pixels on a side of what the pipeline in `folder` makes, without loading it."""
-    unet, vae = (_json(folder / part / "config.json", f"{folder}/{part} cannot be read") for part in ("unet", "vae"))
-    size: int = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-    return size
+def image_size(folder: Path) -> tuple[int, int]:
+    """Height and width in pixels of what the pipeline in `folder` makes, without loading it."""
+    _, height, width = latent_shape(folder)
+    scale = _scale(part_config(folder, "vae"))
+    return height * scale, width * scale
 
 
-def timesteps(folder: Path) -> int:
-    """How many timesteps of noise the pipeline in `folder` has, without loading it."""
-    return int(_scheduler(folder).get("num_train_timesteps", 1000))
+def latent_shape(folder: Path) -> tuple[int, int, int]:
+    """Channels, height and width of a latent of the pipeline in `folder`, without loading it."""
+    return _shape(part_config(folder, "unet"))
 
 
-def _scheduler(folder: Path) -> dict[str, Any]:
-    return _json(folder / "scheduler" / "scheduler_config.json", f"{folder}/scheduler cannot be read")
+def _shape(unet: Any) -> tuple[int, int, int]:
+    size = unet["sample_size"]
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return unet.get("in_channels", 4), height, width
+
+
+def _scale(vae: Any) -> int:
+    """Pixels a latent's side."""
+    return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def read_of(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of prompts, as far as the text encoder reads them."""
+    found: list[list[int]] = tokenizer(list(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
+    return found
+
+
+def cut_off(tokenizer: Any, prompt: str) -> bool:
+    """Whether a prompt has more words than the text encoder reads."""
+    return len(tokenizer(prompt, verbose=False).input_ids) > int(tokenizer.model_max_length)
 
 
 def check_prompt(tokenizer: Any, prompt: str) -> None:
@@ -221,71 +261,11 @@ def _locate(name: str) -> Path:
         ) from error
 
 
-def _check(folder: Path) -> None:
-    """UserError unless the folder holds a text-to-image pipeline that can be loaded from safetensors and trained here."""
-    index = _json(folder / "model_index.json", f"{folder} is not a pipeline in diffusers' format")
-    for part in PARTS:
-        if part not in index or not (folder / part).is_dir():
-            raise UserError(f"{folder} has no {part}: a text-to-image pipeline of Stable Diffusion's kind needs one")
-    for part, wanted in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("text_encoder", "CLIPTextModel")):
-        found = index[part][-1] if isinstance(index[part], list) and index[part] else index[part]
-        if found != wanted:
-            raise UserError(f"{folder}: its {part} is a {found}, not a {wanted}: only Stable Diffusion 1 and 2 fit")
-        _json(folder / part / "config.json", f"{folder}/{part} cannot be read")
-        _check_weights(folder / part, _WEIGHTS[part])
-    words = {path.name for path in (folder / "tokenizer").iterdir()}
-    if not (words >= {"vocab.json", "merges.txt"} or "tokenizer.json" in words):
-        raise UserError(f"{folder}/tokenizer has neither vocab.json with merges.txt nor tokenizer.json")
-    if "text_encoder_2" in index or _json(folder / "unet" / "config.json", "").get("addition_embed_type") is not None:
-        raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
-    predicts = _scheduler(folder).get("prediction_type") or "epsilon"
-    if predicts not in ("epsilon", "v_prediction"):
-        raise UserError(f"{folder}: its denoiser predicts the {predicts}, not the noise or the velocity")
-
-
-def _check_weights(folder: Path, base: str) -> None:
-    """UserError if a part has no safetensors of the name that is loaded, one that is cut short, or lacks some of several."""
-    from safetensors import SafetensorError, safe_open
-
-    files = _files(folder, base) or _files(folder, base, "fp16")
-    if not files:
-        raise UserError(f"{folder} holds no {base}.safetensors: other formats can run code and are not read")
-    for path in files:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged or missing ({error}): copy it here again") from error
-
-
-def _files(folder: Path, base: str, variant: str = "") -> list[Path]:
-    """The one file of a part's weights, or those that its index names; empty if there is neither."""
-    dot = f".{variant}" if variant else ""
-    if (folder / f"{base}{dot}.safetensors").is_file():
-        return [folder / f"{base}{dot}.safetensors"]
-    index = folder / f"{base}.safetensors.index{dot}.json"
-    if not index.is_file():
-        return []
-    named = _json(index, f"{folder} cannot be read").get("weight_map", {})
-    return sorted({folder / str(name) for name in named.values()})
-
-
-def _json(path: Path, otherwise: str) -> dict[str, Any]:
-    """The mapping in a JSON file. UserError that begins with `otherwise`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{otherwise}: it has no readable {path.name}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{otherwise}: {path.name} holds no mapping")
-    return found
-
-
 def _how(folder: Path, part: str) -> dict[str, Any]:
     """How from_pretrained is to read a part: safetensors, of the variant that is there."""
     how: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     if part != "text_encoder":
         how["low_cpu_mem_usage"] = False  # True needs the package accelerate
-    if not _files(folder / part, _WEIGHTS[part]):
+    if not weight_files(folder / part, WEIGHTS[part]):
         how["variant"] = "fp16"
     return how

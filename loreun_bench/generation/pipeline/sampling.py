@@ -88,11 +88,10 @@ def denoise(
     text: Tensor,
     guidance: Tensor,
     steps: int,
-    *,
-    until: int | None = None,
+    part: slice = slice(None),
     precision: str = "fp32",
 ) -> Tensor:
-    """Latents [n, c, h, w] after DDIM's steps, or after the first `until` of them.
+    """Latents [n, c, h, w] after DDIM's steps, or after a part of them.
 
     text: [n, length, width]; guidance: [n], 1 for none: ε(∅) + g (ε(text) - ε(∅)).
     """
@@ -103,7 +102,7 @@ def denoise(
         text = torch.cat([pipeline.no_text.expand_as(text), text])
     factor = guidance.view(-1, 1, 1, 1)
     with torch.no_grad(), autocast(pipeline.device, precision):
-        for t in scheduler.timesteps[:until]:
+        for t in scheduler.timesteps[part]:
             found = pipeline.predict(torch.cat([latents] * 2) if guided else latents, t, text).float()
             if guided:
                 without, conditioned = found.chunk(2)

@@ -206,10 +206,10 @@ def _moments(x: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _of(scene: Scene) -> str:
     """Which pictures a distance is about."""
-    if scene.forget is None:
+    if not scene.forget:
         return "all pictures"
     parts = [f"{len(scene.retained(side))} of {len(scene.source(side))} {side}" for side in reversed(SIDES)]
-    return f"without the forgotten class: {', '.join(parts)}"
+    return f"without the forgotten class{'es' * (len(scene.forget) > 1)}: {', '.join(parts)}"
 
 
 def _differ(sizes: dict[Side, list[str]]) -> bool:

@@ -158,7 +158,7 @@ class PhaseLoss:
         if self.weight is not None and self.weight.score == "original":
             from loreun_bench.generation.unlearning.curve import static_scores
 
-            self.static = static_scores(pipeline, self.samples, data.texts, context)
+            self.static = static_scores(pipeline, self.samples, data.texts, context.curve[phase], context)
 
     def __call__(self, positions: Tensor) -> Tensor:
         from loreun_bench.ops import loreun_mse_loss
@@ -177,10 +177,9 @@ class PhaseLoss:
                 prediction, target, eta=weight.eta, direction=weight.direction, score_loss=static, ref_loss=1.0
             )
         else:
-            assert context.curve is not None
             loss = loreun_mse_loss(
                 prediction, target, None if target is clean else clean, eta=weight.eta, direction=weight.direction,
-                ref_loss=context.curve[batch.t],
+                ref_loss=context.curve[self.phase][batch.t],
             )  # fmt: skip
         return loss
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
@@ -25,22 +25,59 @@ Count = Annotated[int, Ge(1)]
 class Data(Sets["LatentSet"]):
     """The concepts of a scenario and those of their pictures that the method declared.
 
-    prompts: one a concept; texts: their embeddings [k, length, width]; forgotten: the number of the forgotten concept.
+    prompts: one a concept; texts: their embeddings [k, length, width]; forgotten: the numbers of the forgotten concepts.
+    names: what each of these is called inside its prompt; bare: the text that stands for it alone, such as "nudity".
     """
 
     def __init__(
-        self, sets: Mapping[str, LatentSet], uses: frozenset[str], prompts: tuple[str, ...], texts: Tensor, forgotten: int
+        self,
+        sets: Mapping[str, LatentSet],
+        uses: frozenset[str],
+        prompts: tuple[str, ...],
+        texts: Tensor,
+        forgotten: tuple[int, ...],
+        names: tuple[str, ...] = (),
+        bare: tuple[str, ...] = (),
     ) -> None:
         super().__init__(sets, uses)
         self.prompts, self.texts, self.forgotten = prompts, texts, forgotten
+        whole = tuple(prompts[number] for number in forgotten)
+        self.names, self.bare = names or whole, bare or whole
+
+    def others(self, number: int) -> list[int]:
+        """The concepts that are kept, counted on in a circle from `number`."""
+        kept = [other for other in range(len(self.prompts)) if other not in self.forgotten]
+        return sorted(kept, key=lambda other: (other - number) % len(self.prompts))
+
+    def bare_texts(self, pipeline: Pipeline) -> Tensor:
+        """Embeddings [f, length, width] of the forgotten concepts' bare texts."""
+        import torch
+
+        pairs = zip(self.forgotten, self.bare, strict=True)
+        own = [self.texts[k] if text == self.prompts[k] else pipeline.embed([text])[0] for k, text in pairs]
+        return torch.stack(own)
 
 
 @dataclass(kw_only=True)
 class Context(RunContext):
-    """How to run, and the curve ℓ°_t [timesteps] if the weighting needs it."""
+    """How to run, and each phase's curve ℓ°_t [timesteps] if the weighting needs it."""
 
     protocol: Protocol
-    curve: Tensor | None
+    curve: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a scenario and the pipeline when a sweep is planned.
+
+    tokenizer: with the length that the text encoder reads; schedule: the DDIM scheduler; the rest as in Data.
+    """
+
+    tokenizer: Any
+    schedule: Any
+    prompts: tuple[str, ...]
+    forgotten: tuple[int, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,9 @@ class Method:
     def samples(self, sizes: Mapping[str, int]) -> int:
         """Samples passed forward in training, for the plan's estimate."""
         return 0
+
+    def check(self, asked: Asked) -> None:
+        """UserError if the method cannot run on what a sweep asks for; called when it is planned."""
 
     def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
         """Unlearn in place."""

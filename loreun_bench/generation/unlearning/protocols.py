@@ -20,8 +20,9 @@ class Protocol:
     one_latent: bool = difference(
         "both branches of the forget loss see one noisy latent; SalUn's code samples the autoencoder twice"
     )
-    hard_mask: bool = difference(
-        "weights outside the saliency mask do not move; in SalUn's code the optimiser's state may move them"
+    noise_of_t: bool = difference(
+        "ESD trains at the timestep whose noise x_t has, up to a step of DDIM; its first code leaves the first step of "
+        "sampling out and goes on for two more, so that of 1000 timesteps t is up to 58 above x_t's noise"
     )
 
 
