@@ -56,8 +56,9 @@ def test_an_image_folder(tmp_path):
             for i in range(count):
                 pixels = rng.integers(0, 60, (12, 9, 3)) + 60 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    records = sweep(tmp_path, dataset=str(tmp_path / "pictures"), image_size=8)
-    assert {r.dataset for r in records} == {"pictures"}
+    scenarios = [{"kind": "class", "forget_class": "class1"}]
+    records = sweep(tmp_path, dataset=str(tmp_path / "pictures"), image_size=8, scenarios=scenarios)
+    assert {(r.dataset, r.scenario) for r in records} == {("pictures", "class-class1")}
     with pytest.raises(UserError, match="set image_size"):
         sweep(tmp_path, dataset=str(tmp_path / "pictures"))
     (tmp_path / "pictures" / "train" / "class0" / "0.png").write_bytes(b"no picture")
