@@ -44,6 +44,7 @@ class Record:
     limits: dict[str, int] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
     counts: dict[str, list[int]] = field(default_factory=dict)  # of metrics that are shares: hits, and of how many
+    trace: str = ""  # of a failed cell: the file in the run folder with what was raised
     schema: int = SCHEMA
 
     @property

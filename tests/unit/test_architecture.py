@@ -13,6 +13,7 @@ FILES = sorted((ROOT / "loreun_bench").rglob("*.py"))
 FLOORS = [
     "errors",
     "lazy",
+    "plugins",
     "registry",
     "ops",
     "weightings",
