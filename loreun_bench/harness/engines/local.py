@@ -124,7 +124,8 @@ def _context(modules: Sequence[str]) -> Any:
     from multiprocessing import forkserver
 
     server: Any = forkserver._forkserver
-    wanted = [PRELOAD, *dict.fromkeys(modules)]
+    packages = dict.fromkeys(module.rpartition(".")[0] for module in modules if "." in module)
+    wanted = [PRELOAD, *(f"{package}.preload" for package in packages)]
     if server._preload_modules != wanted and hasattr(server, "_stop"):
         server._stop()
     context = multiprocessing.get_context("forkserver")
