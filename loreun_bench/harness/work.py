@@ -22,6 +22,7 @@ from loreun_bench.harness.store import Corrupt, Store
 if TYPE_CHECKING:
     from loreun_bench.harness.watching import Watch
 
+LONGEST = 300  # characters of a reason
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 _anew = False
@@ -187,11 +188,12 @@ def _text(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """One line of at most 300 characters; for a bug, with the place it happened: the user's own line, if there is one."""
+    """One line of at most LONGEST characters; for a bug, with the place it happened: in the user's code, if there."""
     text = _text(error)
     if not isinstance(error, (Diverged, UserError, Corrupt)):
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if plugins.is_users(frame.filename)]
         last = own[-1] if own else frames[-1]
-        text = f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
-    return text[:300]
+        place = f" ({Path(last.filename).name}:{last.lineno})"
+        text = f"{type(error).__name__}: {text}"[: LONGEST - len(place)] + place
+    return text[:LONGEST]

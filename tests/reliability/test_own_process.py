@@ -52,7 +52,7 @@ class {name}:
 NICE = "import torch\n        with torch.no_grad():\n            next(model.parameters()).mul_(0.5 + 0.1 * torch.rand(()))"
 
 
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, methods: list[str], plugins: list[Path]) -> dict[Any, Any]:
+def rows(tmp_path: Path, monkeypatch: Any, name: str, methods: list[str], plugins: list[Path]) -> dict[Any, Any]:
     """A sweep in two processes with a store of its own: of each row the status, metrics and hash of the weights."""
     monkeypatch.setenv("LOREUN_STORE", str(tmp_path / name / "store"))
     config = {**CONFIG, "methods": {**CONFIG["methods"], **{method: {} for method in methods}}}
