@@ -44,8 +44,7 @@ def check_parameters(parameters: Iterable[Tensor]) -> None:
 def checked_model(found: Any) -> nn.Module:
     """What `unlearn` returned, if it is a model. UserError otherwise."""
     if not isinstance(found, nn.Module):
-        what = "nothing (None)" if found is None else f"a {type(found).__name__}"
-        raise UserError(f"unlearn returned {what}, not the model: end it with `return model`")
+        raise UserError(f"unlearn returned {type(found).__name__}, not the model: end it with `return model`")
     return found
 
 

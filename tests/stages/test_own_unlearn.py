@@ -130,9 +130,9 @@ def test_weights_or_outputs_that_are_not_finite_are_diverged(plugin, tmp_path, b
 
 
 WRONG = [
-    ("return None", "unlearn returned nothing (None), not the model: end it with `return model`"),
-    ("pass", "unlearn returned nothing (None), not the model: end it with `return model`"),
-    ("return model.state_dict()", "unlearn returned a OrderedDict, not the model"),
+    ("return None", "unlearn returned NoneType, not the model: end it with `return model`"),
+    ("pass", "unlearn returned NoneType, not the model: end it with `return model`"),
+    ("return model.state_dict()", "unlearn returned OrderedDict, not the model"),
     ("return torch.nn.Linear(3, 3)", "another architecture"),
     ("return torch.nn.Sequential(model)", "another architecture"),
     ("model.add_module('more', torch.nn.Linear(1, 1))\n        return model", "another architecture ('more.bias')"),

@@ -337,7 +337,7 @@ def test_without_the_uniform_weighting_retrain_still_runs(cli):
 def test_a_plug_in_that_takes_a_built_in_name_is_refused_not_ignored(cli, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method\n"
-        "from loreun_bench.classification.unlearning.method import GradientMethod\n"
+        "from loreun_bench.classification import GradientMethod\n"
         "@method('RL', uses={'forget', 'retain'})\n@dataclass(frozen=True)\n"
         "class RandomLabel(GradientMethod):\n    'Mine.'\n"
     )
