@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from test_interrupt import group_is_gone, until
 
 import loreun_bench
 from loreun_bench.harness.store import Store
@@ -175,3 +180,37 @@ def test_plug_ins_leave_nothing_of_theirs_for_other_plug_ins_to_import(tmp_path)
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_sweep_that_is_ended_takes_the_process_of_a_plug_in_with_it_and_goes_on_from_there(tmp_path, how) -> None:
+    plugin, config, flag = tmp_path / "slow.py", tmp_path / "c.yaml", tmp_path / "begun"
+    body = f"open({str(flag)!r}, 'w').close()\n        import time; time.sleep(BY)"
+    plugin.write_text(HEAD + "BY = 600\n" + METHOD.format(name="Slow", body=body))
+    config.write_text(yaml.safe_dump(CONFIG | {"methods": {"Slow": {}}}))
+    words = [sys.executable, "-m", "loreun_bench", "sweep", config, "--plugin", plugin, "--out", tmp_path / "run"]
+    process = subprocess.Popen(
+        list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        until(lambda: flag.exists() or process.poll() is not None)
+        if how == "kill":
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        until(lambda: group_is_gone(process.pid))
+    finally:
+        if not group_is_gone(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert "Traceback" not in errors
+    kept = set((tmp_path / "store").glob("artifacts/*/*"))
+    assert kept
+    plugin.write_text(plugin.read_text().replace("BY = 600", "BY = 0"))
+    heard: list[Any] = []
+    change = {"workers": 1, "plugins": [plugin], "listen": heard.append}
+    records = loreun_bench.sweep(config, tmp_path / "again", **change)
+    assert [r.status for r in records] == ["ok", "ok"]
+    assert kept <= set((tmp_path / "store").glob("artifacts/*/*"))
+    assert sum(event.kind == "cached" for event in heard) == len(kept)

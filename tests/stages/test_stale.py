@@ -310,3 +310,26 @@ def test_results_of_other_versions_are_said_once(project: Project, monkeypatch: 
 
 def written() -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in default_root().glob("artifacts/*/*/manifest.json")}
+
+
+def test_a_table_that_a_plug_in_data_set_reads(project: Project) -> None:
+    project.write("rows.csv", "2")
+    file = project.write(
+        "mine.py",
+        "from pathlib import Path\nimport numpy as np\nfrom loreun_bench import dataset\n"
+        "from loreun_bench.classification import Arrays\n"
+        "@dataset('shades', shape=(6, 7, 1), classes=4, embedded=True)\n"
+        "def shades(root, download):\n"
+        "    'Shades.'\n"
+        "    labels = np.arange(200) % 4\n"
+        "    images = np.random.default_rng(0).integers(0, 50, (200, 6, 7, 1)) + 50 * labels[:, None, None, None]\n"
+        "    images = (images + int((Path(__file__).parent / 'rows.csv').read_text())).astype(np.uint8)\n"
+        "    return Arrays(images[:150], labels[:150], images[150:], labels[150:])\n",
+    )
+    change = {"dataset": "shades", "limit_images": None, "plugins": [file]}
+    first = project.sweep(**change)
+    project.write("rows.csv", "40")
+    assert project.sweep(**change) != first
+    project.write("rows.csv", "2")
+    assert project.sweep(**change) == first
+    assert project.started == 0

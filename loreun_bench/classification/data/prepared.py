@@ -15,6 +15,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.stage import digest
 from loreun_bench.harness.store import data_root
+from loreun_bench.plugins import is_users
 from loreun_bench.registry import call_reference, registry
 
 
@@ -59,6 +60,8 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
     if dataset not in known and Path(dataset).is_dir():
         return _write(Path(dataset).resolve().name, image_folder(Path(dataset), image_size), custom=True)
     entry = registry("datasets").get(dataset)
+    if entry.info["embedded"] and is_users(str(entry.file)):
+        return prepare(dataset, custom=True)  # each time, as what it reads may have changed
     if not (data_root() / f"{dataset}.json").is_file():
         if not entry.info["embedded"]:
             raise UserError(
@@ -82,7 +85,7 @@ def verified(file: str, sha256: str) -> Path:
     return path
 
 
-def prepare(name: str, source: Path | None = None) -> DataInfo:
+def prepare(name: str, source: Path | None = None, custom: bool = False) -> DataInfo:
     """Bring data set `name` into the data folder: from `source` (.npz, idx folder, torchvision folder), or by download."""
     entry = registry("datasets").get(name)
     if source is not None:
@@ -100,7 +103,7 @@ def prepare(name: str, source: Path | None = None) -> DataInfo:
     found = (tuple(arrays.train_images.shape[1:]), int(arrays.train_labels.max()) + 1)
     if shape and found != (tuple(shape), classes):
         raise UserError(f"{source or name}: images {found[0]} in {found[1]} classes are not {name} ({shape}, {classes})")
-    return _write(name, arrays)
+    return _write(name, arrays, custom)
 
 
 def verify(name: str) -> DataInfo:
