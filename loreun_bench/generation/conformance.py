@@ -16,10 +16,11 @@ from loreun_bench.generation.scene import Planned, Scene
 from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
-from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
+from loreun_bench.harness.conformance import checked_method, checked_values
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.guards import checked_in_place, checked_weights
 
 FORGOTTEN, PICTURES, STEPS = 7, 16, 2
 
@@ -39,7 +40,8 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     )  # fmt: skip
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
     with context.meter:
-        method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), (FORGOTTEN,)), context)
+        found = method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), (FORGOTTEN,)), context)
+    checked_in_place(found, pipeline)
     return context.meter, checked_weights(before, pipeline.unet.state_dict())
 
 

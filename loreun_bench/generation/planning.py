@@ -328,4 +328,6 @@ class _Block:
     ) -> Stage:  # fmt: skip
         about = f"{self.label} seed {self.seeds.unlearn} {label}"
         whole = dict(config) if own or "pipeline" in config else self._common() | dict(config)
+        if "data" in whole and self.classes:
+            sources = (*sources, *concepts.readers(self.config.dataset))
         return Stage(f"{STAGES}:{run}", whole, inputs, sources, about, work, self.config.timeout_s)

@@ -53,7 +53,10 @@ def test_importing_the_package_imports_nothing_heavy():
     assert python("-c", "import sys, loreun_bench; print('torch' in sys.modules)").stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("kind", ["methods", "weightings", "scenarios", "metrics", "datasets", "models", "presets", "protocols"])
+KINDS = ["methods", "weightings", "scenarios", "metrics", "datasets", "models", "presets", "protocols"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_everything_listed_can_be_shown(cli, kind):
     code, out, _ = cli("ls", kind)
     assert code == 0
