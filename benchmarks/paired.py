@@ -3,18 +3,21 @@
     python benchmarks/paired.py RUN_DIR
 
 Of ToW, or of a generation sweep of UA and FD. A star marks a 95 % t-interval that leaves zero; nothing is corrected for
-the number of comparisons.
+the number of comparisons. Below three seeds in common there is no interval, and nothing is compared.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loreun_bench import load_records
 from loreun_bench.classification.metrics.tow import tow
-from loreun_bench.report.stats import estimate
+from loreun_bench.errors import UserError
+from loreun_bench.harness.records import Record
+from loreun_bench.report.stats import LEAST, estimate
+from loreun_bench.report.text import plain
 
 Metrics = Mapping[str, float]
 Score = Callable[[Metrics, Metrics], float]  # of a row, given the reference of its seed
@@ -24,26 +27,44 @@ SCORES: dict[str, tuple[str, dict[str, Score]]] = {
 }
 
 
-def main(run: Path) -> None:
+def lines(records: Sequence[Record]) -> Iterator[str]:
     """One line a comparison."""
-    records = [record for record in load_records(run) if record.status == "ok"]
-    reference, scores = SCORES[records[0].track]
-    at = {(r.scenario, r.method, r.weighting, str(r.seeds)): r.metrics for r in records}
-    rows = dict.fromkeys((r.scenario, r.method, r.weighting) for r in records if r.weighting != "none")
+    records = [record for record in records if record.status == "ok" and record.track in SCORES]
+    at = {(r.track, r.scenario, r.method, r.weighting, str(r.seeds)): r.metrics for r in records}
+    rows = dict.fromkeys((r.track, r.scenario, r.method, r.weighting) for r in records if r.weighting != "none")
     seeds = dict.fromkeys(str(r.seeds) for r in records)
-    for scenario, method, weighting in rows:
+    for track, scenario, method, weighting in rows:
+        reference, scores = SCORES[track]
         keys = [
-            [(scenario, *pair, seed) for pair in ((method, weighting), (method, "none"), (reference, "none"))]
+            [(track, scenario, *pair, seed) for pair in ((method, weighting), (method, "none"), (reference, "none"))]
             for seed in seeds
         ]
         triples = [[at[key] for key in three] for three in keys if all(key in at for key in three)]
         for name, score in scores.items():
-            found = estimate([score(own, base) - score(plain, base) for own, plain, base in triples])
-            star = " *" if abs(found.mean) > found.half else ""
-            print(f"{scenario:16} {method:9} {weighting:9} {name:3} {found.mean:+.4f} ±{found.half:.4f} (n={found.n}){star}")
+            head = plain(f"{scenario:16} {method:9} {weighting:9} {name:3}")
+            yield f"{head} {_difference(score, triples)}"
+
+
+def _difference(score: Score, triples: Sequence[Sequence[Metrics]]) -> str:
+    """What one score says of a row, the unweighted row and the reference, seed by seed."""
+    values = []
+    for own, unweighted, base in triples:
+        try:
+            values.append(score(own, base) - score(unweighted, base))
+        except KeyError:  # not measured
+            continue
+    found = estimate(values)
+    if found.n < LEAST:
+        return f"{found.n} seeds in common: no interval below {LEAST}, left out"
+    star = " *" if abs(found.mean) > found.half else ""
+    return f"{found.mean:+.4f} ±{found.half:.4f} (n={found.n}){star}"
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    try:
+        for line in lines(load_records(Path(sys.argv[1]))):
+            print(line)
+    except UserError as error:
+        sys.exit(f"error: {error}")

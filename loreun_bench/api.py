@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness import plan as planning
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines import Engine
@@ -17,7 +17,7 @@ from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, data_root, default_root
-from loreun_bench.registry import load_plugin
+from loreun_bench.registry import load_plugin, registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,31 +123,42 @@ def evaluate(
     validation: float = 0.1,
     metrics: Sequence[str] = ("accuracy", "mia", "loss"),
     protocol: str = "corrected",
+    normalise: str | Mapping[str, Any] = "data",
     original: nn.Module | None = None,
 ) -> dict[str, float]:
-    """The stored metrics of a model that you bring, on a data set's split (images arrive normalised, channels last).
+    """The stored metrics of a model that you bring, on a data set's split; it is left as it was.
 
     scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default; a sequence is evaluated one
-    request at a time. original: the model before unlearning, for a scenario that chooses by its losses. Runs where the
-    model is.
+    request at a time. original: the model before unlearning, for a scenario that chooses by its losses. normalise: as in a
+    configuration, "data", "none" or {"mean": …, "std": …}: images [B, C, H, W] arrive so, in the type of the model's
+    weights. Runs where the model is. UserError if it gives no logits [B, classes], or some that are not finite.
     """
-    from loreun_bench.classification.config import Scenario
+    from loreun_bench.classification.config import Normalised, Scenario
     from loreun_bench.classification.data import splits
     from loreun_bench.classification.data.images import load_dataset
+    from loreun_bench.classification.data.normalisation import normalised
     from loreun_bench.classification.data.prepared import resolve as find
     from loreun_bench.classification.scoring.evaluation import evaluate as outputs_of
+    from loreun_bench.classification.unlearning.networks import borrowed, device_of
     from loreun_bench.classification.unlearning.protocols import PROTOCOLS
     from loreun_bench.harness.measuring import measure
+    from loreun_bench.harness.seeding import seeded
 
+    device = device_of(model)
+    if protocol not in PROTOCOLS:
+        raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
+    if derived := [name for name in metrics if registry("metrics").get(name).info["derived"]]:
+        raise UserError(f"evaluate: metric '{derived[0]}' is derived when a table is made, from a row and its Retrain")
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
-    info = find(dataset)
-    device = str(next(model.parameters()).device)
+    by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
+    info = normalised(find(dataset), by)
     data = load_dataset(info.path, info.mean, info.std, info.classes, device)
     people = splits.population(info, splits.csvs_of(chosen))
     if "original" in chosen.entry.info["needs"]:
         people = splits.with_losses(people, _losses(original, data, chosen.label))
     split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
-    outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
+    with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
+        outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
     return measure(metrics, "classification", outputs)
 
 
@@ -156,8 +167,11 @@ def _losses(original: nn.Module | None, data: Any, label: str) -> Any:
     import torch
 
     from loreun_bench.classification.scoring.evaluation import Predictions, predict
+    from loreun_bench.classification.unlearning.networks import borrowed
 
     if original is None:
         raise UserError(f"scenario {label}: it chooses by the losses of the original model; give original=MODEL")
-    logits = predict(original, data.train, torch.arange(len(data.train), device=data.train.device))
+    index = torch.arange(len(data.train), device=data.train.device)
+    with borrowed(original, data.train.batch(index[:2]), data.classes):
+        logits = predict(original, data.train, index)
     return Predictions(logits, data.train_labels.cpu()).losses.numpy()

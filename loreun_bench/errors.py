@@ -20,6 +20,6 @@ class Diverged(Exception):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped `word`, as the tail of an error message."""
     known = list(known)
-    near = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    match = next((k for k in known if near and k.lower() == near[0]), None)
-    return f"did you mean '{match}'?" if match else f"known: {', '.join(known)}"
+    alike = {k: difflib.SequenceMatcher(None, k.lower(), word.lower()).ratio() for k in known}
+    match = max(known, key=alike.__getitem__, default="")  # the first of several
+    return f"did you mean '{match}'?" if match and alike[match] >= 0.5 else f"known: {', '.join(known)}"

@@ -13,12 +13,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,15 +151,20 @@ def method(name: str, *, uses: set[str], paper: str = "", track: str = "classifi
     return register
 
 
-def weighting(name: str, *, paper: str = "") -> Callable[[type[T]], type[T]]:
-    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`."""
+def weighting(
+    name: str, *, paper: str = "", defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`.
+
+    defaults: track → settings that have another default there than the class's, as the paper has one for each task.
+    """
 
     def register(cls: type[T]) -> type[T]:
         _require_dataclass("weighting", name, cls)
         if not callable(getattr(cls, "phases", None)):
             raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
         cls.name = name  # type: ignore[attr-defined]
-        return registry("weightings").add(name, cls, paper=paper)
+        return registry("weightings").add(name, cls, paper=paper, defaults=dict(defaults or {}))
 
     return register
 
@@ -195,13 +201,19 @@ def metric(
     track: str = "classification",
     features: str = "",
     check: Callable[[Any], None] | None = None,
+    span: tuple[float, float] | None = None,
+    optional: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
+
+    A stored metric may return `harness.measuring.Measured` in place of the dict, to tell counts and what says nothing.
 
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
-    a table is made, never stored.
+    a table is made, never stored. What says nothing is not among the values that it gets; one that then raises KeyError has
+    no value there. optional: keys that it can do without; a table marks where one is missing.
+    span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
     sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
     `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
@@ -215,10 +227,11 @@ def metric(
             raise UserError(
                 f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low', or one of them for each column"
             )
+        bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            check=check,
+            check=check, span=bounds, optional=tuple(optional),
         )  # fmt: skip
 
     return register
@@ -232,14 +245,23 @@ def dataset(
     embedded: bool = False,
     paper: str = "",
     track: str = "classification",
+    names: Sequence[str] = (),
+    counts: tuple[Sequence[int], Sequence[int]] | None = None,
+    mean: Sequence[float] | None = None,
+    adapt: Callable[[Any], Any] | None = None,
 ) -> Callable[[T], T]:
     """Function decorator: a data set `(root: Path, download: bool) -> Arrays`; for generation `(root, split) -> Pictures`.
 
-    shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for.
+    shape: (height, width, channels); embedded: made without network, so it is prepared when first asked for. What a
+    local copy must agree with: names of the classes; counts of the training and of the test pictures, by class; mean of
+    the training pixels, by channel in [0, 1]. adapt: makes this data set of the arrays that were read.
     """
 
     def register(function: T) -> T:
-        info = {"shape": shape, "classes": classes, "embedded": embedded, "paper": paper}
+        info = {
+            "shape": shape, "classes": classes, "embedded": embedded, "paper": paper, "names": tuple(names),
+            "counts": counts, "mean": mean, "adapt": adapt,
+        }  # fmt: skip
         return registry("datasets", track).add(name, function, **info)
 
     return register

@@ -39,7 +39,44 @@ class Scenario(configuration.Scenario):
     train: dict[str, Any] = {}
 
 
-class ClassificationConfig(SweepConfig):
+class Normalisation(Strict):
+    """Pixels in [0, 1] minus `mean`, over `std`; one number for all channels, or one a channel."""
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[float, ...] = Field(min_length=1)
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else (value,)
+
+    @model_validator(mode="after")
+    def _of_pixels(self) -> Normalisation:
+        if min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        if min(self.mean) < 0 or max(self.mean) > 1 or max(self.std) > 1:
+            raise ValueError("mean and std are of pixels in [0, 1]; divide those of pixels in [0, 255] by 255")
+        return self
+
+
+class Normalised(Strict):
+    """By what images are normalised."""
+
+    normalise: Literal["data", "none"] | Normalisation = Field(
+        default="data", description="by the training images' own mean and std, by {mean, std} given, or not at all (none)"
+    )
+
+    @field_validator("normalise", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return configuration.check(Normalisation, value, "normalise")
+        if value not in ("data", "none") and not isinstance(value, Normalisation):
+            raise ValueError(f"give data, none, or {{mean: …, std: …}}, not {value!r}")
+        return value
+
+
+class ClassificationConfig(Normalised, SweepConfig):
     """A classification sweep."""
 
     dataset: str = "digits"

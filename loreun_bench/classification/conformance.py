@@ -9,13 +9,16 @@ import torch
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
-from loreun_bench.classification.data.arrays import Arrays, checked
+from loreun_bench.classification.data.arrays import checked
 from loreun_bench.classification.data.images import Dataset, Images
-from loreun_bench.classification.data.splits import ForgetSplit, draw
+from loreun_bench.classification.data.prepared import DataInfo
+from loreun_bench.classification.data.returned import as_arrays
+from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate
-from loreun_bench.classification.stages import build_model
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+from loreun_bench.classification.unlearning.networks import build_model
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
+from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
 from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
 from loreun_bench.registry import Entry, registry
@@ -78,9 +81,8 @@ def _metric(entry: Entry) -> str:
 
 def _dataset(entry: Entry) -> str:
     """It gives arrays of the declared shape and classes."""
-    arrays = entry.item(Path(), False)
-    arrays = checked(entry.name, arrays if isinstance(arrays, Arrays) else Arrays(*arrays))
-    shape, classes = arrays.train_images.shape[1:], int(arrays.train_labels.max()) + 1
+    arrays = checked(entry.name, as_arrays(f"data set '{entry.name}'", entry.item(Path(), False)), entry.info["names"])
+    shape, classes = arrays.train_images.shape[1:], len(arrays.names)
     declared = entry.info["shape"], entry.info["classes"]
     if declared[0] and (tuple(shape), classes) != (tuple(declared[0]), declared[1]):
         raise UserError(f"images {tuple(shape)} in {classes} classes, but it declares {declared[0]} and {declared[1]}")
@@ -88,13 +90,27 @@ def _dataset(entry: Entry) -> str:
 
 
 def _model(entry: Entry) -> str:
-    """It builds for grey 8×8 and colour 32×32 images and maps [B, C, H, W] to [B, classes]."""
+    """It builds for grey 8×8 and colour 32×32 images, and does there all that a sweep asks of a model."""
     for channels, side in ((1, 8), (3, 32)):
-        model = build_model(entry.name, {}, channels, 7, (side, side)).eval()
-        found = tuple(model(torch.zeros(2, channels, side, side)).shape)
-        if found != (2, 7):
-            raise UserError(f"gives {found} for 2 images and 7 classes, expected (2, 7)")
-    return f"{sum(p.numel() for p in model.parameters()):,} weights for 32×32 colour images"
+        shape, every = (side, side, channels), (10,) * 7
+        trial = try_model(
+            entry.name, {}, DataInfo("toy", "", "", shape, 7, every, every, (0.5,) * channels, (0.25,) * channels)
+        )
+    found = f"{sum(p.numel() for p in trial.model.parameters()):,} weights for 32×32 colour images"
+    return "; ".join([found, *(note.removeprefix(f"model '{entry.name}' ") for note in trial.notes)])
 
 
-CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset, "models": _model}
+def _scenario(entry: Entry) -> str:
+    """It chooses some of the toy pictures and not all, the same ones each time."""
+    given = {"kind": entry.name}
+    scenario: Scenario = configuration.check(Scenario, given, f"scenario {entry.name} as it is without settings")
+    labels = np.arange(300) % 3
+    files = np.array([f"{number:03}.png" for number in range(300)], dtype=object)
+    people = Population(labels[:240], labels[240:], ("dark", "grey", "light"), {"file": files[:240]}, {"file": files[240:]})
+    drawn = [draw_all(with_losses(people, labels[:240] / 3.0), scenario, validation=0.1, seed=0)[-1] for _ in range(2)]
+    if not torch.equal(drawn[0].forget, drawn[1].forget):
+        raise UserError("draw chose other pictures the second time: take randomness from stream('NAME') only")
+    return f"{scenario.label}: {len(drawn[0].forget)} of 216 pictures, {len(drawn[0].test_forget)} of 60 test pictures apart"
+
+
+CHECKS = {"methods": _method, "scenarios": _scenario, "metrics": _metric, "datasets": _dataset, "models": _model}

@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.classification.config import ClassificationConfig, Recipe, Scenario
 from loreun_bench.classification.data import splits
+from loreun_bench.classification.data.normalisation import normalised, words
 from loreun_bench.classification.data.prepared import DataInfo, resolve
+from loreun_bench.classification.models.libraries import version
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
@@ -24,12 +26,15 @@ from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
 from loreun_bench.registry import Entry, registry
 
+if TYPE_CHECKING:
+    from loreun_bench.classification.unlearning.trial import Trial
+
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
 BOTH_CODE = (
     PACKAGE / "harness" / "seeding.py", HERE / "data" / "images.py", HERE / "unlearning" / "protocols.py",
-    HERE / "stages.py",
+    HERE / "unlearning" / "networks.py", HERE / "stages.py",
 )  # fmt: skip
 TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
@@ -41,13 +46,14 @@ EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if data or settings do not fit."""
-    info = resolve(config.dataset, config.image_size)
-    _check_model(config, info)
+    info = normalised(resolve(config.dataset, config.image_size), config.normalise)
+    trial, said = _tried(config, info)
     if config.validation == 0 and not PROTOCOLS[config.protocol].last_epoch:
         raise UserError("validation: protocol paper takes the original of the best validation epoch, so it cannot be 0")
-    asked = {scenario.label: Requests(config, info, scenario) for scenario in config.scenarios}
+    asked = {scenario.label: Requests(config, info, scenario, trial) for scenario in config.scenarios}
     found: list[Cell] = []
-    notes: list[str] = [*config.notes, *(note for each in asked.values() for note in each.notes)]
+    notes: list[str] = [*config.notes, *([f"{info.name}: {info.note}"] if info.note else []), *said]
+    notes += [note for each in asked.values() for note in each.notes]
     for seeds in config.seeds:
         for each in asked.values():
             for block in each.blocks(seeds):
@@ -69,11 +75,11 @@ def entry_of(name: str) -> Entry:
 class Requests:
     """A scenario with its files found, drawn once so that what cannot be drawn is known; and its requests one by one."""
 
-    def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario) -> None:
+    def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, trial: Trial) -> None:
         check_scenario(scenario, config)
         if config.checkpoint is not None and scenario.kind == "mislabelled":
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
-        self.config, self.info = config, info
+        self.config, self.info, self.trial = config, info, trial
         self.scenario, self.files = _located(scenario, config.dataset)
         self.each = splits.requests(self.scenario)
         people = splits.with_losses(splits.population(info, splits.csvs_of(self.scenario)), None)
@@ -139,6 +145,7 @@ class _Block:
             entry = entry_of(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
+            self._check_single(name, method)
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for rule, weighting in chosen:
@@ -224,7 +231,11 @@ class _Block:
         if any(entry.info["derived"] for entry in entries):
             name = next(entry.name for entry in entries if entry.info["derived"])
             raise UserError(f"metrics: '{name}' is derived when a table is made; leave it out, it is always there")
-        config = self._common() | {"metrics": list(self.config.metrics), "seed": self.seeds.eval}
+        names = [entry.name for entry in entries]
+        if self.number > 0 and "earlier" not in names:  # what came back of the requests before
+            entries.append(registry("metrics").get("earlier"))
+            names.append("earlier")
+        config = self._common() | {"metrics": names, "seed": self.seeds.eval}
         for name in ("train", "limit_steps", "precision"):  # evaluation does not depend on them
             del config[name]
         sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
@@ -233,22 +244,50 @@ class _Block:
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.label, method=method, weighting=weighting,
-            seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+            seeds=self.seeds.model_dump(), protocol=self.config.protocol, conditions=self.conditions,
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
 
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What rows of one table have in common beside what its title names: other data, or a Retrain made otherwise."""
+        info, config = self.info, self.config
+        found: dict[str, Any] = {
+            "data": info.sha256[:8],
+            "pictures": "×".join(map(str, info.shape)),
+            "normalised by": words(info),
+            "validation": config.validation,
+            "precision": config.precision,
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+        }
+        if config.checkpoint is not None:
+            found["original"] = f"checkpoint {self.original.config['checkpoint']['sha256'][:8]}"
+        return found | ({"model settings": config.model_settings} if config.model_settings else {})
+
+    def _check_single(self, name: str, method: Any) -> None:
+        """UserError if the method would train on a set of one image, and the model cannot."""
+        uses = [part for part in ("forget", "retain") if part in method.uses and self.sizes[part] == 1]
+        if uses and not self.asked.trial.single and not getattr(method, "freeze_batchnorm", False):
+            raise UserError(
+                f"scenario {self.label}: the {uses[0]} set is one image, and model '{self.config.model}' does not "
+                f"train on a batch of one (batch norm?); leave out {name}, set its freeze_batchnorm, or take 2 images"
+            )
+
     def _common(self) -> dict[str, Any]:
+        network = {"memory_format": self.asked.trial.memory_format, "library": version(self.config.model)}
         return {
             "data": self.info.identity(), "model": self.config.model, "model_settings": self.config.model_settings,
+            "network": network,
             "train": self.recipe.model_dump(mode="json"), "protocol": self.config.protocol,
             "precision": self.config.precision, "compile": self.config.compile, "limit_steps": self.config.limit_steps,
             "device": self.config.device,
         }  # fmt: skip
 
     def _model_file(self) -> Path:
-        model = self.config.model
-        return Path(model.rpartition(":")[0]).resolve() if ".py:" in model else registry("models").get(model).file
+        from loreun_bench.classification.unlearning.networks import source
+
+        return source(self.config.model)
 
     def _samples(self, epochs: int) -> int:
         return epochs * (self.sizes["forget"] + self.sizes["retain"])
@@ -305,14 +344,14 @@ def _located(scenario: Scenario, dataset: str) -> tuple[Scenario, dict[str, str]
     return Scenario(**found(scenario, values)), hashes
 
 
-def _check_model(config: ClassificationConfig, info: DataInfo) -> None:
-    """UserError if the model cannot be built for these data, or the checkpoint does not fit it."""
-    if ".py:" not in config.model:
-        registry("models").get(config.model)
-    if ".py:" in config.model or config.model_settings or config.checkpoint:
-        from loreun_bench.classification.stages import try_model
-        from loreun_bench.classification.unlearning.checkpoints import read
+def _tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str]]:
+    """The model tried on these data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
+    from loreun_bench.classification.unlearning.trial import try_checkpoint, try_model
 
-        model = try_model(config.model, config.model_settings, info.shape, info.classes)
-        if config.checkpoint:
-            read(config.checkpoint, model)
+    trial = try_model(config.model, config.model_settings, info, "cuda" if config.device == "cuda" else "cpu")
+    notes = list(trial.notes)
+    if config.checkpoint is not None:
+        notes += try_checkpoint(config.checkpoint, trial, info)
+    if config.checkpoint is not None or config.normalise != "data":
+        notes.append(f"normalisation of the images: {words(info)}; `normalise` must be what the model was trained with")
+    return trial, notes

@@ -18,14 +18,15 @@ from loreun_bench.classification.scoring.evaluation import evaluate as evaluate_
 from loreun_bench.classification.unlearning.fitting import fit
 from loreun_bench.classification.unlearning.gradient import losses_of
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+from loreun_bench.classification.unlearning.networks import adapt, build_model, untouched
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
-from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
-from loreun_bench.registry import blamed, call_reference, registry
+from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.optimiser import make_optimiser
 
@@ -108,36 +109,9 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     data, parts = _dataset(config, device), _split(inputs, device)
     model = _load(config, inputs["model"], data, device)
     original = inputs["original"].tensors() if "original" in inputs else {}
-    outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
-    return Output(values={"metrics": measure(config["metrics"], "classification", outputs)})
-
-
-def build_model(name: str, settings: Mapping[str, Any], channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
-    """A fresh model by registered name or `FILE.py:function`. UserError if its settings do not fit the builder."""
-    if ".py:" in name:
-        model = call_reference(name, "model", channels, classes, size, **settings)
-    else:
-        try:
-            model = registry("models").get(name).item(channels, classes, size, **settings)
-        except TypeError as error:
-            raise UserError(f"model '{name}': {error}; check model_settings") from error
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model '{name}' returned {type(model).__name__}, not a torch.nn.Module")
-    return model
-
-
-def try_model(name: str, settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A fresh model that was shown to map images of `shape` (H, W, C) to [B, classes]. UserError if it does not."""
-    height, width, channels = shape
-    with torch.random.fork_rng(), blamed(Path(name.rpartition(":")[0]).resolve(), f"model '{name}'"):
-        model = build_model(name, settings, channels, classes, (height, width)).eval()
-        with torch.inference_mode():
-            found = tuple(model(torch.zeros(2, channels, height, width)).shape)
-    if found != (2, classes):
-        raise UserError(f"model '{name}' gives {found} for 2 images, expected (2, {classes})")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(f"model '{name}' has no weights to train")
-    return model
+    with seeded(config["seed"]):
+        outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
+    return Output(values=measured(config["metrics"], "classification", outputs).record())
 
 
 def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
@@ -172,8 +146,8 @@ def _image_set(data: Dataset, parts: ForgetSplit, name: str) -> ImageSet:
 def _build(config: Config, data: Dataset, device: str, seed: int) -> nn.Module:
     height, width, channels = data.shape
     with seeded(seed):
-        model: nn.Module = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build_model(config["model"], config["model_settings"], channels, data.classes, (height, width))
+    model = adapt(model, data.classes, config["network"]["memory_format"], device)
     if config["compile"]:
         model.compile()  # in place, so that the weights keep their names
     return model
@@ -191,11 +165,8 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _warm_up(model: nn.Module, samples: ImageSet, batch_size: int) -> None:
     """One training step outside the clock, so that no row pays for the device's first call; no trace stays."""
-    before = _weights(model)
-    model.train()
-    optimiser = make_optimiser(model.parameters(), "sgd", 1e-3, 0.9, 0.0)
-    with torch.random.fork_rng():
+    with untouched(model), torch.random.fork_rng():
+        model.train()
+        optimiser = make_optimiser(model.parameters(), "sgd", 1e-3, 0.9, 0.0)
         model(samples.images.batch(samples.index[:batch_size])).float().sum().backward()
-    optimiser.step()  # the first step of a process imports half of torch
-    optimiser.zero_grad(set_to_none=True)
-    model.load_state_dict(before)
+        optimiser.step()  # the first step of a process imports half of torch

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.data.prepared import DataInfo
+
+NAMES_SHOWN = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -30,14 +35,16 @@ def prepare(
     from loreun_bench.classification.data.prepared import prepare as bring
 
     info = bring(name, source)
-    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {info.classes} classes → {info.path}")
+    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {_classes(info)} → {info.path}")
+    if info.note:
+        print(f"note: {info.note}")
     return None
 
 
 def _imagenette(source: Path | None) -> None:
     """Photographs stay files in folders; a local copy is used where it lies."""
     from loreun_bench.errors import UserError
-    from loreun_bench.generation.datasets.imagenette import fetch, imagenette
+    from loreun_bench.generation.datasets.imagenette import TEST, TRAINING, fetch, imagenette
     from loreun_bench.harness.store import data_root
 
     where = data_root() / "imagenette2-320"
@@ -46,7 +53,11 @@ def _imagenette(source: Path | None) -> None:
     elif where.exists() and where.resolve() != source.resolve():
         raise UserError(f"{where} is there already: take it away first")
     elif not where.exists():
-        imagenette(source, "train")
+        for split, word, count in (("train", "training", TRAINING), ("test", "test", TEST)):
+            found = len(imagenette(source, split))
+            if found != count:
+                why = f"{found} {word} photographs, not {count}"
+                raise UserError(f"{source}: these are not imagenette ({why}): give it as dataset: {source}")
         where.parent.mkdir(parents=True, exist_ok=True)
         where.symlink_to(source.resolve(), target_is_directory=True)
     train, test = (len(imagenette(where, split)) for split in ("train", "test"))
@@ -83,5 +94,12 @@ def list_data() -> None:
         height, width, channels = info.shape
         print(
             f"{path.stem}: {sum(info.train)} training and {sum(info.test)} test images, {height}×{width}×{channels}, "
-            f"{info.classes} classes, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
+            f"{_classes(info)}, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
         )
+
+
+def _classes(info: DataInfo) -> str:
+    """How many classes, and what the first of them are called."""
+    shown = ", ".join(info.names[:NAMES_SHOWN]) + (", …" if info.classes > NAMES_SHOWN else "")
+    fine = f" with {len(info.subclasses)} subclasses" if info.subclasses else ""
+    return f"{info.classes} classes{fine} ({shown})"

@@ -74,7 +74,14 @@ def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:
         found = [(record, _values(record.evaluation)) for record in first]
         if any(values is not None for _, values in found):
             _check_there([record for record, values in found if not _whole(values)])
-            yield name.replace(" ", "-"), [(_label(record), values) for record, values in found if values is not None]
+            yield stem(name), [(_label(record), values) for record, values in found if values is not None]
+
+
+def stem(name: str) -> str:
+    """The name of a scenario as the beginning of a file's name: classes may be called a/b."""
+    import re
+
+    return re.sub(r"[^\w.%+-]+", "-", name).lstrip(".") or "scenario"
 
 
 def _whole(values: dict[str, Any] | None) -> bool:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="method, weighting, metric, dataset or model")],
+    kind: Annotated[str, typer.Argument(help="method, weighting, scenario, metric, dataset or model")],
     name: Annotated[str, typer.Argument(help="its name; the file is NAME.py here")],
     track: Track = "classification",
 ) -> None:

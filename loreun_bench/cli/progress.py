@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.report.table import columns
+from loreun_bench.report.text import plain
 
 if TYPE_CHECKING:
     from loreun_bench.harness.plan import Plan
@@ -107,12 +108,18 @@ class Progress:
 
     def _line(self, record: Record) -> str:
         name = f"{record.method} {record.weighting if record.weighting != 'none' else ''}".rstrip()
-        head = f"[{self._cells}/{len(self._plan.cells)}] {record.scenario} seed {record.seeds['unlearn']} {name:15}"
+        about = plain(f"{record.scenario} seed {record.seeds.get('unlearn', '?')} {name:15}")
+        head = f"[{self._cells}/{len(self._plan.cells)}] {about}"
         if record.status != "ok":
-            return f"{head} {record.status}: {record.reason}"
-        values = " ".join(f"{self._headings[k]} {record.metrics[k]:6.2f}" for k in KEYS if k in record.metrics)
+            return plain(f"{head} {record.status}: {record.reason}")
+        values = " ".join(self._value(record, key) for key in KEYS if key in record.metrics)
         left = "" if self._bar is not None else f"  ({self._time_left()})"
         return f"{head} {values}  {record.cost.get('rte_s', 0):.3g} s{left}"
+
+    def _value(self, record: Record, key: str) -> str:
+        """A metric in few words; "?" behind one that says nothing."""
+        nothing = " ?" if key in record.uninformative else ""
+        return f"{self._headings.get(key, key)} {record.metrics[key]:6.2f}{nothing}"
 
     def _time_left(self) -> str:
         """By each kind of stage's own rate, as far as it is known; by that of all else, and "?" if there is none."""

@@ -139,11 +139,12 @@ def _scene(
     from loreun_bench.generation.scene import Scene
     from loreun_bench.generation.scoring import classifiers
     from loreun_bench.generation.scoring.images import Images
+    from loreun_bench.pictures import folders_in
 
     for place in (folder, *([reference] if reference else [])):
         Images.open(place)
     network = classifiers.from_name(classifier, weights, settings["device"]) if classifier else None
-    classes = network.classes if network else tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    classes = network.classes if network else tuple(p.name for p in folders_in(folder))
     known = {plain(name): number for number, name in enumerate(classes)}
     for name in forget or ():
         if plain(name) not in known:

@@ -35,6 +35,7 @@ def sweep(
     """Plan, run, print the leaderboard. Running it again continues it."""
     from loreun_bench import api
     from loreun_bench.cli.progress import Progress
+    from loreun_bench.cli.tables import terminal
     from loreun_bench.harness.files import write_atomic
     from loreun_bench.harness.scheduler import DiskFull
     from loreun_bench.report import leaderboard, table
@@ -56,7 +57,8 @@ def sweep(
         write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
     except OSError as error:
         progress.stop(f"error: leaderboard.md could not be written: {error}")
-    print(leaderboard.render(groups))
+    room = terminal()
+    print(leaderboard.render(groups, width=room, notes=room is None))
     progress.close(records)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,12 @@ def leaderboard(
     ] = None,
     ua: Annotated[str, typer.Option("--ua", help="loreun: forget accuracy; salun: 100 - forget accuracy")] = "loreun",
     columns: Annotated[str | None, typer.Option("--columns", help="comma-separated keys instead of the usual ones")] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", min=0, help="fit text into so many columns; 0: any [default: the terminal's]")
+    ] = None,
+    notes: Annotated[
+        bool | None, typer.Option("--notes/--no-notes", help="the columns' definitions [default: not on a terminal]")
+    ] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="a row a forgotten class, and their average")] = False,
     plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
@@ -42,7 +50,13 @@ def leaderboard(
     for group in groups:
         group.choose(shown)  # unknown names are an error in every format
     render = byclass.render if by_class else rendering.render
-    print(render(groups, style, ua, shown), end="")
+    room = terminal() if width is None else width or None
+    print(render(groups, style, ua, shown, width=room, notes=room is None if notes is None else notes), end="")
+
+
+def terminal() -> int | None:
+    """The columns of the terminal that stdout is; None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _labelled(runs: list[Path]) -> list[tuple[str, Path]]:

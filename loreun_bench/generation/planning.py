@@ -33,7 +33,8 @@ STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
     HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
-    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", UNLEARNING / "protocols.py",
+    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
+    UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
 TRAINING = (

@@ -23,7 +23,7 @@ from loreun_bench.generation.unlearning.gradient import open_parameters, predict
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.files import sha256_file
-from loreun_bench.harness.measuring import measure
+from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.progress import report
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
@@ -150,24 +150,18 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         listen=lambda _, share: report(share),
         known=inputs["real"].tensors() if "real" in inputs else {},
     )
-    metrics = measure(config["metrics"], "generation", scene)
+    found = measured(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}
     if "classifier" in inputs:
         networks["classifier"] += (
             f", which knows {inputs['classifier'].values()['test_acc']:.1f} % of the real test pictures"
         )
-    networks |= {"extractor": details["fd"]["extractor"]} if "fd" in details else {}
-    networks |= {"loss_curve": curve.told(inputs["curve"].values()["curves"])} if "curve" in inputs else {}
-    about = {"metrics": metrics, "details": details, "environment": networks, "counts": _counts(details, metrics)}
+    if "fd" in details:
+        networks["extractor"] = ", ".join([details["fd"]["extractor"], *details["fd"]["notes"]])
+    if "curve" in inputs:
+        networks["loss_curve"] = curve.told(inputs["curve"].values()["curves"])
+    about = found.record() | {"details": details, "environment": networks}
     return Output(values=about | {"pictures": folder.name})
-
-
-def _counts(details: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, list[int]]:
-    """[hits, of how many] of the metrics that are shares, where they tell it."""
-    told = [about for about in details.values() if isinstance(about, dict)]
-    found = {key: each for about in told for key, each in about.items() if key in metrics and isinstance(each, dict)}
-    pairs: dict[str, list[Any]] = {key: [each.get("hits"), each.get("n")] for key, each in found.items()}
-    return {key: pair for key, pair in pairs.items() if [type(value) for value in pair] == [int, int]}
 
 
 def checked_pictures(artifact: Artifact) -> Path:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sync
@@ -15,6 +19,70 @@ from loreun_bench.harness.files import locked, sync
 SCHEMA = 1
 MAX_BYTES = 4096
 STATUSES = ("ok", "diverged", "oom", "timeout", "disk_full", "failed")
+LARGEST = 1e100  # a number whose square is one, too
+DEEPEST = 4  # levels of lists and dictionaries in what a record says of its environment or conditions
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, found {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate)") from None
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or LARGEST < abs(value) < math.inf:
+        found = "a larger one" if type(value) in (int, float) else _kind(value)
+        raise ValueError(f"expected a number up to {LARGEST:g}, found {found}")
+    return value  # type: ignore[no-any-return]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or abs(value) > 2**64:
+        raise ValueError(f"expected a whole number, found {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in few words."""
+    return {int: "a number", float: "a fraction", dict: "a dictionary", type(None): "null"}.get(
+        type(value), f"a {type(value).__name__}"
+    )
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The value, if it is what a line of JSON may hold and a table can print: text, numbers, and a few levels of both."""
+    if isinstance(value, dict | list):
+        if depth == DEEPEST:
+            raise ValueError(f"is nested deeper than {DEEPEST} levels")
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            _plain(part, depth + 1)
+    elif isinstance(value, str):
+        _text(value)
+    elif value is not None and not isinstance(value, bool):
+        _number(value)
+    return value
+
+
+def _status(value: str) -> str:
+    if value not in STATUSES:
+        raise ValueError(f"is none of {', '.join(STATUSES)}")
+    return value
+
+
+def _pair(value: list[int]) -> list[int]:
+    if len(value) != 2 or not 0 <= value[0] <= value[1] or not value[1]:
+        raise ValueError("is no pair of hits and of how many")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, PlainValidator(_number)]  # a whole one stays one
+Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class TooLarge(ValueError):
@@ -25,26 +93,29 @@ class TooLarge(ValueError):
 class Record:
     """One cell: what ran, how it ended, what was measured (plain quantities) and what it cost."""
 
-    track: str
-    dataset: str
-    model: str
-    scenario: str
-    method: str
-    weighting: str
-    seeds: dict[str, int]
-    status: str = "ok"
-    reason: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
-    protocol: str = "corrected"
-    backend: str = ""
-    artifact: str = ""  # the model's key in the store
-    evaluation: str = ""  # the evaluation's
-    environment: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, int] = field(default_factory=dict)
-    conditions: dict[str, Any] = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
-    counts: dict[str, list[int]] = field(default_factory=dict)  # of metrics that are shares: hits, and of how many
-    schema: int = SCHEMA
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of what is read back from a journal
+
+    track: Text
+    dataset: Text
+    model: Text
+    scenario: Text
+    method: Text
+    weighting: Text
+    seeds: dict[Text, Whole]
+    status: Annotated[Text, AfterValidator(_status)] = "ok"
+    reason: Text = ""
+    metrics: dict[Text, Number] = field(default_factory=dict)
+    cost: dict[Text, Number] = field(default_factory=dict)
+    protocol: Text = "corrected"
+    backend: Text = ""
+    artifact: Text = ""  # the model's key in the store
+    evaluation: Text = ""  # the evaluation's
+    environment: Plain = field(default_factory=dict)
+    limits: dict[Text, Whole] = field(default_factory=dict)
+    conditions: Plain = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
+    counts: dict[Text, Annotated[list[Whole], AfterValidator(_pair)]] = field(default_factory=dict)  # hits, of how many
+    uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
+    schema: Whole = SCHEMA
 
     @property
     def cell(self) -> tuple[Any, ...]:
@@ -54,8 +125,11 @@ class Record:
 
 
 def encode(record: Record) -> bytes:
-    """The record's line. Raises TooLarge over MAX_BYTES."""
-    line = (json.dumps(asdict(record), sort_keys=True) + "\n").encode()
+    """The record's line. Raises TooLarge over MAX_BYTES, ValueError for what could not be read back."""
+    reason = record.reason.encode(errors="replace").decode()  # of a file's name, half a character may come with it
+    values = asdict(record) | {"reason": reason}
+    _checked(values)
+    line = (json.dumps(values, sort_keys=True) + "\n").encode()
     if len(line) > MAX_BYTES:
         raise TooLarge(f"a record of {len(line)} bytes is over the limit of {MAX_BYTES}; choose fewer metrics")
     return line
@@ -91,33 +165,31 @@ def load_records(path: str | Path) -> list[Record]:
 
 
 def _parse(line: bytes, where: str) -> Record:
+    """The record of a line: checked once, here, so that nothing that reads records has to. UserError names the field."""
     try:
         values = json.loads(line)
         if values["schema"] > SCHEMA:
             raise UserError(f"{where}: schema {values['schema']} is newer than this version understands ({SCHEMA})")
-        return _checked(Record(**values))
+        return _checked(values)
+    except RecursionError:
+        raise UserError(f"{where}: not a record (it is nested too deep)") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{where}: not a record ({error})") from error
 
 
-def _checked(record: Record) -> Record:
-    """The record, if its fields have the types that tables rely on. TypeError or ValueError otherwise."""
-    for name in ("seeds", "metrics", "cost", "limits", "environment", "conditions", "counts"):
-        values = getattr(record, name)
-        if not isinstance(values, dict):
-            raise TypeError(f"{name} is {values!r}")
-        if name == "counts" and not all(
-            isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in values.values()
-        ):
-            raise TypeError("counts holds something that is no pair of numbers")
-        if name in ("seeds", "metrics", "cost", "limits") and not all(
-            type(value) in (int, float) for value in values.values()
-        ):
-            raise TypeError(f"{name} holds something that is no number")
-    hash(record.cell)
-    if record.status not in STATUSES:
-        raise ValueError(f"status is {record.status!r}")
-    return record
+def _checked(values: Any) -> Record:
+    """The record of a dictionary of its fields. ValueError names the first field that is not what tables rely on."""
+    try:
+        return _shape().validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"])).encode("unicode_escape").decode()[:200]
+        raise ValueError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+@cache
+def _shape() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
 
 
 def _drop_torn_tail(file: Any) -> None:

@@ -134,8 +134,8 @@ class _Run:
             return False
         try:
             records.encode(record)
-        except records.TooLarge as error:
-            record = replace(record, status="failed", reason=str(error), metrics={})
+        except ValueError as error:  # too large, or a value that no table could hold
+            record = replace(record, status="failed", reason=str(error), metrics={}, counts={}, uninformative=[])
         self.results[record.cell] = record
         if self.old.get(record.cell) != record:
             self._append(record)
@@ -167,6 +167,7 @@ class _Run:
             backend=manifest["backend"],
             environment=manifest["environment"] | measured.get("environment", {}),
             counts=measured.get("counts", {}),
+            uninformative=measured.get("uninformative", []),
             artifact=self.keys[cell.model.recipe],
             evaluation=self.keys[cell.evaluation.recipe],
         )

@@ -15,9 +15,20 @@ def derive(seed: int, *names: str | int) -> int:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's global randomness, which dropout and initial weights draw from, seeded inside and restored after."""
+    """Global randomness, which dropout and initial weights draw from, seeded inside and restored after: torch's, and
+    those of Python and NumPy, as some networks draw from them."""
+    import random
+
+    import numpy as np
     import torch
 
+    python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

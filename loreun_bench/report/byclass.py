@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
 from loreun_bench.report.layout import layout
-from loreun_bench.report.leaderboard import STYLES, as_csv, bold, check, failures, flipped, footer, heading, number, unescape
-from loreun_bench.report.notes import definitions
-from loreun_bench.report.stats import Estimate, estimate
-from loreun_bench.report.table import REFERENCES, Column, Group, Row, named
+from loreun_bench.report.leaderboard import MORE, STYLES, as_csv, check, failures, flipped, footer, heading, spread, value
+from loreun_bench.report.notes import definitions, reading
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row, named
+from loreun_bench.report.stats import Estimate, estimate, mean
+from loreun_bench.report.table import differences
+from loreun_bench.report.text import bold, escaped, latex, name, wrapped
 
 AVERAGE = "average"
-_ESCAPES = str.maketrans({c: f"\\{c}" for c in "_%&#$"})
 Variant = tuple[str, str, str]  # run, method, weighting
 
 
@@ -34,7 +35,8 @@ class Average:
 class ByClass:
     """Groups that differ in nothing but the scenario, and what is common to them.
 
-    rows: for each group the row of every variant that ran; average: of each variant and column.
+    rows: for each group the row of every variant that ran; average: of each variant and column. differs: what sets it apart
+    from another table of the same title.
     """
 
     groups: Sequence[Group]
@@ -42,6 +44,7 @@ class ByClass:
     columns: Sequence[Column]
     rows: Sequence[Mapping[Variant, Row]]
     average: Mapping[tuple[Variant, str], Average]
+    differs: str = ""
 
     @property
     def track(self) -> str:
@@ -62,28 +65,41 @@ def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[B
     for group in groups:
         key = (group.track, group.dataset, group.model, group.protocol, group.limits, group.conditions)
         found.setdefault(tuple(map(str, key)), []).append(group)
-    return [_build(part, shown) for part in found.values()]
+    tables = [_build(part, shown) for part in found.values()]
+    titles = [_title(table) for table in tables]
+    told = differences([table.groups[0].conditions for table in tables])
+    alike = [titles.count(title) > 1 for title in titles]
+    return [
+        replace(table, differs=words) if same else table for table, words, same in zip(tables, told, alike, strict=True)
+    ]
 
 
-def render(groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None) -> str:
-    """The tables of `groups` in one of the leaderboard's formats; CSV and JSON have one row a class and variant."""
+def render(
+    groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None, *,
+    width: int | None = None, notes: bool = True,
+) -> str:  # fmt: skip
+    """The tables of `groups` in one of the leaderboard's formats; CSV and JSON have one row a class and variant.
+
+    width: columns of the terminal to which text below the tables is broken. notes: False leaves the definitions out.
+    """
     check(style, ua)
     tables = build(groups, shown)
     if style in ("csv", "json"):
         rows = [row for table in tables for row in _flat(table)]
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
     parts = [_table(table, style, ua) for table in tables]
-    notes = [
+    said = [
         "The last row is the mean over the rows above it; of a variant that lacks some of them, with (rows it has/all) and "
         "never the best."
     ]
     for track in dict.fromkeys(table.track for table in tables):
         own = [table for table in tables if table.track == track]
-        every = {column.key: column for table in own for column in table.columns}
-        notes.append(
-            definitions(track, list(every.values()), ua, [group for table in own for group in table.groups], timed=False)
+        every = list({column.key: column for table in own for column in table.columns}.values())
+        whole = [group for table in own for group in table.groups]
+        said.append(
+            definitions(track, every, ua, whole, timed=False) if notes else "\n".join([*reading(whole, every), MORE])
         )
-    return "\n\n".join([*parts, footer(notes, style)]) + "\n"
+    return "\n\n".join([*parts, wrapped(footer(said, style), width if style == "text" else None)]) + "\n"
 
 
 def _build(groups: Sequence[Group], shown: Sequence[str] | None) -> ByClass:
@@ -112,14 +128,14 @@ def _averages(
         means = {variant: _mean([own[variant] for own in rows if variant in own], column) for variant in variants}
         failed = {variant for own in rows for variant, row in own.items() if not row.complete}
         ranked = {
-            variant: mean.value.mean
-            for variant, mean in means.items()
-            if variant[1] not in REFERENCES and variant not in failed and mean.n == whole
+            variant: own.value.mean
+            for variant, own in means.items()
+            if variant[1] not in REFERENCES and variant not in failed and own.n == whole
         }
         best = (max if column.best == "high" else min)(ranked.values(), default=math.nan)
-        for variant, mean in means.items():
+        for variant, own in means.items():
             is_best = column.best in ("low", "high") and abs(ranked.get(variant, math.nan) - best) <= 1e-9
-            found[variant, column.key] = Average(mean.value, mean.n, is_best)
+            found[variant, column.key] = Average(own.value, own.n, is_best)
     return found
 
 
@@ -128,43 +144,45 @@ def _mean(rows: Sequence[Row], column: Column) -> Average:
     have = [row for row in rows if _finite(row, column)]
     if not have:
         return Average(estimate([]), 0)
-    mean = math.fsum(row.cells[column.key].value.mean for row in have) / len(have)
+    middle = mean([row.cells[column.key].value.mean for row in have])
     seeds = [{tuple(sorted(r.seeds.items())): r.metrics.get(column.key, math.nan) for r in row.finished} for row in have]
     alike = all(math.isfinite(row.cells[column.key].value.half) for row in have) and len({frozenset(s) for s in seeds}) == 1
     if not alike or column.derived:
-        return Average(Estimate(mean, math.nan, 1), len(have))
-    over = estimate([math.fsum(own[seed] for own in seeds) / len(seeds) for seed in seeds[0]])
-    return Average(Estimate(mean, over.half, over.n), len(have))
+        return Average(Estimate(middle, math.nan, 1, span=column.span), len(have))
+    over = estimate([mean([own[seed] for own in seeds]) for seed in seeds[0]], column.span)
+    return Average(Estimate(middle, over.half, over.n, span=column.span), len(have))
 
 
 def _finite(row: Row, column: Column) -> bool:
-    return column.key in row.cells and math.isfinite(row.cells[column.key].value.mean)
+    """Whether the row has a value, and one that says something."""
+    cell = row.cells.get(column.key)
+    return cell is not None and not cell.uninformative and math.isfinite(cell.value.mean)
 
 
 def _table(table: ByClass, style: str, ua: str) -> str:
-    names = [_name(variant, table) for variant in table.variants]
+    names = [_name(variant, table) if style == "latex" else name(_name(variant, table), style) for variant in table.variants]
     heads = [heading(column, ua, table.track) for column in table.columns]
     between = {"text": "\n", "md": "<br>", "latex": ""}[style]
     head = ["forgotten", *(h if style == "latex" else f"{name}{between}{h}" for name in names for h in heads)]
     body: list[Any] = [
-        [_label(group), *_line(table, own, style, ua)] for group, own in zip(table.groups, table.rows, strict=True)
+        [name(_label(group), style), *_line(table, own, style, ua)]
+        for group, own in zip(table.groups, table.rows, strict=True)
     ]
     last = [AVERAGE, *_last(table, style, ua)]
     lines = [*body, *([SEPARATING_LINE] if style == "text" else []), last]
-    if style == "md":
-        head, *lines = ([cell.replace("|", "\\|") for cell in line] for line in (head, *lines))
     align = ["left"] + ["right"] * (len(head) - 1)
     text = tabulate(lines, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
     if style == "latex":
-        text = _spanned(unescape(text), names, len(heads))
-    title = {"text": "", "md": "### ", "latex": "% "}[style] + _title(table)
-    failed = [failures(group) for group in table.groups if failures(group)]
-    return "\n\n".join([title, text, *(["\n".join(failed)] if failed else [])])
+        text = _spanned(latex(text), names, len(heads))
+    title = {"text": "", "md": "### ", "latex": "% "}[style] + name(_title(table), style)
+    failed = [line for group in table.groups for line in failures(group)]
+    return "\n\n".join([title, text, *([footer(["\n".join(failed)], style)] if failed else [])])
 
 
 def _title(table: ByClass) -> str:
     first = table.groups[0]
-    return first.title.replace(f", {first.scenario},", f", {len(table.groups)} forgotten one by one,", 1)
+    title = first.title.replace(f", {first.scenario},", f", {len(table.groups)} forgotten one by one,", 1)
+    return f"{title}; {table.differs}" if table.differs and table.differs not in title else title
 
 
 def _label(group: Group) -> str:
@@ -181,12 +199,18 @@ def _line(table: ByClass, own: Mapping[Variant, Row], style: str, ua: str) -> li
     cells = []
     for variant in table.variants:
         for column in table.columns:
-            if variant not in own or not _finite(own[variant], column):
-                cells.append("-")
-                continue
-            text = _number(table, column, own[variant].cells[column.key].value, ua)
-            cells.append(bold(text, style) if column.key in own[variant].best else text)
+            cell = own[variant].cells.get(column.key) if variant in own else None
+            text = _cell(table, column, cell, ua) if variant in own else "-"
+            cells.append(bold(text, style) if variant in own and column.key in own[variant].best else text)
     return cells
+
+
+def _cell(table: ByClass, column: Column, cell: Cell | None, ua: str) -> str:
+    if cell is None:
+        return "-"
+    if cell.uninformative:
+        return _number(table, column, cell.value, ua, bare=True) + " ?"
+    return _number(table, column, cell.value, ua) + (" °" if cell.lacks else "")
 
 
 def _last(table: ByClass, style: str, ua: str) -> list[str]:
@@ -201,18 +225,15 @@ def _last(table: ByClass, style: str, ua: str) -> list[str]:
     return cells
 
 
-def _number(table: ByClass, column: Column, value: Estimate, ua: str) -> str:
-    if not math.isfinite(value.mean):
-        return "-"
+def _number(table: ByClass, column: Column, found: Estimate, ua: str, bare: bool = False) -> str:
     every = [row.cells[column.key].value.mean for own in table.rows for row in own.values() if _finite(row, column)]
     digits = layout(table.track).decimals(column.key, column.unit, every)
-    mean = 100 - value.mean if flipped(column, ua, table.track) else value.mean
-    return f"{mean:.{digits}f}" + value.spread(digits, flipped(column, ua, table.track))
+    return value(found, digits, flipped(column, ua, table.track), bare)
 
 
 def _spanned(table: str, names: Sequence[str], width: int) -> str:
     """The LaTeX table with a line that names the variant of each block of columns, and a rule above the averages."""
-    spans = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{name.translate(_ESCAPES)}}}" for name in names)
+    spans = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{escaped(variant)}}}" for variant in names)
     rules = " ".join(rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(names)))
     lines = table.split("\n")
     lines.insert(lines.index(r"\bottomrule") - 1, r"\midrule")
@@ -228,7 +249,7 @@ def _flat(table: ByClass) -> list[dict[str, Any]]:
     for group, own in zip(table.groups, table.rows, strict=True):
         for variant in (variant for variant in table.variants if variant in own):
             row = own[variant]
-            counts = {"n_ok": len(row.finished), "n": len(row.records)}
+            counts = {"n_ok": len(row.finished), "n": row.expected}
             values = {c.key: row.cells[c.key].value for c in table.columns if c.key in row.cells}
             rows.append(_flat_row(common, group.scenario, variant, counts, values))
     for variant in table.variants:
@@ -243,6 +264,6 @@ def _flat_row(
 ) -> dict[str, Any]:
     run, method, weighting = variant
     row: dict[str, Any] = {"run": run, **common, "scenario": scenario, "method": method, "weighting": weighting, **counts}
-    for key, value in values.items():
-        row |= {key: number(value.mean), f"{key}_ci95": number(value.half)}
+    for key, found in values.items():
+        row |= spread(key, found)
     return row

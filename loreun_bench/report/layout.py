@@ -13,7 +13,9 @@ class Layout:
     """A track's usual columns, and how its numbers are read.
 
     sort: the first key ranks, the next ones settle ties. ua: the key that is printed as UA. by_class: the columns of a
-    table with one row a forgotten class; `distances`, of which there may be several, come after them. retrain: whether a
+    table with one row a forgotten class; `distances`, of which there may be several, come after them. keeps: accuracies that
+    unlearning should not lower. fresh: whether other seeds are measured on other samples. hidden: conditions that a title
+    says only where two tables would have the same. retrain: whether a
     retrained model is the aim; without one a metric is good for being low or high, the columns that no record has are
     left out, and a metric whose file is not installed is shown all the same.
     """
@@ -22,9 +24,12 @@ class Layout:
     sort: tuple[str, ...]
     ua: str
     by_class: tuple[str, ...]
+    keeps: tuple[str, ...]
+    hidden: tuple[str, ...]
     distances: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     retrain: bool = True
+    fresh: bool = False
 
     def decimals(self, key: str, unit: str, values: Sequence[float]) -> int:
         """Digits after the point for a column that holds the finite `values`."""
@@ -39,19 +44,24 @@ class Layout:
 
 LAYOUTS = {
     "classification": Layout(
-        shown=("forget_acc", "retain_acc", "test_acc", "tow", "mia_confidence", "tow_mia", "avg_gap"),
+        shown=("forget_acc", "retain_acc", "test_acc", "tow", "mia_confidence", "mia_auc", "tow_mia", "avg_gap"),
         sort=("tow",),
         ua="forget_acc",
         by_class=("forget_acc", "test_acc", "tow"),
+        keeps=("retain_acc", "test_acc"),
+        hidden=("data", "pictures", "normalised by", "validation", "recipe", "model settings", "precision"),
     ),
     "generation": Layout(
         shown=("forget_ua", "kept_acc", "fd", "fid", "kid", "nude_images", "nude_detections"),
         sort=("forget_ua", "nude_images", "fd", "fid"),
         ua="forget_ua",
         by_class=("forget_ua",),
+        keeps=("kept_acc",),
+        hidden=("data", "pipeline", "prompts"),
         distances=("fid", "fd"),
         counts=("nude_images", "nude_detections"),
         retrain=False,
+        fresh=True,
     ),
 }
 

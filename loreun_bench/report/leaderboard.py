@@ -7,33 +7,56 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.report import noise
 from loreun_bench.report.layout import layout
-from loreun_bench.report.notes import definitions
-from loreun_bench.report.table import REFERENCES, Cell, Column, Group, Row
+from loreun_bench.report.marks import MARKS, symbols
+from loreun_bench.report.notes import definitions, reading
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row
+from loreun_bench.report.stats import Estimate
+from loreun_bench.report.text import bold, latex, name, plain, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
 STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
+MORE = "What the columns mean: --notes."
 
 
-def render(groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None) -> str:
+@dataclass(frozen=True)
+class Look:
+    """How a table is printed: its format, the reading of UA, whether cells are values only (for want of room)."""
+
+    style: str
+    ua: str
+    bare: bool = False
+
+
+def render(
+    groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None, *,
+    width: int | None = None, notes: bool = True,
+) -> str:  # fmt: skip
     """The leaderboard of `groups`.
 
     style: one of FORMATS; CSV and JSON hold every metric in full precision. ua: "loreun" prints forget accuracy as UA,
-    "salun" 100 - forget accuracy. shown: keys of the columns for people, by default the track's usual ones.
+    "salun" 100 - forget accuracy. shown: keys of the columns for people, by default the track's usual ones. width: columns
+    of the terminal that text is to fit. notes: False leaves the definitions out.
     """
     check(style, ua)
     if style in ("csv", "json"):
         rows = [_flat(group, row) for group in groups for row in group.rows]
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
-    parts = [_table(group, style, ua, group.choose(shown)) for group in groups]
+    width = width if style == "text" else None
+    parts = [_table(group, Look(style, ua), group.choose(shown), width) for group in groups]
     tracks = [[group for group in groups if group.track == track] for track in dict.fromkeys(g.track for g in groups)]
-    notes = [definitions(own[0].track, _columns(own, shown), ua, own) for own in tracks]
-    return "\n\n".join([*parts, footer(notes, style)]) + "\n"
+    if notes:
+        said = [definitions(own[0].track, _columns(own, shown), ua, own) for own in tracks]
+    else:
+        said = ["\n".join([*reading(own, _columns(own, shown)), MORE]) for own in tracks]
+    return "\n\n".join([*parts, wrapped(footer(said, style), width)]) + "\n"
 
 
 def check(style: str, ua: str) -> None:
@@ -58,44 +81,70 @@ def footer(notes: Sequence[str], style: str) -> str:
     return "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
 
 
-def _table(group: Group, style: str, ua: str, shown: Sequence[Column]) -> str:
+def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None) -> str:
+    """A group's title, table and what is said of it. Too wide a table has bare values, and then loses its last columns."""
+    table, room = _grid(group, look, shown), width or 10**9
+    left_out: list[str] = []
+    said = [*noise.sentences(group), *failures(group)]
+    if _width(table) > room:
+        look, kept = Look(look.style, look.ua, bare=True), list(shown)
+        table = _grid(group, look, kept)
+        while _width(table) > room and len(kept) > 1:
+            left_out.insert(0, kept.pop().key)
+            table = _grid(group, look, kept)
+        said.append("intervals and gaps are left out for want of room: widen the terminal, or --format md or csv")
+    if left_out:
+        said.append(f"left out, too: {', '.join(map(plain, left_out))} (--columns KEY,KEY chooses)")
+    title = name(group.title, look.style)
+    title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
+    below = wrapped(footer(["\n".join(said)], look.style), width)
+    return "\n\n".join([title, table, *([below] if said else [])])
+
+
+def _width(table: str) -> int:
+    return max(map(len, table.split("\n")))
+
+
+def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     several = len({row.run for row in group.rows}) > 1
     places = {column.key: decimals(column, group.rows, group.track) for column in shown}
-    head = [*(["run"] if several else []), "method", "weighting", *(heading(c, ua, group.track) for c in shown), "RTE", "n"]
+    head = [*(["run"] if several else []), "method", "weighting"]
+    head += [*(name(heading(column, look.ua, group.track), look.style) for column in shown), "RTE", "n"]
     body = [
-        [*([row.run] if several else []), row.method, "" if row.method in REFERENCES else row.weighting]
-        + [_text(column, row, ua, style, places[column.key], group.track) for column in shown]
-        + [_time(row), f"{len(row.finished)}/{len(row.records)}" + (" †" if row.over else "")]
+        [name(text, look.style) for text in (*([row.run] if several else []), row.method, _weighting(row))]
+        + [_text(column, row, look, places[column.key], group.track) for column in shown]
+        + [_time(row, look.bare), f"{len(row.finished)}/{row.expected} {symbols(row)}".rstrip()]
         for row in group.rows
     ]
-    if style == "md":
-        body = [[cell.replace("|", "\\|") for cell in line] for line in body]
     align = ["left"] * (len(head) - len(shown) - 2) + ["right"] * (len(shown) + 2)
-    table = tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
-    if style == "latex":  # tabulate escapes what we set in bold
-        table = unescape(table)
-    failed = failures(group)
-    title = {"text": group.title, "md": f"### {group.title}", "latex": f"% {group.title}"}[style]
-    return "\n\n".join([title, table, *([failed] if failed else [])])
+    table = tabulate(body, head, tablefmt=STYLES[look.style], disable_numparse=True, colalign=align)
+    return latex(table) if look.style == "latex" else table
 
 
-def _text(column: Column, row: Row, ua: str, style: str, digits: int, track: str) -> str:
-    """`value ±half (gap)`, marked if it is the best."""
+def _weighting(row: Row) -> str:
+    return "" if row.method in REFERENCES else row.weighting
+
+
+def _text(column: Column, row: Row, look: Look, digits: int, track: str) -> str:
+    """`value ±half (gap)`, marked if it is the best, or says nothing."""
     cell = row.cells[column.key]
-    if not math.isfinite(cell.value.mean):
-        return "-"
-    flip = flipped(column, ua, track)
-    mean = 100 - cell.value.mean if flip else cell.value.mean
-    text = f"{mean:.{digits}f}"
-    text += cell.value.spread(digits, flip)
-    if cell.gap is not None and row.method != "Retrain":
+    flip = flipped(column, look.ua, track)
+    text = value(cell.value, digits, flip, look.bare or cell.uninformative)
+    if cell.uninformative:
+        return f"{text} ?"
+    if cell.lacks and text != "-":
+        text += " °"
+    if cell.gap is not None and row.method != "Retrain" and not look.bare and math.isfinite(cell.gap):
         text += f" ({-cell.gap if flip else cell.gap:+.{digits}f})"
-    return bold(text, style) if column.key in row.best else text
+    return bold(text, look.style) if column.key in row.best else text
 
 
-def bold(text: str, style: str) -> str:
-    """The best of a column; LaTeX's command is put in by `unescape`, after tabulate has escaped the cell."""
-    return {"text": f"*{text}", "md": f"**{text}**", "latex": f"BOLDOPEN{text}BOLDCLOSE"}[style]
+def value(found: Estimate, digits: int, flip: bool, bare: bool = False) -> str:
+    """`value ±half`, or "-" where there is none. flip: 100 minus it."""
+    if not math.isfinite(found.mean):
+        return "-"
+    text = f"{100 - found.mean if flip else found.mean:.{digits}f}"
+    return text if bare else text + found.spread(digits, flip)
 
 
 def decimals(column: Column, rows: Sequence[Row], track: str) -> int:
@@ -118,26 +167,21 @@ def heading(column: Column, ua: str, track: str) -> str:
     return f"{text} {'↓' if (column.best == 'low') != flip else '↑'}"
 
 
-def unescape(table: str) -> str:
-    """LaTeX's commands for what tabulate would have escaped."""
-    marks = {"BOLDOPEN": r"\textbf{", "BOLDCLOSE": "}", "±": r"$\pm$", "†": r"$\dagger$", "×": r"$\times$"}
-    marks |= {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
-    for mark, command in marks.items():
-        table = table.replace(mark, command)
-    return table
-
-
-def _time(row: Row) -> str:
+def _time(row: Row, bare: bool) -> str:
     if not math.isfinite(row.seconds.mean):
         return "-"
-    ratio = f" ×{row.ratio:.2f}" if math.isfinite(row.ratio) and row.method not in REFERENCES else ""
+    ratio = f" ×{row.ratio:.2f}" if math.isfinite(row.ratio) and row.method not in REFERENCES and not bare else ""
     return f"{row.seconds.mean:.3g} s{ratio}"
 
 
-def failures(group: Group) -> str:
+def failures(group: Group) -> list[str]:
     """A line for every seed that did not finish."""
     bad = [record for row in group.rows for record in row.records if record.status != "ok"]
-    return "\n".join(f"failed: {r.method} {r.weighting}, seed {r.seeds['unlearn']}: {r.status}, {r.reason}" for r in bad)
+    seeds = [r.seeds.get("unlearn", "?") for r in bad]
+    return [
+        plain(f"failed: {r.method} {r.weighting}, seed {seed}: {r.status}, {r.reason}")
+        for r, seed in zip(bad, seeds, strict=True)
+    ]
 
 
 def number(value: float | None) -> float | None:
@@ -145,22 +189,28 @@ def number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def spread(key: str, found: Estimate) -> dict[str, float | None]:
+    """A value with the ends of its interval, and the half-width of the one over seeds, in full precision."""
+    low, high = found.interval or (None, None)
+    return {key: number(found.mean), f"{key}_ci95": number(found.half), f"{key}_low": low, f"{key}_high": high}
+
+
 def _flat(group: Group, row: Row) -> dict[str, Any]:
-    """A row with every metric: mean, half-width of the interval, gap."""
-
-    def spread(key: str, cell: Cell) -> dict[str, float | None]:
-        return {key: number(cell.value.mean), f"{key}_ci95": number(cell.value.half), f"{key}_gap": number(cell.gap)}
-
+    """A row with every metric: mean, interval, gap; and what is said of the row."""
     values: dict[str, Any] = {
         "run": row.run, "track": group.track, "dataset": group.dataset, "model": group.model,
         "scenario": group.scenario, "protocol": group.protocol, "method": row.method, "weighting": row.weighting,
-        "n_ok": len(row.finished), "n": len(row.records), "over_unlearned": row.over,
+        "n_ok": len(row.finished), "n": row.expected, "over_unlearned": "over" in row.marks,
     }  # fmt: skip
+    values |= {mark: mark in row.marks for mark in MARKS if mark != "over"}
+    values["uninformative"] = " ".join(sorted(row.uninformative))
     for key, cell in row.cells.items():
-        values |= spread(key, cell)
-        if cell.value.exact is not None:
-            values |= {f"{key}_low": cell.value.exact[0], f"{key}_high": cell.value.exact[1]}
+        values |= _values(key, cell)
     return values | {"rte_s": number(row.seconds.mean), "rte_ratio": number(row.ratio)}
+
+
+def _values(key: str, cell: Cell) -> dict[str, float | None]:
+    return spread(key, cell.value) | {f"{key}_gap": number(cell.gap)}
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

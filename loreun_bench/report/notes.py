@@ -6,16 +6,66 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from loreun_bench.harness.records import Record
+from loreun_bench.report import noise
 from loreun_bench.report.layout import layout
-from loreun_bench.report.table import Column, Group
+from loreun_bench.report.marks import legend
+from loreun_bench.report.rows import Column, Group
+from loreun_bench.report.stats import LEAST, Estimate
+from loreun_bench.report.text import plain
 
+SEEN = 50.0  # percent of the original model's pictures that a classifier must recognise for UA to mean something
 RATIO = "× is the ratio to the same method unweighted."
+
+
+def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
+    """How to read a cell of these groups of one track, and what is best: the lines without which a table says little."""
+    retrain = layout(groups[0].track).retrain
+    cells = [row.cells[column.key] for group in groups for row in group.rows for column in shown]
+    if retrain:
+        gap = " (mean difference to the Retrain of the same seeds)."
+        best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; nothing "
+        best += "is better for being large."
+    else:
+        gap = ". No Retrain exists here, so there are no gaps to one: Original, the model before unlearning, is what to "
+        gap += "compare with."
+        best = "the least UA, distance or count and the highest accuracy on what is kept, among rows other than Original of "
+        best += "which every seed finished; rows that tie share the mark."
+    found = [f"A cell is the mean over seeds{_intervals([cell.value for cell in cells])}{gap}"]
+    found += [f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups)]
+    if any(cell.uninformative for cell in cells):
+        found.append(
+            "? uninformative: the metric says nothing there (see its definition), so that it has no gap and no star, and "
+            "nothing is derived from it."
+        )
+    if any(cell.lacks for cell in cells):
+        found.append("° without a metric that says nothing there, or was not measured.")
+    return found
+
+
+def _intervals(values: Sequence[Estimate]) -> str:
+    """Which intervals there are."""
+    over_seeds = any(value.symmetric for value in values)
+    bracketed = any(value.interval is not None and not value.symmetric for value in values)
+    said = " ±95 % t-interval" if over_seeds else ""
+    if bracketed:
+        said += (
+            ", with [low, high] where seeds say nothing or their interval leaves the range of values: the exact 95 % "
+            "interval of what was counted, widened by what the range leaves of the other"
+        )
+    return said if any(value.n >= LEAST for value in values) else f"{said}; over seeds there is no interval below three"
 
 
 def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[Group], timed: bool = True) -> str:
     """How to read a cell and what is best, then one line a metric. groups: of this track; timed: RTE is shown."""
     records = [record for group in groups for row in group.rows for record in row.finished]
-    lines = _retrained(shown, ua) if layout(track).retrain else _generated(shown, ua, records)
+    more = _retrained(shown, ua, groups) if layout(track).retrain else _generated(shown, ua, records, groups)
+    lines = [*reading(groups, shown), *more]
+    if any(record.conditions.get("original") for record in records):
+        lines.append(
+            "- Original is a checkpoint, one for all seeds: intervals do not hold its training. Retrain has this sweep's "
+            "recipe, so that gaps to it hold the difference of recipes, too. Which images the checkpoint was trained on "
+            "its maker must know."
+        )
     if not timed:
         return "\n".join(line for line in lines if not line.startswith("- RTE:"))
     waited = [r for r in records if r.environment.get("device") == "cpu" and r.cost.get("rte_s")]
@@ -26,48 +76,41 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
     return "\n".join(lines)
 
 
-def _retrained(shown: Sequence[Column], ua: str) -> list[str]:
+def _retrained(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> list[str]:
     conventions = {
         "loreun": "- UA is the accuracy on the forget set, as LoReUn prints it; SalUn prints 100 minus it (--ua salun).",
         "salun": "- UA (100-FA) is 100 minus the accuracy on the forget set, as SalUn prints it.",
     }
     return [
-        "A cell is the mean over seeds ±95 % t-interval (mean difference to the Retrain of the same seeds).",
-        "Best (* or bold) is what comes closest to Retrain (mean absolute difference), among rows of which every seed "
-        "finished; nothing is better for "
-        "being large. † over-unlearned: UA or TA more than 5 points below Retrain. n: seeds finished / run.",
         *_metrics(shown),
         conventions[ua],
         f"- RTE: seconds of the whole run with mask and reference pass, device-synchronised, evaluation left out; {RATIO}",
-        "- Retrain-2 is a second retraining with another seed: its ToW is what noise alone costs, the best that a method "
-        "can be expected to reach.",
+        *([noise.NOTE] if any(row.method == "Retrain-2" for group in groups for row in group.rows) else []),
     ]
 
 
-def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record]) -> list[str]:
+def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record], groups: Sequence[Group]) -> list[str]:
     keys = {column.key for column in shown}
     conventions = {
         "loreun": "- UA counts what is still recognised, as LoReUn prints it; SalUn prints 100 minus it (--ua salun).",
         "salun": "- UA (100-FA) is 100 minus the share that is still recognised, as SalUn prints it.",
     }
     lines = [
-        "A cell is the mean over seeds ±95 % t-interval. No Retrain exists here, so there are no gaps to one: Original, "
-        "the model before unlearning, is what to compare with.",
-        "Best (* or bold) is the least UA, distance or count and the highest accuracy on what is kept, among rows other "
-        "than Original of which every seed finished; rows that tie share the mark. n: seeds finished / run.",
         "All rows of a table share prompts, seeds and initial latents: only the model differs.",
         *_metrics(shown),
     ]
-    if any(record.counts for record in records):
-        lines[0] += " [low, high] stands for it where there is one seed or all agree: the exact 95 % interval of the share."
     if "forget_ua" in keys:
         lines.append(conventions[ua] + _named("The classifier", "classifier", records))
+        lines += _blind(groups)
     if "fd" in keys:
         network = _names("extractor", records) or "the network that the evaluation's files name"
         lines.append(
             f"- FD is taken on the features of {network}. It is not FID, which is the same distance on FID-Inception's "
             "features: the scales differ, and a number of one says nothing beside a number of the other."
         )
+    if "off by" in (curve := _names("loss_curve", records)):
+        lines.append(f"- The loss by timestep that weights are relative to is {curve}, which reaches them; curve.fit: "
+                     "interpolated follows what was measured.")  # fmt: skip
     return [
         *lines,
         "- RTE: seconds of the whole run, reference-loss curve and mask included, device-synchronised; sampling and scoring "
@@ -80,15 +123,30 @@ def _metrics(shown: Sequence[Column]) -> Iterable[str]:
     said: dict[str, None] = {}
     for column in shown:
         if column.entry is None:
-            said.setdefault(f"- {column.key}: of a metric that is not installed here (--plugin), so neither way is best.")
+            key = plain(column.key)
+            said.setdefault(f"- {key}: of a metric that is not installed here (--plugin), so neither way is best.")
         else:
             said.setdefault(f"- {' '.join((inspect.getdoc(column.entry.item) or '').split())}")
     return said
 
 
+def _blind(groups: Sequence[Group]) -> list[str]:
+    """A line for each Original whose forgotten class the classifier mostly fails to see."""
+    found = []
+    for group in groups:
+        for row in group.rows:
+            value = row.cells["forget_ua"].value.mean if row.method == "Original" else 100.0
+            if value < SEEN:
+                found.append(
+                    f"- {plain(group.scenario)}: the classifier recognises {value:.1f} % of what Original draws of it, "
+                    "so that a low UA shows no forgetting."
+                )
+    return found
+
+
 def _names(key: str, records: Sequence[Record]) -> str:
     """The names that the records' environments give under `key`."""
-    return " and ".join(sorted({str(r.environment[key]) for r in records if r.environment.get(key)}))
+    return plain(" and ".join(sorted({str(r.environment[key]) for r in records if r.environment.get(key)})))
 
 
 def _named(what: str, key: str, records: Sequence[Record]) -> str:

@@ -57,10 +57,19 @@ def run_steps(
     check_parameters(model.parameters())
 
 
-def epoch(size: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Positions 0 … size-1 in a random order, cut into batches; the last may be smaller, none is left out."""
+def epoch(size: int, batch_size: int, generator: torch.Generator, least: int = 1) -> tuple[Tensor, ...]:
+    """Positions 0 … size-1 in a random order, in batches as `cuts` says; none is left out."""
     order = torch.randperm(size, generator=generator, device=generator.device)
-    return tuple(order.split(batch_size))
+    return tuple(order.split(cuts(size, batch_size, least)))
+
+
+def cuts(size: int, batch_size: int, least: int = 1) -> list[int]:
+    """The sizes of an epoch's batches; the last may be smaller, and if it has fewer than `least` samples it is one with
+    the batch before it, so that batch norm never sees a lone sample."""
+    whole, rest = divmod(size, batch_size)
+    if whole and 0 < rest < least <= batch_size:
+        return [batch_size] * (whole - 1) + [batch_size + rest]
+    return [batch_size] * whole + [rest] * (rest > 0)
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

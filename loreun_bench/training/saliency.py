@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 
-def top_fraction(gradients: Sequence[Tensor], density: float) -> list[Tensor]:
+def top_fraction(gradients: Sequence[Tensor], density: float, whole: Callable[[float], int] = round) -> list[Tensor]:
     """Boolean masks of the `density` share of all entries with the largest magnitude, ranked over all tensors together.
 
-    Exactly round(density·n) entries are chosen; among equal magnitudes the earlier entry wins, so that the mask does
+    Exactly whole(density·n) entries are chosen; among equal magnitudes the earlier entry wins, so that the mask does
     not depend on the device or the sorting. Source: SalUn (ICLR 2024), eq. 3.
     """
     magnitude = torch.cat([g.abs().flatten() for g in gradients])
-    keep = round(density * magnitude.numel())
+    keep = whole(density * magnitude.numel())
     chosen = torch.zeros_like(magnitude, dtype=torch.bool)
     if keep > 0:
         threshold = magnitude.kthvalue(magnitude.numel() - keep + 1).values

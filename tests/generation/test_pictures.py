@@ -13,8 +13,9 @@ from PIL import Image
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.names import IMAGENETTE as CLASSES
-from loreun_bench.generation.datasets.folder import folder, square
+from loreun_bench.generation.datasets.folder import folder
 from loreun_bench.generation.datasets.imagenette import fetch, imagenette
+from loreun_bench.pictures import square
 from loreun_bench.registry import load_plugin, registry
 
 

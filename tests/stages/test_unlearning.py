@@ -16,6 +16,8 @@ from loreun_bench.classification.unlearning import gradient as unlearning
 from loreun_bench.classification.unlearning.method import Data
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.registry import registry
+from loreun_bench.training.loop import epoch
+from loreun_bench.training.saliency import top_fraction
 from loreun_bench.weightings import Phase
 
 WEIGHTINGS = ["none", "w_f", "w_r", "w_f+w_r", "loreun-s", "loreun-d"]
@@ -214,7 +216,7 @@ def test_the_mask_is_of_all_forget_samples_signed_before_magnitude_and_leaves_th
     whole = torch.nn.functional.cross_entropy(model(forget.images.batch(forget.index)), forget.labels)
     expected = torch.autograd.grad(whole, list(model.parameters()))
     monkeypatch.setattr(unlearning, "EVALUATION_BATCH", 10)  # batches must add up, the first included
-    found = forget_gradient(model, toy.data(), toy.context(crop=2, flip=True))
+    found = forget_gradient(model, toy.data(), toy.context(crop=2, flip=True), 256)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -268,3 +270,23 @@ def test_step_limit_stops_early(toy):
 
 def test_phase_score_is_current_by_default():
     assert Phase("forget", 0.1).score == "current"
+
+
+def test_protocol_papers_mask_adds_up_batch_means_and_rounds_down(make_toy):
+    """43 forget samples in batches of 20: the three of the last batch weigh as much as twenty."""
+    toy = make_toy(protocol="paper")
+    model, context = toy.model(), toy.context()
+    found = forget_gradient(model, toy.data(), context, 20)
+    forget, order = toy.image_set("forget"), epoch(43, 20, toy.context().stream("order", "mask"))
+    assert [len(part) for part in order] == [20, 20, 3]
+    model.eval()
+    total = [torch.zeros_like(p) for p in model.parameters()]
+    for part in order:
+        logits = model(forget.images.batch(forget.index[part]))
+        loss = torch.nn.functional.cross_entropy(logits, forget.labels[part])
+        for sum_, gradient in zip(total, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+            sum_ += gradient
+    for ours, theirs in zip(found, total, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    masks = top_fraction([torch.arange(1.0, 8.0)], 0.5, int)
+    assert int(masks[0].sum()) == 3

@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "lazy",
     "names",
+    "pictures",
     "registry",
     "ops",
     "weightings",

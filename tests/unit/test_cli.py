@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import refused
 
+from loreun_bench.classification.datasets.digits import digits
 from loreun_bench.ops.functional import backend
 
 TINY = """
@@ -249,11 +250,12 @@ def arrays(n=60, size=8, classes=10):
 
 
 def test_data_are_prepared_from_npz_and_damage_is_noticed(cli, tmp_path):
-    np.savez(tmp_path / "a.npz", **arrays())
+    found = digits(tmp_path, False)
+    np.savez(tmp_path / "a.npz", **{k: v for k, v in vars(found).items() if isinstance(v, np.ndarray)})
     code, out, _ = cli("data", "prepare", "digits", "--from", "a.npz")
     assert code == 0
-    assert "60 training and 60 test images" in out
-    assert "digits: 60 training" in cli("data", "ls")[1]
+    assert "1438 training and 359 test images, 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)" in out
+    assert "digits: 1438 training" in cli("data", "ls")[1]
     path = tmp_path / "data" / "digits.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
@@ -268,7 +270,9 @@ def test_data_are_prepared_from_npz_and_damage_is_noticed(cli, tmp_path):
 
 def test_what_is_not_the_data_set_is_refused(cli, tmp_path):
     np.savez(tmp_path / "wrong.npz", **arrays(size=9))
-    refused(cli("data", "prepare", "digits", "--from", "wrong.npz"), "are not digits")
+    refused(cli("data", "prepare", "digits", "--from", "wrong.npz"), "are not digits (images 9×9×1, not 8×8×1)")
+    np.savez(tmp_path / "few.npz", **arrays())
+    refused(cli("data", "prepare", "digits", "--from", "few.npz"), "are not digits (60 training images, not 1438)")
     np.savez(tmp_path / "float.npz", **(arrays() | {"train_images": np.zeros((60, 8, 8, 1))}))
     refused(cli("data", "prepare", "digits", "--from", "float.npz"), "uint8")
     np.savez(tmp_path / "short.npz", **(arrays() | {"train_labels": np.arange(5)}))

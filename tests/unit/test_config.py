@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
 import pytest
 
 from loreun_bench import config as configuration
@@ -18,7 +21,7 @@ def test_every_preset_is_valid_and_survives_a_round_trip(name, tmp_path):
     assert config.name == name
     for kind in ("methods", "weightings"):
         for item, values in getattr(config, kind).items():
-            settings(registry(kind, config.track).get(item), values, item)
+            settings(registry(kind, config.track).get(item.partition(":")[0]), values, item)
     path = tmp_path / "config.yaml"
     path.write_text(dump(config))
     assert load(path) == config
@@ -157,3 +160,92 @@ def test_unknown_preset_is_suggested_and_a_missing_file_named():
         configuration.find("digit")
     with pytest.raises(UserError, match="not found"):
         configuration.find("nowhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["no", "007", "12:30", "2024-01-01", "1_000", "on", "0x1F"])
+def test_names_stay_as_they_are_written(text):
+    config = load("digits", [f"scenarios=[{{kind: class, forget_class: {text}}}]"])
+    assert config.scenarios[0].item.forget_class == (text,)
+
+
+@pytest.mark.parametrize(("text", "name"), [("7", "7"), ("1.5", "1.5"), ("[7, no]", "7+no"), ("'true'", "true")])
+def test_numbers_are_names_too(text, name):
+    assert load("digits", [f"scenarios=[{{kind: class, forget_class: {text}}}]"]).scenarios[0].label == f"class-{name}"
+
+
+def test_yes_and_no_are_flags_where_a_flag_is_wanted():
+    config = load("digits", ["train.flip=yes", "noise_floor=no", "methods.RL.freeze_batchnorm=on"])
+    assert config.train.flip
+    assert not config.noise_floor
+    assert settings(registry("methods").get("RL"), config.methods["RL"], "RL").freeze_batchnorm
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [(42, r"write \[42\] for the one, or '0-41'"), ("'9-3'", "no range"), ("'0-99999999'", "no range"), ("'a-b'", "seeds")],
+)
+def test_a_number_that_looks_like_a_seed_is_asked_about(seeds, says):
+    with pytest.raises(UserError, match=says):
+        load("digits", [f"seeds={seeds}"])
+
+
+def test_a_range_of_seeds():
+    assert [each.split for each in load("digits", ["seeds=5-9"]).seeds] == [5, 6, 7, 8, 9]
+    assert [each.split for each in load("digits", ["seeds=[42]"]).seeds] == [42]
+
+
+def test_what_takes_the_place_of_a_presets_settings_is_said():
+    config = load("digits", ["methods={Retrain: {}, RL: {}}"])
+    assert config.methods == {"Retrain": {}, "RL": {}}
+    (note,) = config.notes
+    assert "RL (epochs 10, lr 0.05, batch_size 64), SalUn (" in note
+    assert "methods.RL.KEY=VALUE" in note
+    assert "methods.+NAME={}" in note
+    assert load("digits", ["weightings=[none, w_f]"]).notes != ()
+    assert load("digits", ["methods.RL.lr=0.1", "train.epochs=3"]).notes == ()
+
+
+def test_a_plus_adds_a_row_and_nothing_else():
+    config = load("digits", ["methods.+FT={}", "methods.+RL:paired={schedule: paired}"])
+    assert list(config.methods) == ["Retrain", "RL", "SalUn", "FT", "RL:paired"]
+    assert config.methods["RL"]["lr"] == 0.05
+    with pytest.raises(UserError, match="'RL' is there already"):
+        load("digits", ["methods.+RL={}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.epochs.x=!!timestamp 2024-01-01", "train.lr=!!float x", "train.lr=!!python/none", "a=!!binary x", "a=!x y",
+        "train.epochs={? [1, 2] : 3}", "train={1: 2}", "train.lr=" + "[" * 5000, "seeds=1" + "0" * 5000, "train.lr=.nan",
+        "train=!!set {a}", "train={null: 3}", "name='\\ud800'", "train.lr=\x00",
+    ],
+)  # fmt: skip
+def test_strange_yaml_is_one_line(override):
+    with pytest.raises(UserError) as error:
+        load("digits", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_rows_that_are_left_out_do_no_harm():
+    from loreun_bench.harness.plan import build
+
+    found = build(load("digits", ["weightings=[none, w_f]", "methods.+FT={}", "seeds=1"]))
+    assert {cell.record.weighting for cell in found.cells} == {"none", "w_f"}
+
+
+def test_mutated_configurations_are_loaded_or_refused_in_one_line():
+    rng = random.Random(0)
+    odd = ["", "no", "~", "[]", "{}", "-1", "1e999", ".nan", "!!float x", "{a: {b: 1}}", "[1, [2]]", "'x'", "0", "[null]"]
+    for _ in range(400):
+        base = load("digits").model_dump(mode="json")
+        path = []
+        where = base
+        while isinstance(where, dict) and where and rng.random() < 0.8:
+            path.append(rng.choice(list(where)))
+            where = where[path[-1]]
+        path = path or ["train"]
+        if rng.random() < 0.3:
+            path.append(rng.choice(["x", "+y", "0"]))
+        with contextlib.suppress(UserError):  # nothing else may come out; its message is one line by construction
+            load("digits", [f"{'.'.join(path)}={rng.choice(odd)}"])

@@ -10,7 +10,7 @@ import math
 import pytest
 
 from loreun_bench.errors import UserError
-from loreun_bench.harness.records import Record
+from loreun_bench.harness.records import Record, append
 from loreun_bench.report import leaderboard, table
 from loreun_bench.report.stats import estimate
 
@@ -40,8 +40,8 @@ def rows(*records):
 
 def test_the_gap_is_to_the_retrain_of_the_same_seed():
     found = rows(
-        record("Retrain", 0, forget_acc=40.0), record("Retrain", 1, forget_acc=60.0),
-        record("RL", 0, forget_acc=41.0), record("RL", 1, forget_acc=61.0),
+        *(record("Retrain", seed, forget_acc=value) for seed, value in enumerate((40.0, 60.0, 50.0))),
+        *(record("RL", seed, forget_acc=value) for seed, value in enumerate((41.0, 61.0, 51.0))),
     )  # fmt: skip
     cell = found["RL", "none"].cells["forget_acc"]
     assert cell.gap == pytest.approx(1.0)
@@ -69,15 +69,6 @@ def test_retrain_and_original_are_not_ranked():
     assert not found["Original", "none"].best
 
 
-def test_over_unlearning_is_flagged():
-    found = rows(
-        record("Retrain"), record("RL", forget_acc=44.0), record("SalUn", test_acc=84.0), record("FT", forget_acc=60.0)
-    )
-    assert found["RL", "none"].over
-    assert found["SalUn", "none"].over
-    assert not found["FT", "none"].over
-
-
 def test_the_time_ratio_is_to_the_same_method_unweighted_over_shared_seeds():
     found = rows(
         record("RL", 0, rte=2.0), record("RL", 1, rte=4.0), record("RL", 0, "w_f", rte=3.0), record("RL", 1, "w_f", rte=6.0),
@@ -94,6 +85,7 @@ def test_a_failed_seed_is_a_row_with_a_reason_and_not_ranked_first():
         record("RL"),
         record("RL", 1, status="diverged"),
         record("FT", forget_acc=20.0),
+        record("FT", 1, forget_acc=20.0),
     ]
     text = board(*records)
     assert "failed: RL none, seed 1: diverged, it broke" in text
@@ -128,7 +120,7 @@ def test_ua_as_salun_prints_it_flips_value_and_gap_and_says_so():
 
 @pytest.mark.parametrize("style", ["text", "md", "latex"])
 def test_definitions_stand_under_every_table(style):
-    text = board(record("Retrain"), record("RL"), style=style)
+    text = board(record("Retrain"), record("Retrain-2"), record("RL"), style=style)
     for said in (
         "ToW: the product over UA, RA, TA",
         "RTE: seconds of the whole run",
@@ -208,7 +200,33 @@ def test_opposite_errors_do_not_cancel_into_the_best_row():
 
 
 def test_seeds_that_share_one_model_give_no_interval():
-    shared = [Record(**{**vars(record("Retrain", seed)), "artifact": "same"}) for seed in (0, 1)]
+    shared = [Record(**{**vars(record("Retrain", seed)), "artifact": "same"}) for seed in range(3)]
     assert math.isnan(rows(*shared)["Retrain", "none"].cells["forget_acc"].value.half)
-    apart = [Record(**{**vars(record("Retrain", seed)), "artifact": str(seed)}) for seed in (0, 1)]
+    apart = [Record(**{**vars(record("Retrain", seed)), "artifact": str(seed)}) for seed in range(3)]
     assert rows(*apart)["Retrain", "none"].cells["forget_acc"].value.half == 0
+
+
+def test_columns_that_no_record_has_are_left_out_and_missing_values_are_a_dash():
+    def only(method, *keys):
+        whole = record(method, retain_acc=98.0)
+        return Record(**{**vars(whole), "metrics": {key: whole.metrics[key] for key in keys}})
+
+    accuracies = "forget_acc", "retain_acc", "test_acc"
+    text = board(only("Retrain", *accuracies), only("RL", *accuracies), only("FT", "forget_acc"))
+    head = text.splitlines()[2]
+    assert "AUC" not in head
+    assert " MIA " not in head
+    assert "RA" in head
+    assert next(line for line in text.splitlines() if line.startswith("FT")).split()[4] == "-"
+    assert "AUC" in board(record("Retrain", mia_auc=50.0)).splitlines()[2]
+
+
+def test_the_command_fits_a_width_and_gives_the_rest_on_request(tmp_path, command):
+    append(tmp_path / "records.jsonl", [record(m, s) for m in ("Retrain", "RL") for s in range(3)])
+    code, out, _ = command("leaderboard", tmp_path, "--width", 80, "--no-notes")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "What the columns mean: --notes." in out
+    _, out, _ = command("leaderboard", tmp_path)  # no terminal: everything
+    assert "ToW: the product" in out
+    assert max(map(len, out.splitlines())) > 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from loreun_bench.cli.progress import Progress
@@ -86,3 +87,14 @@ def test_kinds_of_stages_have_rates_of_their_own(capsys):
     for event in [Event("started", STAGES[0]), *events]:
         progress(event)
     assert capsys.readouterr().err.splitlines()[-1].endswith("(1:00 left)")  # 10 s and half of 100 s
+
+
+def test_a_cell_that_lacks_metrics_or_has_odd_ones_is_a_line_all_the_same(capsys):
+    odd = replace(
+        RECORD, metrics={"mia_confidence": 54.3, "test_acc": float("nan"), "fd": 1.0}, uninformative=["mia_confidence"],
+        seeds={}, cost={}, scenario="a\x1b[31m",
+    )  # fmt: skip
+    shown = lines(capsys, Event("started", STAGES[0]), Event("record", record=odd))[-1]
+    assert "MIA  54.30 ?" in shown
+    assert "seed ?" in shown
+    assert "\x1b" not in shown

@@ -35,12 +35,12 @@ def idx_folder(folder, compressed):
 @pytest.mark.parametrize("compressed", [False, True])
 def test_idx_files_are_read_to_the_byte_and_kept_as_uint8(tmp_path, compressed):
     made = idx_folder(tmp_path / "idx", compressed)
-    info = prepare("fashion-mnist", tmp_path / "idx")
-    assert (info.shape, info.classes, sum(info.train), sum(info.test)) == ((28, 28, 1), 10, 40, 20)
+    info = resolve(str(tmp_path / "idx"))
+    assert (info.name, info.shape, info.classes, sum(info.train), sum(info.test)) == ("idx", (28, 28, 1), 10, 40, 20)
     data = load_dataset(info.path, info.mean, info.std, info.classes, "cpu")
     assert (data.train._pixels.numpy()[..., 0] == made["train_images"]).all()
     assert (data.test_labels.numpy() == made["test_labels"]).all()
-    assert resolve("fashion-mnist") == info
+    assert resolve(str(tmp_path / "idx")) == info
 
 
 def test_torchvisions_folder_gives_the_same_arrays(tmp_path):
@@ -52,7 +52,7 @@ def test_torchvisions_folder_gives_the_same_arrays(tmp_path):
 
 def test_statistics_are_of_the_training_images(tmp_path):
     made = idx_folder(tmp_path / "idx", compressed=False)
-    info = prepare("fashion-mnist", tmp_path / "idx")
+    info = resolve(str(tmp_path / "idx"))
     assert info.mean == pytest.approx([made["train_images"].mean() / 255], abs=1e-5)
     assert info.std == pytest.approx([made["train_images"].std() / 255], abs=1e-5)
 
@@ -75,7 +75,7 @@ def test_a_missing_or_damaged_idx_file_is_named(tmp_path, name, damage):
         prepare("fashion-mnist", tmp_path / "idx")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion-mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar20", "cifar100", "svhn", "fashion-mnist"])
 def test_an_empty_folder_holds_no_data_set(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=f"no copy of {name}"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.pictures import TEST_SHARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,30 +15,93 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set in memory: images uint8 [N, H, W, C] (or [N, H, W]), labels integers [N] from 0."""
+    """A data set in memory: images uint8 [N, H, W, C] (or [N, H, W]), labels integers [N].
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    What is as plain in its meaning is taken, too (see `classification.data.plain`): float pictures in [0, 1], labels as
+    text. Without a test part every fifth picture of each class becomes it. names: of the classes, in the order of their
+    labels; files: a picture's name in the folder it came from; subclasses: integers [N], a finer class under the label,
+    with their names; note: what whoever plans with these data should know.
+    """
+
+    train_images: Any
+    train_labels: Any
+    test_images: Any = None
+    test_labels: Any = None
+    names: tuple[str, ...] = ()
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    train_subclasses: Any = None
+    test_subclasses: Any = None
+    subclass_names: tuple[str, ...] = ()
+    note: str = ""
 
 
-def checked(name: str, arrays: Arrays) -> Arrays:
-    """`arrays` with four-dimensional uint8 images and int64 labels; UserError naming what is wrong."""
+def checked(name: str, arrays: Arrays, names: Sequence[str] = ()) -> Arrays:
+    """`arrays` with uint8 images [N, H, W, C], int64 labels from 0 and a name for each class; UserError for what is unclear.
+
+    Classes are those that occur in the training part, in the order of their labels; `names` are for arrays without their
+    own.
+    """
+    from loreun_bench.classification.data import plain
+
+    what = f"data set '{name}'"
+    whole = arrays.test_images is None and arrays.test_labels is None
+    parts = ("train",) if whole else ("train", "test")
+    images = plain.images(what, {part: getattr(arrays, f"{part}_images") for part in parts})
+    sizes = {part: len(x) for part, x in images.items()}
+    labels, found = plain.labels(
+        what, {part: getattr(arrays, f"{part}_labels") for part in parts}, sizes, arrays.names, names
+    )
+    fine, fine_names = _subclasses(what, arrays, sizes)
+    files = {part: _files(what, getattr(arrays, f"{part}_files"), part, size) for part, size in sizes.items()}
+    done = replace(
+        arrays, train_images=images["train"], train_labels=labels["train"], test_images=images.get("test"),
+        test_labels=labels.get("test"), names=found, train_files=files["train"], test_files=files.get("test", ()),
+        train_subclasses=fine.get("train"), test_subclasses=fine.get("test"), subclass_names=fine_names,
+    )  # fmt: skip
+    return split_here(what, done) if whole else done
+
+
+def split_here(what: str, arrays: Arrays) -> Arrays:
+    """`arrays`, whose pictures are all in the training part, with every fifth of a class, in their order, as test part."""
     import numpy as np
 
-    images = [a[..., None] if a.ndim == 3 else a for a in map(np.asarray, (arrays.train_images, arrays.test_images))]
-    labels = [np.asarray(a) for a in (arrays.train_labels, arrays.test_labels)]
-    for part, x, y in zip(("train", "test"), images, labels, strict=True):
-        if x.dtype != np.uint8 or x.ndim != 4:
-            raise UserError(f"data set '{name}': {part} images must be uint8 [N, H, W, C], got {x.dtype} {x.shape}")
-        if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
-            raise UserError(f"data set '{name}': {part} labels must be integers [{len(x)}], got {y.dtype} {y.shape}")
-        if min(x.shape[1:]) < 1 or x.shape[3] > 4:
-            raise UserError(f"data set '{name}': {part} images have shape {x.shape[1:]}, expected (height, width, 1 to 4)")
-        if len(y) == 0 or y.min() < 0 or y.max() > labels[0].max() or not 1 <= labels[0].max() < len(labels[0]):
-            raise UserError(f"data set '{name}': {part} labels must be from 0 to classes-1, of 2 classes or more")
-    if images[0].shape[1:] != images[1].shape[1:]:
-        raise UserError(f"data set '{name}': train images {images[0].shape[1:]} differ from test {images[1].shape[1:]}")
-    train_labels, test_labels = (a.astype(np.int64) for a in labels)
-    return Arrays(images[0], train_labels, images[1], test_labels)
+    y: np.ndarray = arrays.train_labels
+    test = np.zeros(len(y), bool)
+    for label, name in enumerate(arrays.names):
+        members = (y == label).nonzero()[0]
+        if len(members) < 2:
+            raise UserError(f"{what}: class '{name}' has one picture, and no test part is given: a class needs two or more")
+        test[members[::TEST_SHARE]] = True
+    fine = arrays.train_subclasses
+    note = f"no test part is given: every fifth picture of a class is kept for it, {test.sum()} of {len(y)}"
+    return replace(
+        arrays, train_images=arrays.train_images[~test], train_labels=y[~test],
+        test_images=arrays.train_images[test], test_labels=y[test],
+        train_files=tuple(f for f, t in zip(arrays.train_files, test, strict=False) if not t),
+        test_files=tuple(f for f, t in zip(arrays.train_files, test, strict=False) if t),
+        train_subclasses=None if fine is None else fine[~test], test_subclasses=None if fine is None else fine[test],
+        note="; ".join(filter(None, (arrays.note, note))),
+    )  # fmt: skip
+
+
+def _subclasses(what: str, arrays: Arrays, sizes: dict[str, int]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    from loreun_bench.classification.data import plain
+
+    given = {part: getattr(arrays, f"{part}_subclasses") for part in sizes}
+    if all(value is None for value in given.values()):
+        return {}, ()
+    for part, value in given.items():
+        if value is None:
+            raise UserError(f"{what}: the {part} part has no subclasses, the other has: give both or none")
+    return plain.labels(what, given, sizes, arrays.subclass_names, word="subclass")
+
+
+def _files(what: str, files: Sequence[str], part: str, size: int) -> tuple[str, ...]:
+    files = tuple(str(name) for name in files)
+    if files and len(files) != size:
+        raise UserError(f"{what}: {len(files)} {part} files are named, of {size} {part} pictures")
+    odd = next((name for name in files if "\n" in name), None)
+    if odd is not None:
+        raise UserError(f"{what}: the file {odd!r} has a line break in its name: rename it")
+    return files

@@ -83,7 +83,8 @@ def load_dataset(path: Path, mean: tuple[float, ...], std: tuple[float, ...], cl
     """The data file on `device`, kept by the process; on the CPU it stays memory-mapped until it is read."""
     from safetensors.torch import load_file
 
-    tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}
+    held = load_file(path)
+    tensors = {name: held[name].to(device) for name in ("train_images", "train_labels", "test_images", "test_labels")}
     statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     return Dataset(
         Images(tensors["train_images"], *statistics),

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from loreun_bench import pictures
+from loreun_bench.classification.data import arrays as contents
+from loreun_bench.classification.data import folders, plain
 from loreun_bench.classification.data.arrays import Arrays, checked
-from loreun_bench.classification.data.sources import image_folder, read_any
+from loreun_bench.classification.data.returned import as_arrays
+from loreun_bench.classification.data.sources import is_idx, read_any, read_idx, read_npz
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
-from loreun_bench.harness.stage import digest
+from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
-from loreun_bench.registry import call_reference, registry
+from loreun_bench.registry import Entry, blamed, call_reference, registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PACKAGE = Path(__file__).parents[2]
+READERS = tuple(Path(str(module.__file__)) for module in (pictures, folders, contents, plain))
+PARTS = ("train", "test")
+MEAN_SLACK = 0.005  # how far the mean pixel, of [0, 1], may be from the published one
+DARK = 64  # 16-bit pictures that use a part of their range come out below this
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a prepared data set without opening it. mean, std: per channel, of the training images in [0, 1]."""
+    """What is known of a prepared data set without opening it.
+
+    mean, std: per channel, of the training images in [0, 1]; names: of the classes, by label; subclasses: names of the
+    finer classes, if there are any; note: what was decided when the data were read.
+    """
 
     name: str
     file: str
@@ -32,6 +50,12 @@ class DataInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     names: tuple[str, ...] = ()
+    subclasses: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.names:  # as in descriptions written before classes had names
+            object.__setattr__(self, "names", tuple(map(str, range(self.classes))))
 
     @property
     def path(self) -> Path:
@@ -40,26 +64,38 @@ class DataInfo:
 
     def identity(self) -> dict[str, Any]:
         """All that a stage needs to find and normalise the data, and its key to depend on; lists, as in JSON."""
+        return {key: value for key, value in self.described().items() if key != "note"}
+
+    def described(self) -> dict[str, Any]:
+        """All fields as JSON holds them."""
         return dict(json.loads(json.dumps(asdict(self))))
 
 
 def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
-    """The prepared data set of a name, a `FILE.py:function`, or an image folder with train/ and test/.
+    """The prepared data set of a name, a `FILE.py:function`, an .npz, or a folder of pictures or idx files.
 
-    Embedded and user data are prepared on the spot. UserError if data are missing, truncated or not what they should be.
+    Embedded and user data are prepared on the spot. image_size: what pictures are resized to. UserError if data are
+    missing, truncated or not what they should be, or have another size.
     """
+    info = _resolved(dataset, image_size)
+    if image_size not in (None, *info.shape[:2]) or (image_size is not None and info.shape[0] != info.shape[1]):
+        height, width = info.shape[:2]
+        raise UserError(f"image_size: the pictures of '{dataset}' are {height}×{width} and stay so; take image_size out")
+    return info
+
+
+def _resolved(dataset: str, image_size: int | None) -> DataInfo:
     if ".py:" in dataset:
-        arrays = call_reference(dataset, "data set")
-        try:
-            arrays = arrays if isinstance(arrays, Arrays) else Arrays(*arrays)
-        except TypeError as error:
-            expected = "(train images, train labels, test images, test labels)"
-            raise UserError(f"data set '{dataset}' returned {type(arrays).__name__}, expected {expected}") from error
-        return _write(dataset.rpartition(":")[2], arrays, custom=True)
-    known = [entry.name for entry in registry("datasets").entries()]
-    if dataset not in known and Path(dataset).is_dir():
-        return _write(Path(dataset).resolve().name, image_folder(Path(dataset), image_size), custom=True)
+        what = f"data set '{dataset}'"
+        return _own(dataset.rpartition(":")[2], as_arrays(what, call_reference(dataset, "data set"), image_size))
+    path = Path(dataset).expanduser()
+    if dataset not in {entry.name for entry in registry("datasets").entries()} and path.exists():
+        return _of_path(path, image_size)
+    if path.suffix.lower() == ".npz" or len(path.parts) > 1:
+        raise UserError(f"dataset: {dataset} is not there: give an .npz, or a folder of pictures or idx files")
     entry = registry("datasets").get(dataset)
+    if entry.info["embedded"] and not _ours(entry):
+        return _own(dataset, _made(entry, None))  # again each time: its code may have changed
     if not (data_root() / f"{dataset}.json").is_file():
         if not entry.info["embedded"]:
             raise UserError(
@@ -67,7 +103,59 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
                 f"or with --from PATH for a copy you have"
             )
         return prepare(dataset)
-    return verify(dataset)
+    info = verify(dataset)
+    difference = _difference(info, entry)
+    if difference:
+        raise UserError(f"the prepared data are not {dataset} ({difference}); {_remedy(dataset)}")
+    return info
+
+
+def _of_path(path: Path, image_size: int | None) -> DataInfo:
+    name = path.resolve().name
+    if path.is_file():
+        if path.suffix.lower() != ".npz":
+            raise UserError(f"dataset: {path} is no .npz: give one, a folder of pictures or idx files, or FILE.py:function")
+        return _own(name.removesuffix(path.suffix), read_npz(path))
+    if is_idx(path):
+        return _own(name, read_idx(path))
+    found = folders.find(path)
+    if image_size is None:
+        raise UserError(f"picture folder {path}: set image_size, to which its pictures are resized, such as "
+                        f"{folders.suggestion(found)}")  # fmt: skip
+    hashes = folders.hashes(found)
+    source = digest([
+        hashes, {part: found.files(part) for part in found.parts}, found.note, image_size,
+        [code_digest(file) for file in (*READERS, Path(__file__))],
+    ])  # fmt: skip
+    return _read_before(name, source) or _own(name, _of_pictures(found, hashes, image_size), source)
+
+
+def _own(name: str, arrays: Arrays, source: str = "") -> DataInfo:
+    return _write(name, checked(name, arrays), own=True, source=source)
+
+
+def _of_pictures(found: folders.Found, hashes: dict[str, list[str]], size: int) -> Arrays:
+    """The pictures read, with what may surprise about them in the note."""
+    arrays = folders.read(found, size)
+    notes = [arrays.note] if arrays.note else []
+    again = len([each for each in hashes.get("test", ()) if each in set(hashes["train"])])
+    if again:
+        notes.append(f"{again} test pictures are training pictures, too")
+    brightest = int(arrays.train_images.max())
+    if brightest < DARK:
+        notes.append(f"the brightest pixel is {brightest} of 255, as of 16-bit pictures that use a part of their range")
+    return replace(arrays, note="; ".join(notes))
+
+
+def _read_before(name: str, source: str) -> DataInfo | None:
+    """The data that were made of the same pictures earlier, if they are whole."""
+    for path in data_root().glob(f"{glob.escape(name)}-*.json"):
+        try:
+            if _description(path.stem).get("source") == source:
+                return verify(path.stem)
+        except UserError:  # they are made again
+            continue
+    return None
 
 
 @cache
@@ -75,81 +163,180 @@ def verified(file: str, sha256: str) -> Path:
     """The path of a data file whose bytes have this hash; looked at once a process."""
     path = data_root() / file
     if not path.is_file():
-        raise UserError(f"data file {path} is missing; prepare it again: `loreun-bench data prepare {path.stem}`")
+        raise UserError(f"data file {path} is missing; {_remedy(path.stem)}")
     if sha256_file(path) != sha256:
-        raise UserError(
-            f"data file {path} is truncated or changed; prepare it again: `loreun-bench data prepare {path.stem}`"
-        )
+        raise UserError(f"data file {path} is truncated or changed; {_remedy(path.stem)}")
     return path
 
 
 def prepare(name: str, source: Path | None = None) -> DataInfo:
-    """Bring data set `name` into the data folder: from `source` (.npz, idx folder, torchvision folder), or by download."""
+    """Bring data set `name` into the data folder: from `source` (.npz, idx folder, torchvision folder), or by download.
+
+    UserError if it cannot be had, or is not what is published under that name.
+    """
     entry = registry("datasets").get(name)
+    return _write(name, _made(entry, source), code="" if _ours(entry) else code_digest(entry.file))
+
+
+def _made(entry: Entry, source: Path | None) -> Arrays:
+    """The registered data set, checked to be what its decorator says."""
     if source is not None:
-        arrays = read_any(name, source)
+        found = read_any(entry.name, source)
+    elif entry.info["embedded"] and not _ours(entry):
+        with blamed(entry.file, f"data set '{entry.name}'"):
+            found = as_arrays(f"data set '{entry.name}'", entry.item(data_root() / "download", True))
     else:
         try:
-            arrays = entry.item(data_root() / "download", True)
+            found = as_arrays(f"data set '{entry.name}'", entry.item(data_root() / "download", True))
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"data set '{name}' could not be downloaded ({error}); with a local copy: "
-                f"`loreun-bench data prepare {name} --from PATH`"
+                f"data set '{entry.name}' could not be downloaded ({error}); with a local copy: "
+                f"`loreun-bench data prepare {entry.name} --from PATH`"
             ) from error
-    arrays = checked(name, arrays)
-    shape, classes = entry.info["shape"], entry.info["classes"]
-    found = (tuple(arrays.train_images.shape[1:]), int(arrays.train_labels.max()) + 1)
-    if shape and found != (tuple(shape), classes):
-        raise UserError(f"{source or name}: images {found[0]} in {found[1]} classes are not {name} ({shape}, {classes})")
-    return _write(name, arrays)
+    adapt = entry.info["adapt"]
+    arrays = checked(entry.name, found if adapt is None else adapt(found), entry.info["names"])
+    difference = _difference(_info(entry.name, arrays), entry)
+    if difference:
+        instead = f": give it as dataset: {source}" if source is not None else ""
+        raise UserError(f"{source or entry.name}: these are not {entry.name} ({difference}){instead}")
+    return arrays
+
+
+def _difference(info: DataInfo, entry: Entry) -> str:
+    """How these data differ from what is published under the entry's name, "" if they do not."""
+    about = entry.info
+    if about["shape"] and info.shape != tuple(about["shape"]):
+        return f"images {'×'.join(map(str, info.shape))}, not {'×'.join(map(str, about['shape']))}"
+    if about["classes"] and info.classes != about["classes"]:
+        return f"{info.classes} classes, not {about['classes']}"
+    for part, word, counts in zip(PARTS, ("training", "test"), about["counts"] or (), strict=False):
+        found = getattr(info, part)
+        if sum(found) != sum(counts):
+            return f"{sum(found)} {word} images, not {sum(counts)}"
+        odd = next((i for i, (one, other) in enumerate(zip(found, counts, strict=True)) if one != other), None)
+        if odd is not None:
+            return f"{found[odd]} {word} images of class '{info.names[odd]}', not {counts[odd]}"
+    for found, published in zip(info.mean, about["mean"] or (), strict=False):
+        if abs(found - published) > MEAN_SLACK:
+            return f"training pixels of mean {found:.3f}, not {published:.3f}"
+    return ""
+
+
+def _ours(entry: Entry) -> bool:
+    return PACKAGE in entry.file.resolve().parents
 
 
 def verify(name: str) -> DataInfo:
     """The prepared data set, its description and its bytes checked against the hashes taken when it was prepared."""
     try:
-        values = json.loads((data_root() / f"{name}.json").read_text())
-        if digest(values["info"]) != values["digest"]:
-            raise ValueError("its hash does not match")
+        values = _description(name)
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["info"].items()}
-        info = DataInfo(**fields)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        remedy = f"prepare it again: `loreun-bench data prepare {name}`"
-        raise UserError(f"the description of data set '{name}' is unreadable or changed; {remedy}") from error
+        names = {entry.name: entry.info["names"] for entry in registry("datasets").entries()}.get(name, ())
+        info = DataInfo(**({"names": names} | fields))
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"the description of data set '{name}' is unreadable or changed; {_remedy(name)}") from error
+    code = values.get("code")
+    if code and code != code_digest(registry("datasets").get(name).file):
+        raise UserError(f"data set '{name}' was prepared by other code than it has now; {_remedy(name)}")
     verified.cache_clear()
     verified(info.file, info.sha256)
     return info
 
 
-def table(info: DataInfo, part: str) -> dict[str, Any]:
-    """Nothing yet."""
-    return {}
+def table(info: DataInfo, part: str) -> dict[str, np.ndarray]:
+    """Columns of text about the pictures of a part, "train" or "test", in the file's order.
 
-
-def _write(name: str, arrays: Arrays, custom: bool = False) -> DataInfo:
+    "file": the name in the folder they came from; "subclass": the finer class; either only where it is known.
+    """
     import numpy as np
-    from safetensors.numpy import save
+    from safetensors import safe_open
 
-    arrays = checked(name, arrays)
-    content = save({k: np.ascontiguousarray(v) for k, v in vars(arrays).items()})
-    classes = int(arrays.train_labels.max()) + 1
-    sha256 = hashlib.sha256(content).hexdigest()
-    stem = f"{name}-{sha256[:12]}" if custom else name
-    pixels = arrays.train_images.reshape(-1, arrays.train_images.shape[-1])
-    info = DataInfo(
+    found: dict[str, np.ndarray] = {}
+    with safe_open(verified(info.file, info.sha256), framework="np") as file:
+        held = set(file.keys())
+        if f"{part}_files" in held:
+            names = file.get_tensor(f"{part}_files").tobytes().decode(errors="surrogateescape").split("\n")
+            found["file"] = np.array(names, object)
+        if f"{part}_subclasses" in held:
+            found["subclass"] = np.array(info.subclasses, object)[file.get_tensor(f"{part}_subclasses")]
+    return found
+
+
+def _description(stem: str) -> dict[str, Any]:
+    """What is written beside a data file. UserError if it is unreadable, or not as it was written."""
+    try:
+        values = json.loads((data_root() / f"{stem}.json").read_text())
+        if digest(values["info"]) != values["digest"]:
+            raise ValueError("its hash does not match")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"the description of data set '{stem}' is unreadable or changed; {_remedy(stem)}") from error
+    return dict(values)
+
+
+def _remedy(stem: str) -> str:
+    if stem in {entry.name for entry in registry("datasets").entries()}:
+        return f"prepare it again: `loreun-bench data prepare {stem}`"
+    return "plan again, which reads it anew"
+
+
+def _info(name: str, arrays: Arrays, stem: str = "", sha256: str = "") -> DataInfo:
+    """The description of checked arrays."""
+    import numpy as np
+
+    x, classes = arrays.train_images, len(arrays.names)
+    mean, std = _statistics(x)
+    train, test = (np.bincount(y, minlength=classes) for y in (arrays.train_labels, arrays.test_labels))
+    untested = [name for name, count in zip(arrays.names, test, strict=True) if not count]
+    notes = [arrays.note] if arrays.note else []
+    notes += [f"no test pictures of: {', '.join(untested)}"] if untested else []
+    return DataInfo(
         name=name,
         file=f"{stem}.safetensors",
         sha256=sha256,
-        shape=arrays.train_images.shape[1:],
+        shape=x.shape[1:],
         classes=classes,
-        train=tuple(np.bincount(arrays.train_labels, minlength=classes).tolist()),
-        test=tuple(np.bincount(arrays.test_labels, minlength=classes).tolist()),
-        mean=tuple(round(float(v) / 255, 6) for v in pixels.mean(0)),
-        std=tuple(round(max(float(v) / 255, 1e-3), 6) for v in pixels.std(0)),
+        train=tuple(train.tolist()),
+        test=tuple(test.tolist()),
+        mean=tuple(round(v, 6) for v in mean),
+        std=tuple(round(max(v, 1e-3), 6) for v in std),
+        names=arrays.names,
+        subclasses=arrays.subclass_names,
+        note="; ".join(notes),
     )
+
+
+def _statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
+    """(means, deviations) of each channel in [0, 1], from how often each byte occurs: eight bytes a pixel are not needed."""
+    import numpy as np
+
+    level, means, deviations = np.arange(256) / 255, [], []
+    for channel in range(x.shape[-1]):
+        share = np.bincount(x[..., channel].ravel(), minlength=256) / x[..., channel].size
+        means.append(float(share @ level))
+        deviations.append(float(np.sqrt(share @ (level - means[-1]) ** 2)))
+    return means, deviations
+
+
+def _write(name: str, arrays: Arrays, own: bool = False, source: str = "", code: str = "") -> DataInfo:
+    """Keep checked arrays as a file; own: the user's, called by its content. source, code: what it was made of and by."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    tensors = {f"{part}_{kind}": getattr(arrays, f"{part}_{kind}") for part in PARTS for kind in ("images", "labels")}
+    for part in PARTS:
+        if getattr(arrays, f"{part}_files"):
+            text = "\n".join(getattr(arrays, f"{part}_files")).encode(errors="surrogateescape")
+            tensors[f"{part}_files"] = np.frombuffer(text, np.uint8)
+        if arrays.subclass_names:
+            tensors[f"{part}_subclasses"] = getattr(arrays, f"{part}_subclasses")
+    called = json.dumps({"names": arrays.names, "subclasses": arrays.subclass_names})  # so that the hash covers them
+    content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"classes": called})
+    sha256 = hashlib.sha256(content).hexdigest()
+    stem = f"{name}-{sha256[:12]}" if own else name
+    info = _info(name, arrays, stem, sha256)
+    about = {"info": info.described(), "digest": digest(info.described()), "source": source, "code": code}
     data_root().mkdir(parents=True, exist_ok=True)
     with locked(data_root() / ".lock"):
         write_atomic(info.path, content)
-        write_atomic(
-            data_root() / f"{stem}.json", json.dumps({"info": info.identity(), "digest": digest(info.identity())}, indent=1)
-        )
+        write_atomic(data_root() / f"{stem}.json", json.dumps(about, indent=1))
     return info

@@ -1,14 +1,16 @@
-"""Readers of data sets as people have them: .npz, idx files, torchvision's folders, folders of pictures."""
+"""Readers of data sets as people have them: .npz, idx files, torchvision's folders, a user's function."""
 
 from __future__ import annotations
 
 import gzip
+import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.classification.data.arrays import Arrays
+from loreun_bench.classification.data.returned import as_arrays, of_mapping
 from loreun_bench.errors import UserError
 from loreun_bench.registry import registry
 
@@ -19,40 +21,55 @@ IDX = {
     "train_images": "train-images-idx3-ubyte", "train_labels": "train-labels-idx1-ubyte",
     "test_images": "t10k-images-idx3-ubyte", "test_labels": "t10k-labels-idx1-ubyte",
 }  # fmt: skip
+_IDX = re.compile(r"(.*?)(train|t10k|test)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(\.gz)?", re.IGNORECASE)
 
 
 def read_any(name: str, source: Path) -> Arrays:
     """The data set `name` from a local copy: an .npz, a folder of idx files (also .gz), or torchvision's root folder."""
     if not source.exists():
         raise UserError(f"{source} not found")
-    if source.is_file() and source.suffix == ".npz":
+    if source.is_file() and source.suffix.lower() == ".npz":
         return read_npz(source)
-    if source.is_dir() and any(source.glob(IDX["train_images"] + "*")):
+    if is_idx(source):
         return read_idx(source)
-    if source.is_dir() and not registry("datasets").get(name).info["embedded"]:
+    entry = registry("datasets").get(name)
+    if source.is_dir() and not entry.info["embedded"]:
         try:
-            return registry("datasets").get(name).item(source, False)  # type: ignore[no-any-return]
+            return as_arrays(f"data set '{name}'", entry.item(source, False))
         except (OSError, RuntimeError) as error:
             raise UserError(f"{source} holds no copy of {name} that torchvision can read: {error}") from error
     raise UserError(f"{source}: expected an .npz, a folder of idx files, or torchvision's folder of {name}")
 
 
 def read_npz(path: Path) -> Arrays:
-    """An .npz with train_images, train_labels, test_images, test_labels. No pickled objects are read."""
+    """An .npz of arrays by any of the usual names; see `returned.of_mapping`. No pickled objects are read."""
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Arrays(**{key: file[key] for key in IDX})
-    except KeyError as error:
-        raise UserError(f"{path}: array {error} is missing; expected {', '.join(IDX)}") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is truncated or no .npz of plain arrays: {error}") from error
+            return of_mapping(str(path), {key: file[key] for key in file.files})
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is truncated or no .npz of plain arrays (text as str, no objects): {error}") from error
+
+
+def is_idx(folder: Path) -> bool:
+    """Whether a folder holds training pictures as an idx file."""
+    return folder.is_dir() and ("train", "images") in {(part, kind) for part, kind, _ in _idx_files(folder)}
 
 
 def read_idx(folder: Path) -> Arrays:
-    """The four idx files of MNIST and Fashion-MNIST, plain or .gz."""
-    return Arrays(**{key: _idx(folder, name) for key, name in IDX.items()})
+    """The four idx files of MNIST and its relatives, plain or .gz. UserError if one is missing, or there are several."""
+    found: dict[str, Path] = {}
+    for part, kind, path in _idx_files(folder):
+        key = f"{part}_{kind}"
+        if key in found and found[key].name.removesuffix(".gz") != path.name.removesuffix(".gz"):
+            raise UserError(f"{folder} holds both {found[key].name} and {path.name}: put each data set into its own folder")
+        found.setdefault(key, path)
+    missing = next((key for key in IDX if key not in found), None)
+    if missing is not None:
+        raise UserError(f"{folder / IDX[missing]} (or .gz) is missing")
+    train_images, train_labels, test_images, test_labels = (_idx(found[key]) for key in IDX)
+    return Arrays(train_images, train_labels, test_images, test_labels)
 
 
 def torchvision_arrays(name: str, root: Path, download: bool, split: bool = False) -> Arrays:
@@ -75,37 +92,19 @@ def torchvision_arrays(name: str, root: Path, download: bool, split: bool = Fals
     return Arrays(images(train), labels(train), images(test), labels(test))
 
 
-def image_folder(folder: Path, size: int | None) -> Arrays:
-    """A folder with train/<class>/* and test/<class>/* pictures, as RGB resized to size × size."""
-    import numpy as np
-    from PIL import UnidentifiedImageError
-    from torchvision.datasets import ImageFolder
-
-    if size is None:
-        raise UserError(f"image folder {folder}: set image_size, to which its pictures are resized")
-
-    def part(name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        try:
-            data = ImageFolder(str(folder / name), transform=lambda im: np.asarray(im.resize((size, size))))
-            pairs = [data[i] for i in range(len(data))]
-        except (OSError, FileNotFoundError, UnidentifiedImageError) as error:
-            raise UserError(f"image folder {folder / name}: {error}") from error
-        return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs]), data.classes
-
-    (x, y, classes), (u, v, others) = part("train"), part("test")
-    if classes != others:
-        raise UserError(f"image folder {folder}: train/ has classes {classes}, test/ has {others}")
-    return Arrays(x, y, u, v)
+def _idx_files(folder: Path) -> list[tuple[str, str, Path]]:
+    """(part, images or labels, path) of the idx files in a folder, plain ones before compressed ones."""
+    found = [(match, path) for path in sorted(folder.iterdir()) if (match := _IDX.fullmatch(path.name)) and path.is_file()]
+    return [("train" if m[2].lower() == "train" else "test", m[3].lower(), path) for m, path in found]
 
 
-def _idx(folder: Path, name: str) -> np.ndarray:
+def _idx(path: Path) -> np.ndarray:
     import numpy as np
 
-    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
-    if path is None:
-        raise UserError(f"{folder / name} (or .gz) is missing")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("it does not begin as an idx file of bytes")
         rank = content[3]
         shape = tuple(np.frombuffer(content, ">i4", rank, offset=4).tolist())
         return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

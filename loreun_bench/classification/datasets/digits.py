@@ -7,8 +7,14 @@ from pathlib import Path
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.registry import dataset
 
+TRAIN = (151, 161, 143, 131, 147, 154, 150, 136, 127, 138)
+TEST = (27, 21, 34, 52, 34, 28, 31, 43, 47, 42)
 
-@dataset("digits", shape=(8, 8, 1), classes=10, embedded=True, paper="Alpaydin and Kaynak, UCI 1998")
+
+@dataset(
+    "digits", shape=(8, 8, 1), classes=10, embedded=True, paper="Alpaydin and Kaynak, UCI 1998", counts=(TRAIN, TEST),
+    mean=(0.3059,),
+)  # fmt: skip
 def digits(root: Path, download: bool) -> Arrays:
     """1797 handwritten digits, 8×8 grey; every fifth is a test image. Needs no download."""
     import numpy as np

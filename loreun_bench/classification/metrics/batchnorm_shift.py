@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from loreun_bench.registry import metric
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from loreun_bench.classification.scoring.evaluation import Outputs
 
 
-@metric("batchnorm-shift", columns={"batchnorm_shift": "BN shift"}, unit="")
+@metric("batchnorm-shift", columns={"batchnorm_shift": "BN shift"}, unit="", span=(0, math.inf))
 def batchnorm_shift(outputs: Outputs) -> dict[str, float]:
     """BN shift: relative change of the batch-norm running means from the original model, in the 2-norm."""
     means = [name for name in outputs.original_buffers if name.endswith("running_mean")]

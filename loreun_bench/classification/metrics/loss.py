@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from loreun_bench.registry import metric
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     "loss",
     columns={"forget_loss": "L forget", "retain_loss": "L retain", "test_loss": "L test"},
     unit="nats",
+    span=(0, math.inf),
     paper="LoReUn Figure 2",
 )
 def loss(outputs: Outputs) -> dict[str, float]:

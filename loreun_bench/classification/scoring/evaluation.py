@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from loreun_bench.classification.data.images import Dataset, Images
 from loreun_bench.classification.data.splits import ForgetSplit
 from loreun_bench.classification.unlearning.protocols import Protocol
+from loreun_bench.errors import Diverged
 
 BATCH = 1000
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's logits [n, C] (fp32, CPU) on one set, and the set's labels [n]."""
+    """A model's logits [n, C] (fp32 or fp64, CPU) on one set, and the set's labels [n]."""
 
     logits: Tensor
     labels: Tensor
@@ -37,6 +38,11 @@ class Predictions:
         return -self.log_probabilities.gather(1, self.labels.unsqueeze(1)).squeeze(1)
 
     @property
+    def hits(self) -> int:
+        """How many are classified as labelled."""
+        return int((self.logits.argmax(1) == self.labels).sum()) if len(self) else 0
+
+    @property
     def accuracy(self) -> float:
         """Percent classified as labelled; NaN for an empty set."""
         return 100 * float((self.logits.argmax(1) == self.labels).double().mean())
@@ -46,7 +52,8 @@ class Predictions:
 class Outputs:
     """All that a metric may look at.
 
-    sets: "forget", "retain", "validation", "test" (without a forgotten class), "test_forget" (that class, else empty).
+    sets: "forget", "retain", "validation" (empty if none is held out), "test" (without a forgotten class), "test_forget"
+    (that class, else empty), "earlier" (what requests before this one forgot, else empty).
     true_labels: the forget samples' real labels, where the trained ones were wrong on purpose. buffers, and those of the
     original model, where there is one: batch-norm statistics by name. seed: the evaluation's.
     """
@@ -60,24 +67,35 @@ class Outputs:
 
 
 def predict(model: nn.Module, images: Images, index: Tensor) -> Tensor:
-    """Logits [n, C] in fp32 on the CPU: evaluation mode, no augmentation, no autocast."""
+    """Logits [n, C] in fp32 (fp64 of a model in fp64) on the CPU: evaluation mode, no augmentation, no autocast.
+
+    Without inference_mode, whose tensors a model that caches some could not train on afterwards.
+    """
     model.eval()
-    with torch.inference_mode():
-        parts = [model(images.batch(part)).float() for part in index.split(BATCH)] if len(index) else []
-    return torch.cat(parts).cpu().clone() if parts else torch.empty(0, 1)
+    with torch.no_grad():
+        parts = [_wide(model(images.batch(part))) for part in index.split(BATCH)] if len(index) else []
+    return torch.cat(parts).cpu() if parts else torch.empty(0, 1)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def evaluate(
     model: nn.Module, dataset: Dataset, split: ForgetSplit, protocol: Protocol, seed: int, original: Mapping[str, Tensor]
 ) -> Outputs:
-    """Every set through the model, once."""
+    """Every set through the model, once. Raises Diverged if its logits are not finite."""
     sets = {}
-    for name in ("forget", "retain", "validation"):
+    for name in ("forget", "retain", "validation", "earlier"):
         index = getattr(split, name)
         sets[name] = Predictions(predict(model, dataset.train, index), split.labels[index].cpu())
     for name in ("test", "test_forget"):
         index = getattr(split, name)
         sets[name] = Predictions(predict(model, dataset.test, index), dataset.test_labels[index].cpu())
+    for name, found in sets.items():
+        wrong = int((~torch.isfinite(found.logits)).any(1).sum())
+        if wrong:
+            raise Diverged(f"the logits of {wrong} of {len(found)} {name} images are NaN or infinite")
     buffers = {name: value.cpu() for name, value in model.named_buffers()}
     true = dataset.train_labels[split.forget].cpu()
     return Outputs(sets, true, protocol, seed, buffers, {k: v for k, v in original.items() if k in buffers})

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from loreun_bench.classification.data.images import Augment
 from loreun_bench.classification.scoring.evaluation import predict
+from loreun_bench.classification.unlearning.method import LEAST
 from loreun_bench.ops import loreun_cross_entropy
-from loreun_bench.training.loop import autocast, epoch, run_steps
+from loreun_bench.training.loop import autocast, cuts, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser, make_schedule
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     select_on: if given, return it as after the epoch with the best accuracy there (protocol `paper`, original model).
     """
     recipe = context.recipe
-    steps_per_epoch = -(-len(samples) // recipe.batch_size)
+    steps_per_epoch = len(cuts(len(samples), recipe.batch_size, LEAST))
     steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
     optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
     schedule = make_schedule(optimiser, recipe.schedule, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
@@ -45,7 +46,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
         for number in range(recipe.epochs):
             if best is not None and number > 0:
                 best.look()
-            yield from epoch(len(samples), recipe.batch_size, context.stream("order"))
+            yield from epoch(len(samples), recipe.batch_size, context.stream("order"), LEAST)
 
     model.train()
     run_steps(model, islice(batches(), steps), objective, optimiser, schedule, total=steps)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
-from loreun_bench.classification.unlearning.method import Epochs, Rate
+from loreun_bench.classification.unlearning.method import LEAST, Epochs, Rate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,7 +126,7 @@ Step = list[tuple["PhaseRun", "Tensor"]]
 
 def descend(method: GradientMethod, model: nn.Module, data: Data, context: Context) -> nn.Module:
     """Run `method`'s phases on `model` in place. Raises Diverged if a loss or parameter stops being finite."""
-    from loreun_bench.training.loop import run_steps
+    from loreun_bench.training.loop import cuts, run_steps
     from loreun_bench.training.optimiser import make_optimiser
 
     runs = {name: _phase(name, method, model, data, context) for name in method.active()}
@@ -142,7 +142,7 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
 
     paired = method.schedule == "paired" and len(runs) == 2
     steps = (_paired if paired else _sequential)(method, runs, data, context)
-    passes = [-(-len(run.samples) // method.batch_size) for run in runs.values()]
+    passes = [len(cuts(len(run.samples), method.batch_size, LEAST)) for run in runs.values()]
     total = method.epochs * (passes[-1] if paired else sum(passes))  # the retain phase is the last
     steps = islice(steps, context.limit_steps)
     run_steps(model, steps, objective, optimiser, constraint=constraint, total=min(total, context.limit_steps or total))
@@ -166,13 +166,13 @@ def losses_of(model: nn.Module, samples: ImageSet, context: Context) -> Tensor:
     training = model.training
     model.eval()
     parts = []
-    with torch.inference_mode(), autocast(context.device, context.precision):
+    with torch.no_grad(), autocast(context.device, context.precision):
         for positions in torch.arange(len(samples), device=context.device).split(EVALUATION_BATCH):
             logits = model(samples.images.batch(samples.index[positions])).float()
             parts.append(torch.nn.functional.cross_entropy(logits, samples.labels[positions], reduction="none"))
     context.meter.forward_samples += len(samples)
     model.train(training)
-    return torch.cat(parts).clone()
+    return torch.cat(parts)
 
 
 def _phase(name: str, method: GradientMethod, model: nn.Module, data: Data, context: Context) -> PhaseRun:
@@ -192,7 +192,7 @@ def _pass(run: PhaseRun, method: GradientMethod, data: Data, context: Context) -
 
     if run.name == "forget":
         run.targets = method.forget_targets(run.samples.labels, data, context)
-    for positions in epoch(len(run.samples), method.batch_size, context.stream("order", run.name)):
+    for positions in epoch(len(run.samples), method.batch_size, context.stream("order", run.name), LEAST):
         yield run, positions
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Epochs = Annotated[int, Ge(1)]
 Rate = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Le(1)]
+LEAST = 2  # images in a batch, where the set has so many: batch norm cannot train on one
 
 
 @dataclass(frozen=True)

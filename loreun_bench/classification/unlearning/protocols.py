@@ -20,9 +20,14 @@ class Protocol:
         "weights outside the saliency mask do not move; in SalUn's code until 2026 weight decay and momentum moved them"
     )
     clean_mask: bool = difference("the mask is computed without augmentation; SalUn's forget loader crops and flips")
+    exact_mask: bool = difference(
+        "the mask ranks the gradient of the mean loss over all forget samples, and has round(density·n) entries; SalUn's "
+        "code adds up the means of shuffled batches, so that samples of a smaller last batch weigh more, and has "
+        "int(density·n)"
+    )
     balanced_mia: bool = difference(
-        "the attack is fitted on equally many, shuffled members and non-members; SalUn's takes the first retain "
-        "samples in file order"
+        "the attack is the threshold of the best class-balanced accuracy on all retain and test samples; SalUn's is an SVM "
+        "on the first retain samples in file order, whose fixed C makes MIA grow with the number of samples"
     )
     true_m_entropy: bool = difference("modified entropy as published; SalUn's indexing makes it ignore the label")
     last_epoch: bool = difference(

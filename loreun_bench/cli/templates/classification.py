@@ -19,6 +19,29 @@ class {cls}Method(GradientMethod):
     def forget_targets(self, labels, data, context):
         return (labels + self.shift) % data.classes
 ''',
+    "scenario": '''"""A way to choose what is forgotten."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loreun_bench import scenario
+
+
+@scenario("{name}")
+@dataclass(frozen=True)
+class {cls}Scenario:
+    """One line that `ls scenarios` shows: every tenth training picture in the data set's order."""
+
+    every: int = 10
+
+    @property
+    def label(self):
+        return f"{name}-{{self.every}}"
+
+    def draw(self, labels, names, table, stream, original=None):
+        return np.arange(0, len(labels), self.every)
+''',
     "metric": '''"""A metric."""
 
 from loreun_bench import metric

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench import pictures as reader
 from loreun_bench.errors import UserError
 from loreun_bench.generation.datasets import folder
 from loreun_bench.harness.files import sha256_file
@@ -36,7 +37,7 @@ def _entry(name: str) -> Entry | None:
 def identity(name: str) -> dict[str, Any]:
     """What tells a data set from another in a stage's key: the code that reads it, its classes, its files' contents."""
     entry = _entry(name)
-    readers = {Path(folder.__file__)} | ({entry.file} if entry is not None else set())
+    readers = {Path(folder.__file__), Path(reader.__file__)} | ({entry.file} if entry is not None else set())
     about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(readers)]}
     if entry is not None and entry.info["embedded"]:
         return about

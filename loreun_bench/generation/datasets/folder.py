@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.generation.scoring.images import BAD, ENDINGS, decode
 from loreun_bench.generation.scoring.pictures import Pictures
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders that may hold a split
-TEST_SHARE = 5  # every fifth picture of a class is kept for the test
+from loreun_bench.pictures import BAD, PARTS, TEST_SHARE, folders_in, part_of, pictures_in, square, upright, why
 
 
 def folder(root: Path, split: str) -> Pictures:
@@ -27,16 +20,17 @@ def folder(root: Path, split: str) -> Pictures:
     train, test or val belongs to that split whole. Class names are folder names with spaces for underscores. UserError
     if a class, the split or every picture is missing; pictures are decoded when they are asked for.
     """
-    names = of_split(split)
+    checked_split(split)
     if not root.is_dir():
         raise UserError(f"picture folder {root} is not there: give a folder with one folder of pictures a class")
-    splits = [name for each in SPLITS.values() for name in each if (root / name).is_dir()]
-    own = next((name for name in names if name in splits), None)
-    if splits and own is None:
-        raise UserError(f"picture folder {root} has {splits[0]}/ but no {'/ or '.join(names)}/")
-    where = root / own if own else root
-    found = {path.name.replace("_", " "): pictures_in(path) for path in _classes(where)}
-    if not splits and root.name not in names:
+    parts = {part: where for part in PARTS if (where := part_of(root, part)) is not None}
+    if parts and split not in parts:
+        other = "train/" if split == "train" else "test/ or val/"
+        raise UserError(f"picture folder {root} has {next(iter(parts.values())).name}/ but no {other}")
+    found = {name: pictures_in(path) for name, path in _classes(parts.get(split, root)).items()}
+    if len(parts) == len(PARTS):
+        return of_files({name: found[name] for name in _agreed(parts)})
+    if not parts and root.name.casefold() not in PARTS[split]:
         found = {name: _part(paths, split) for name, paths in found.items()}
         for name, paths in found.items():
             if not paths:
@@ -44,20 +38,10 @@ def folder(root: Path, split: str) -> Pictures:
     return of_files(found)
 
 
-def of_split(split: str) -> tuple[str, ...]:
-    """The folders that may hold a split. UserError for another name than train or test."""
-    if split not in SPLITS:
-        raise UserError(f"unknown split '{split}'; {did_you_mean(split, SPLITS)}")
-    return SPLITS[split]
-
-
-def pictures_in(path: Path) -> list[Path]:
-    """Every picture under `path` by name, hidden ones left out. UserError if there is none."""
-    inner = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-    found = sorted(p for p in inner if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    if not found:
-        raise UserError(f"{path} holds no picture ({', '.join(sorted(ENDINGS))}): fill the folder or take it away")
-    return found
+def checked_split(split: str) -> None:
+    """UserError for another split than train or test."""
+    if split not in PARTS:
+        raise UserError(f"unknown split '{split}'; {did_you_mean(split, PARTS)}")
 
 
 def of_files(classes: dict[str, list[Path]]) -> Pictures:
@@ -72,28 +56,27 @@ def of_files(classes: dict[str, list[Path]]) -> Pictures:
     return Pictures(tuple(classes), torch.tensor(labels, dtype=torch.int64), load, tuple(paths))
 
 
-def square(image: Image, size: int) -> Image:
-    """The middle of the picture at size × size pixels: its shorter side is resized to `size`, the longer one cut."""
-    from PIL import Image as images
-
-    width, height = image.size
-    scale = size / min(width, height)
-    wide, high = max(size, round(width * scale)), max(size, round(height * scale))
-    if (wide, high) != (width, height):
-        image = image.resize((wide, high), images.Resampling.BICUBIC)
-    left, top = (wide - size) // 2, (high - size) // 2
-    return image.crop((left, top, left + size, top + size))
-
-
-def _classes(where: Path) -> Sequence[Path]:
-    found = sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _classes(where: Path) -> dict[str, Path]:
+    """The folder of each class, by its name, in the order of the folders."""
+    found = folders_in(where)
     if not found:
         raise UserError(f"picture folder {where} has no folders in it: put each class's pictures into one with its name")
     names = [path.name.replace("_", " ") for path in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"picture folder {where} has two folders for the class '{twice}': rename one")
-    return found
+    return dict(zip(names, found, strict=True))
+
+
+def _agreed(parts: dict[str, Path]) -> list[str]:
+    """The classes of both parts: numbered alike, as a class that one lacks would rename all that follow."""
+    classes = {part: list(_classes(where)) for part, where in parts.items()}
+    for part, other in (("train", "test"), ("test", "train")):
+        lacking = next((name for name in classes[part] if name not in classes[other]), None)
+        if lacking is not None:
+            where = parts[part].name
+            raise UserError(f"picture folder {parts[other]} lacks the class '{lacking}' of {where}/: add it or take it away")
+    return classes["train"]
 
 
 def _part(paths: list[Path], split: str) -> list[Path]:
@@ -103,10 +86,8 @@ def _part(paths: list[Path], split: str) -> list[Path]:
 def _read(path: Path, size: int) -> Any:
     """[3, size, size] uint8. UserError that names a picture which cannot be decoded."""
     import numpy as np
-    from PIL import Image
 
     try:
-        image = Image.fromarray(decode(path).permute(1, 2, 0).numpy())
+        return torch.from_numpy(np.array(square(upright(path), size))).permute(2, 0, 1)
     except BAD as error:
-        raise UserError(f"picture {path} cannot be read ({error}): replace it or take it away") from error
-    return torch.from_numpy(np.array(square(image, size))).permute(2, 0, 1)
+        raise UserError(f"picture {path} cannot be read ({why(path, error)}): replace it or take it away") from error

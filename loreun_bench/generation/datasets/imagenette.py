@@ -6,12 +6,14 @@ from pathlib import Path
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.data.names import IMAGENETTE
-from loreun_bench.generation.datasets.folder import of_files, of_split, pictures_in
+from loreun_bench.generation.datasets.folder import checked_split, of_files
 from loreun_bench.generation.scoring.pictures import Pictures
+from loreun_bench.pictures import part_of, pictures_in
 from loreun_bench.registry import dataset
 
 ARCHIVES = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
 SIZES = tuple(ARCHIVES)
+TRAINING, TEST = 9469, 3925  # photographs
 
 
 @dataset("imagenette", classes=10, paper="Howard and Gugger, Information 2020", track="generation")
@@ -53,7 +55,8 @@ def fetch(root: Path, size: str = "320px") -> Path:
 
 
 def _read(where: Path, split: str) -> Pictures:
-    own = next((where / name for name in of_split(split)[::-1] if (where / name).is_dir()), where / of_split(split)[-1])
+    checked_split(split)
+    own = part_of(where, split) or where / {"train": "train", "test": "val"}[split]
     missing = [f"{wnid} ({name})" for wnid, name in IMAGENETTE.items() if not (own / wnid).is_dir()]
     if missing:
         raise UserError(f"Imagenette in {own} lacks {', '.join(missing)}: take the folder away and prepare it again")

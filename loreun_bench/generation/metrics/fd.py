@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from loreun_bench.registry import metric
@@ -16,7 +17,10 @@ def _check(planned: Planned) -> None:
     planned.need_classes("fd", LEAST)
 
 
-@metric("fd", columns={"fd": "FD"}, unit="", best="low", track="generation", features="classifier", check=_check)
+@metric(
+    "fd", columns={"fd": "FD"}, unit="", best="low", span=(0, math.inf), track="generation", features="classifier",
+    check=_check,
+)  # fmt: skip
 def fd(scene: Scene) -> dict[str, float]:
     """FD: Fréchet distance to real pictures on the classifier's features, without the forgotten class; low is better."""
     from loreun_bench.generation.scoring.distances import LEAST, compare, frechet, frechet_about

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from loreun_bench.generation.scoring.optional import fidelity
@@ -20,7 +21,7 @@ def _check(planned: Planned) -> None:
 
 @metric(
     "fid", columns={"fid": "FID"}, unit="", best="low", paper="Heusel et al., 2017", track="generation",
-    features="inception", check=_check,
+    features="inception", check=_check, span=(0, math.inf),
 )  # fmt: skip
 def fid(scene: Scene) -> dict[str, float]:
     """FID: Fréchet distance to real pictures on FID-Inception's 2048 features, by torch-fidelity; low is better."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.harness.measuring import Measured
 from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
@@ -23,14 +24,16 @@ def _check(planned: Planned) -> None:
     track="generation",
     check=_check,
 )
-def ua(scene: Scene) -> dict[str, float]:
+def ua(scene: Scene) -> Measured:
     """UA: percent of the forgotten classes' pictures that the classifier still recognises as what they were asked to be; low
     is better. kept: percent of the other classes' pictures that it recognises as what they are; high is better."""
     about = recognised(scene)
     if about["forget_ua"]["n"] == 0:
         raise UserError(f"ua: no readable picture is labelled '{about['class']}', the class that is forgotten")
     scene.details["ua"] = about
-    return {key: about[key]["value"] for key in ("forget_ua", "kept_acc") if about[key]["n"]}
+    shares = {key: about[key] for key in ("forget_ua", "kept_acc") if about[key]["n"]}
+    values = {key: share["value"] for key, share in shares.items()}
+    return Measured(values, {key: [share["hits"], share["n"]] for key, share in shares.items()})
 
 
 def recognised(scene: Scene) -> dict[str, Any]:

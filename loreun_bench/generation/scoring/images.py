@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from loreun_bench import pictures
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data.names import plain
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # of a GIF, its first picture
 INDEX = "index.json"
 NONE = -1  # the label of a picture that has none
 _VALUES = 1 << 26  # in one batch at most: 256 MB as floats
@@ -43,11 +41,8 @@ class Images:
         those are class names.
         """
         if not folder.is_dir():
-            raise UserError(f"folder {folder} is not there: give a folder of {_endings()} pictures")
-        found = [p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and not _hidden(p.relative_to(folder))]
-        paths = tuple(sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()))
-        if not paths:
-            raise UserError(f"folder {folder} holds no picture: give a folder of {_endings()} files")
+            raise UserError(f"folder {folder} is not there: give a folder of pictures")
+        paths = tuple(sorted(pictures.pictures_in(folder), key=lambda p: p.relative_to(folder).as_posix()))
         if (folder / INDEX).is_file():
             return _indexed(folder, paths, classes)
         return cls(paths, _labels_of_folders(folder, paths, classes))
@@ -106,32 +101,15 @@ class Images:
             return None
         try:
             picture = decode(path)
-        except BAD as error:
-            self._bad[path] = " ".join(f"{type(error).__name__}: {error}".replace(str(path), path.name).split())
+        except pictures.BAD as error:
+            self._bad[path] = pictures.why(path, error)
             return None
         return picture if size is None else to_uint8(resized(to_float(picture[None]), size))[0]
 
 
 def decode(path: Path) -> Tensor:
-    """A file's pixels [3, H, W] uint8, RGB, turned as its EXIF says, alpha dropped. Raises one of BAD for a broken one."""
-    from PIL import Image, ImageFile, ImageOps
-
-    if ImageFile.LOAD_TRUNCATED_IMAGES:  # someone in this process asked for grey halves instead of errors
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with Image.open(path) as file:
-            image: Any = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits: PIL's own conversion cuts everything above 255 off
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            elif image.mode == "F":
-                raise ValueError("floating-point pixels have no known range")
-            array = np.array(image.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
-
-
-BAD = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what PIL raises for broken files
+    """A file's pixels [3, H, W] uint8, RGB; see `pictures.decode`, which raises one of `pictures.BAD` for a broken one."""
+    return torch.from_numpy(pictures.decode(path)).permute(2, 0, 1).contiguous()
 
 
 def checked(pixels: Tensor) -> Tensor:
@@ -209,11 +187,3 @@ def _labels_of_folders(folder: Path, paths: tuple[Path, ...], classes: Sequence[
     inner = [[plain(part) for part in reversed(path.relative_to(folder).parts[:-1])] for path in paths]
     labels = [next((known[part] for part in parts if part in known), NONE) for parts in inner]
     return torch.tensor(labels) if any(label != NONE for label in labels) else None
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _endings() -> str:
-    return ", ".join(sorted(ending.lstrip(".") for ending in ENDINGS))

@@ -1,0 +1,135 @@
+"""split export: who was forgotten, kept and held out in a sweep, for models that are trained elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.data.splits import ForgetSplit
+    from loreun_bench.harness.plan import Plan
+    from loreun_bench.harness.stage import Stage
+
+FORMATS = (".csv", ".npz")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family."""
+    family = typer.Typer(help="Who is in which set of a sweep.", no_args_is_help=True, rich_markup_mode=None)
+    family.callback()(_family)
+    family.command()(export)
+    app.add_typer(family, name="split")
+
+
+def _family() -> None:
+    """Who is in which set of a sweep."""
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the run folder of a classification sweep")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help=".csv, or .npz of indices")] = Path("split.csv"),
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", help="as in the table's title [default: the only one]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="of the split [default: the first]")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own items")] = None,
+) -> None:
+    """Write which picture is in which set: forget, retain, validation, test, test_forget (of a class that is forgotten).
+
+    The CSV has a row a picture: part (train or test), index (from 0 in the data set's order), file where there is one,
+    label, class and set. As the `file` of a scenario `indices` it means its forget set.
+    """
+    from loreun_bench import config as configuration
+    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.harness.files import write_atomic, written
+    from loreun_bench.harness.plan import build
+    from loreun_bench.registry import load_plugin
+
+    for path in plugin or ():
+        load_plugin(path)
+    if to.suffix not in FORMATS:
+        raise UserError(f"--to {to}: it must end in .csv or .npz")
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} holds no config.yaml: is it the folder of a sweep?")
+    config = configuration.load(run / "config.yaml")
+    if config.track != "classification":
+        raise UserError(f"{run} is a sweep of the track {config.track}, whose concepts have no split")
+    seeds = [each.split for each in config.seeds]
+    if seed is not None and seed not in seeds:
+        raise UserError(f"--seed {seed}: the sweep's splits have the seeds {', '.join(map(str, seeds))}")
+    plan = build(config)
+    labels = list(dict.fromkeys(cell.record.scenario for cell in plan.cells))
+    if scenario is None and len(labels) > 1:
+        raise UserError(f"--scenario: the sweep has {len(labels)}: {', '.join(labels)}")
+    if scenario is not None and scenario not in labels:
+        raise UserError(f"--scenario: there is no '{scenario}'; {did_you_mean(scenario, labels)}")
+    stage = _stage(plan, scenario or labels[0], seeds[0] if seed is None else seed)
+    split = _drawn(stage, plan)
+    with written(to):
+        write_atomic(to, _npz(split) if to.suffix == ".npz" else _csv(split, stage))
+    sizes = ", ".join(f"{len(tensor)} {name}" for name, tensor in split.tensors().items() if name in SETS)
+    print(f"{scenario or labels[0]}, seed {stage.config['seed']}: {sizes} → {to}")
+
+
+SETS = ("forget", "retain", "validation", "earlier", "test", "test_forget")
+
+
+def _stage(plan: Plan, scenario: str, seed: int) -> Stage:
+    """The stage that drew a scenario's split under a seed."""
+    return next(
+        cell.evaluation.inputs["split"]
+        for cell in plan.cells
+        if cell.record.scenario == scenario and cell.record.seeds["split"] == seed
+    )
+
+
+def _drawn(stage: Stage, plan: Plan) -> ForgetSplit:
+    """The split as the store has it; drawn anew where nothing but the data decides it. UserError otherwise."""
+    from loreun_bench.classification.data.splits import ForgetSplit
+    from loreun_bench.errors import UserError
+    from loreun_bench.harness.plan import artifacts
+    from loreun_bench.harness.store import Store, default_root
+
+    artifact = artifacts(plan, Store(default_root())).get(stage.recipe)
+    if artifact is not None:
+        return ForgetSplit(**artifact.tensors())
+    if stage.inputs:
+        raise UserError("the store has not got this split, which the original model's losses decide: run the sweep again")
+    return ForgetSplit(**stage.function()(stage.config, {}, "cpu").tensors)
+
+
+def _npz(split: ForgetSplit) -> bytes:
+    """The sets as indices, and the labels that are trained on."""
+    import io
+
+    import numpy as np
+
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in split.tensors().items()}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _csv(split: ForgetSplit, stage: Stage) -> str:
+    """A row for every picture of the data set that is in a set."""
+    import csv
+    import io
+
+    from loreun_bench.classification.data.prepared import DataInfo
+    from loreun_bench.classification.data.splits import population
+
+    people = population(DataInfo(**stage.config["data"]))
+    parts = {"train": (split.labels.numpy(), people.table), "test": (people.test_labels, people.test_table)}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["part", "index", "file", "label", "class", "set"])
+    for part, (labels, table) in parts.items():
+        names = {name for name in SETS if name.startswith("test") == (part == "test")}
+        where = {int(i): name for name in names for i in getattr(split, name)}
+        files = table.get("file")
+        for index, name in sorted(where.items()):
+            label = int(labels[index])
+            writer.writerow([part, index, "" if files is None else files[index], label, people.classes[label], name])
+    return out.getvalue()

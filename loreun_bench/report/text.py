@@ -1,0 +1,54 @@
+"""Names that somebody chose, made safe for a terminal, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import textwrap
+
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`<>[]"})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "_%&#${}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)  # fmt: skip
+_COMMANDS = {"±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$"}
+_COMMANDS |= {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
+_BOLD = "\uf000", "\uf001"  # private characters, which no name holds once it is `plain`
+
+
+def plain(text: str) -> str:
+    """The text in one line: what a terminal would act on, or could not print, stands as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def name(text: str, style: str) -> str:
+    """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by `latex` or tabulate."""
+    return plain(text).translate(_MARKDOWN) if style == "md" else plain(text)
+
+
+def escaped(text: str) -> str:
+    """Somebody's name in LaTeX, where tabulate does not see it."""
+    return plain(text).translate(_LATEX)
+
+
+def bold(text: str, style: str) -> str:
+    """The best of a column; LaTeX's command is put in by `latex`, after tabulate has escaped the cell."""
+    return {"text": f"*{text}", "md": f"**{text}**", "latex": text.join(_BOLD)}[style]
+
+
+def latex(table: str) -> str:
+    """LaTeX's commands for what tabulate would have escaped."""
+    for mark, command in {_BOLD[0]: r"\textbf{", _BOLD[1]: "}", **_COMMANDS}.items():
+        table = table.replace(mark, command)
+    return table
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """The lines of a text, none longer than `width`, broken between words; points of a list hang."""
+    if width is None:
+        return text
+    return "\n".join(
+        textwrap.fill(
+            line, width, subsequent_indent="  " if line.startswith("- ") else "", break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )  # fmt: skip
