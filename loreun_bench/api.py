@@ -17,7 +17,8 @@ from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, data_root, default_root
-from loreun_bench.registry import load_plugin, registry
+from loreun_bench.plugins import in_own_process, load_plugin
+from loreun_bench.registry import registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,18 +30,21 @@ def sweep(
     *,
     workers: int | None = None,
     plugins: Sequence[str | Path] = (),
+    fresh: bool = False,
     listen: Callable[[scheduler.Event], None] = lambda event: None,
 ) -> list[Record]:
     """Run a sweep and return its records, in the plan's order; running it again continues it.
 
     config: a preset's name, a YAML file, a dict or a checked configuration. out: the run folder, by default
-    `runs/<name>`. workers: processes, by default one a core on the CPU and one on a GPU; 0 runs in this process.
+    `runs/<name>`. workers: processes, by default one a core on the CPU and one on a GPU; 0 runs in this process,
+    where what a plug-in does can reach other rows. fresh: make every result anew, also what the store has.
     Raises UserError for input that a user can mend. Failures of single cells are records with a status and a reason.
     """
-    files = tuple(load_plugin(path) for path in plugins)
+    for path in plugins:
+        load_plugin(path)
     config = resolve(config)
     plan = planning.build(config)
-    return execute(config, plan, run_folder(config, out), workers=workers, plugins=files, listen=listen)
+    return execute(config, plan, run_folder(config, out), workers=workers, fresh=fresh, listen=listen)
 
 
 def execute(
@@ -49,16 +53,18 @@ def execute(
     out: Path,
     *,
     workers: int | None = None,
-    plugins: tuple[Path, ...] = (),
+    fresh: bool = False,
     listen: Callable[[scheduler.Event], None] = lambda event: None,
 ) -> list[Record]:
     """Run a plan made from a resolved configuration in the run folder `out`."""
     if workers is not None and workers < 0:
         raise UserError(f"--workers {workers}: give 0 (in this process) or more")
+    if in_own_process():
+        raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
     claim(out, config)
-    engine = make_engine(config.device, workers, plugins)
+    engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
     try:
-        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen)
+        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
     finally:
         engine.close()
 
@@ -101,8 +107,8 @@ def _claim(out: Path, path: Path, text: str) -> None:
         raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
 
 
-def make_engine(device: str, workers: int | None, plugins: tuple[Path, ...]) -> Engine:
-    """The local engine, or with 0 workers this process."""
+def make_engine(device: str, workers: int | None, modules: Sequence[str]) -> Engine:
+    """The local engine, whose stages are in `modules`, or with 0 workers this process."""
     if workers is None:
         workers = 1 if device == "cuda" else cores()
     if workers == 0:
@@ -111,7 +117,7 @@ def make_engine(device: str, workers: int | None, plugins: tuple[Path, ...]) -> 
         return InlineEngine()
     from loreun_bench.harness.engines.local import LocalEngine
 
-    return LocalEngine(workers, plugins)
+    return LocalEngine(workers, modules)
 
 
 def evaluate(

@@ -21,5 +21,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped `word`, as the tail of an error message."""
     known = list(known)
     alike = {k: difflib.SequenceMatcher(None, k.lower(), word.lower()).ratio() for k in known}
-    match = max(known, key=alike.__getitem__, default="")  # the first of several
+    match = max(known, key=lambda k: (alike[k], k[:1].lower() == word[:1].lower()), default="")  # the first of several
     return f"did you mean '{match}'?" if match and alike[match] >= 0.5 else f"known: {', '.join(known)}"

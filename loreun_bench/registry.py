@@ -7,24 +7,24 @@ files that the user names.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import math
 import pkgutil
-import sys
-import traceback
 import warnings
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from loreun_bench import plugins
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.plugins import blamed as blamed
+from loreun_bench.plugins import call_reference as call_reference
+from loreun_bench.plugins import load_module as load_module
+from loreun_bench.plugins import load_plugin as load_plugin
 
 KINDS = ("methods", "weightings", "scenarios", "metrics", "datasets", "models")
 TRACKS = {  # where a track's configuration class and its planner are; imported only when a sweep is of that track
@@ -40,11 +40,13 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One registered item: its name, the class or function, and what its decorator said of it."""
+    """One registered item: its name, the class or function, what its decorator said of it, and how another process comes
+    by it: the plug-in file (or script) to load, or the module to import."""
 
     name: str
     item: Any
     info: dict[str, Any]
+    origin: str = ""
 
     @property
     def summary(self) -> str:
@@ -64,11 +66,12 @@ class Registry:
         self.kind = kind
         self.package = package
         self._entries: dict[str, Entry] = {}
-        self._read = False
+        self._read = self._read_others = False
+        plugins.on_reload(self._forget)
 
     def add(self, name: str, item: T, **info: Any) -> T:
         """Register `item`; a second item of the same name is an error unless it is the same definition again."""
-        old, new = self._entries.get(name), Entry(name, item, info)
+        old, new = self._entries.get(name), Entry(name, item, info, _origin(self.kind, name, item))
         if old is not None and (old.item.__qualname__, old.file) != (new.item.__qualname__, new.file):
             raise UserError(f"{self.kind[:-1]} '{name}' is defined twice, in {old.file} and {new.file}: rename one")
         if not (inspect.getdoc(item) or "").strip() or (item.__doc__ or "").startswith(f"{new.item.__name__}("):
@@ -77,8 +80,11 @@ class Registry:
         return item
 
     def get(self, name: str) -> Entry:
-        """The entry called `name`; UserError with a suggestion if there is none."""
+        """The entry called `name`; UserError with a suggestion if there is none. Other packages are imported only if it is
+        not one of the project's own, or of a plug-in."""
         self._discover()
+        if name not in self._entries:
+            self._discover_others()
         if name not in self._entries:
             raise UserError(f"unknown {self.kind[:-1]} '{name}'; {did_you_mean(name, self._entries)}")
         return self._entries[name]
@@ -86,6 +92,7 @@ class Registry:
     def entries(self) -> list[Entry]:
         """All entries, sorted by name."""
         self._discover()
+        self._discover_others()
         return [self._entries[n] for n in sorted(self._entries, key=str.lower)]
 
     def _discover(self) -> None:
@@ -95,11 +102,50 @@ class Registry:
         folder = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(folder.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+
+    def _discover_others(self) -> None:
+        if self._read_others:
+            return
+        self._read_others = True
         for point in importlib.metadata.entry_points(group=f"loreun_bench.{self.kind}"):
             try:
                 point.load()
             except Exception as error:  # somebody else's package: say so, go on without it
                 warnings.warn(f"entry point {point.value} of {self.kind} failed: {error}", stacklevel=2)
+
+    def _forget(self, path: Path) -> None:
+        """Drop what the plug-in file `path` registered: it is loaded again, and may register something else."""
+        self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != str(path)}
+
+
+def _origin(kind: str, name: str, item: Any) -> str:
+    """Where another process finds an item. UserError if it is in no file."""
+    if item.__module__.startswith(f"{__package__}."):
+        return str(item.__module__)
+    if (path := plugins.under_way()) is not None:
+        return str(path)
+    try:
+        file = Path(inspect.getfile(item))
+    except (TypeError, OSError):
+        file = Path()
+    if not file.is_file():
+        raise UserError(f"{kind[:-1]} '{name}' is in no file: write it into one and name that under plugins=")
+    return str(file.resolve()) if item.__module__ == "__main__" else str(item.__module__)
+
+
+def origins(files: Iterable[Path]) -> tuple[str, ...]:
+    """What a process has to load, or import, to have the items that are defined in `files`."""
+    wanted = set(files)
+    found = (entry for each in _registries for entry in each._entries.values() if entry.file in wanted)
+    return tuple(dict.fromkeys(entry.origin for entry in found))
+
+
+def declared(file: Path) -> tuple[str, ...]:
+    """The files that the items in the user's `file` declare to use (`files=`, or FILES of the module), as written there."""
+    entries = [entry for each in _registries for entry in each._entries.values() if entry.file == file]
+    module = plugins.module_of(file)
+    found = [*(name for entry in entries for name in entry.info.get("files", ())), *getattr(module, "FILES", ())]
+    return tuple(dict.fromkeys(map(str, found)))
 
 
 def registry(kind: str, track: str = "classification") -> Registry:
@@ -119,9 +165,13 @@ def kinds(track: str) -> list[str]:
     return [kind for kind in KINDS if kind == "weightings" or (folder / kind).is_dir()]
 
 
+_registries: list[Registry] = []
+
+
 @cache
 def _registry(kind: str, parent: str) -> Registry:
-    return Registry(kind, f"{parent}.{kind}")
+    _registries.append(Registry(kind, f"{parent}.{kind}"))
+    return _registries[-1]
 
 
 def track(name: str) -> tuple[Any, Callable[..., Any]]:
@@ -132,10 +182,14 @@ def track(name: str) -> tuple[Any, Callable[..., Any]]:
     return getattr(importlib.import_module(config[0]), config[1]), getattr(importlib.import_module(planner[0]), planner[1])
 
 
-def method(name: str, *, uses: set[str], paper: str = "", track: str = "classification") -> Callable[[type[T]], type[T]]:
+def method(
+    name: str, *, uses: set[str], paper: str = "", track: str = "classification", files: Sequence[str | Path] = ()
+) -> Callable[[type[T]], type[T]]:
     """Class decorator: an unlearning method, a frozen dataclass whose fields are its settings.
 
     `uses` names the sets its `unlearn` may read, of {"forget", "retain", "validation"}; any other raises when read.
+    files: here and in the other decorators, the files (paths from the plug-in's folder, `*` allowed) that the item reads
+    through a library which opens them below Python; what Python opens is seen anyway. A change of theirs counts.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -146,13 +200,17 @@ def method(name: str, *, uses: set[str], paper: str = "", track: str = "classifi
             raise UserError(f"method '{name}': uses={sorted(uses)} must name some of {sorted(SETS)}")
         cls.name, cls.uses = name, frozenset(uses)  # type: ignore[attr-defined]
         cls.from_scratch = getattr(cls, "from_scratch", False)  # type: ignore[attr-defined]
-        return registry("methods", track).add(name, cls, paper=paper, uses=frozenset(uses))
+        return registry("methods", track).add(name, cls, paper=paper, uses=frozenset(uses), files=_files(files))
 
     return register
 
 
 def weighting(
-    name: str, *, paper: str = "", defaults: Mapping[str, Mapping[str, Any]] | None = None
+    name: str,
+    *,
+    paper: str = "",
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    files: Sequence[str | Path] = (),
 ) -> Callable[[type[T]], type[T]]:
     """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`.
 
@@ -164,14 +222,21 @@ def weighting(
         if not callable(getattr(cls, "phases", None)):
             raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
         cls.name = name  # type: ignore[attr-defined]
-        return registry("weightings").add(name, cls, paper=paper, defaults=dict(defaults or {}))
+        own = dict(defaults or {})
+        return registry("weightings").add(name, cls, paper=paper, defaults=own, files=_files(files))
 
     return register
 
 
 def scenario(
-    name: str, *, explicit: bool = False, needs: Collection[str] = (), paper: str = "", track: str = "classification"
-) -> Callable[[type[T]], type[T]]:  # fmt: skip
+    name: str,
+    *,
+    explicit: bool = False,
+    needs: Collection[str] = (),
+    paper: str = "",
+    track: str = "classification",
+    files: Sequence[str | Path] = (),
+) -> Callable[[type[T]], type[T]]:
     """Class decorator: a way to choose what is forgotten, a frozen dataclass whose fields are its settings, with `draw`.
 
     What `draw` is given and returns stands in the track's `scenarios` package. explicit: it names pictures one by one, so
@@ -186,7 +251,8 @@ def scenario(
         if not set(needs) <= {"original"}:
             raise UserError(f"scenario '{name}': needs={sorted(needs)} must be of {{'original'}}")
         cls.kind = name  # type: ignore[attr-defined]
-        return registry("scenarios", track).add(name, cls, explicit=explicit, needs=frozenset(needs), paper=paper)
+        info = {"explicit": explicit, "needs": frozenset(needs), "paper": paper, "files": _files(files)}
+        return registry("scenarios", track).add(name, cls, **info)
 
     return register
 
@@ -203,6 +269,7 @@ def metric(
     check: Callable[[Any], None] | None = None,
     span: tuple[float, float] | None = None,
     optional: Sequence[str] = (),
+    files: Sequence[str | Path] = (),
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
@@ -231,7 +298,7 @@ def metric(
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            check=check, span=bounds, optional=tuple(optional),
+            check=check, span=bounds, optional=tuple(optional), files=_files(files),
         )  # fmt: skip
 
     return register
@@ -249,6 +316,7 @@ def dataset(
     counts: tuple[Sequence[int], Sequence[int]] | None = None,
     mean: Sequence[float] | None = None,
     adapt: Callable[[Any], Any] | None = None,
+    files: Sequence[str | Path] = (),
 ) -> Callable[[T], T]:
     """Function decorator: a data set `(root: Path, download: bool) -> Arrays`; for generation `(root, split) -> Pictures`.
 
@@ -260,67 +328,20 @@ def dataset(
     def register(function: T) -> T:
         info = {
             "shape": shape, "classes": classes, "embedded": embedded, "paper": paper, "names": tuple(names),
-            "counts": counts, "mean": mean, "adapt": adapt,
+            "files": _files(files), "counts": counts, "mean": mean, "adapt": adapt,
         }  # fmt: skip
         return registry("datasets", track).add(name, function, **info)
 
     return register
 
 
-def model(name: str, *, paper: str = "") -> Callable[[T], T]:
+def model(name: str, *, paper: str = "", files: Sequence[str | Path] = ()) -> Callable[[T], T]:
     """Function decorator: a model builder `(channels, classes, size, **settings) -> torch.nn.Module`."""
-    return lambda function: registry("models").add(name, function, paper=paper)
+    return lambda function: registry("models").add(name, function, paper=paper, files=_files(files))
 
 
-def load_plugin(path: str | Path) -> Path:
-    """Import the plug-in file at `path`, whose decorators register its items. UserError names file and line."""
-    path = Path(path).resolve()
-    if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"plug-in {path} not found, or no .py file")
-    with blamed(path, "plug-in"):
-        load_module(path)
-    return path
-
-
-@contextlib.contextmanager
-def blamed(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever the user's code raises inside, even sys.exit, into a UserError that names its line in `path`."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = lines[-1] if lines else getattr(error, "lineno", None) or 0
-        raise UserError(f"{what} {path}:{line} raised {type(error).__name__}: {error}") from error
-
-
-@cache
-def load_module(path: Path) -> Any:
-    """The module in the file `path`, imported once a process."""
-    name = f"loreun_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def call_reference(reference: str, what: str, *args: Any, **options: Any) -> Any:
-    """Call the function that `FILE.py:NAME` names. UserError if the file or name is missing, or the function raises."""
-    file, _, name = reference.rpartition(":")
-    path = load_plugin(file)
-    function = getattr(load_module(path), name, None)
-    if not callable(function):
-        raise UserError(f"{what} '{reference}': {file} has no function '{name}'")
-    with blamed(path, what):
-        return function(*args, **options)
+def _files(names: Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(names),) if isinstance(names, (str, Path)) else tuple(map(str, names))
 
 
 def _require_dataclass(kind: str, name: str, cls: type) -> None:

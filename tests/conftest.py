@@ -15,7 +15,8 @@ from loreun_bench.classification.stages import build_model
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.cli import app, main
-from loreun_bench.registry import TRACKS, kinds, load_module, registry
+from loreun_bench.plugins import refresh
+from loreun_bench.registry import TRACKS, kinds, registry
 from loreun_bench.training.clock import Meter
 
 MEMORY = 12 << 30  # bytes a process of the tests may take
@@ -46,7 +47,7 @@ def own_registries():
     yield
     for each, entries in zip(found, saved, strict=True):
         each._entries = entries
-    load_module.cache_clear()
+    refresh(always=True)
 
 
 @pytest.fixture

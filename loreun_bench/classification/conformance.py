@@ -20,9 +20,10 @@ from loreun_bench.classification.unlearning.networks import build_model
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
-from loreun_bench.harness.conformance import checked_method, checked_values, checked_weights
+from loreun_bench.harness.conformance import checked_method, checked_values
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.guards import checked_model, checked_weights
 
 
 def _toy() -> tuple[Dataset, ForgetSplit]:
@@ -56,9 +57,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     parts = {name: getattr(split, name) for name in ("forget", "retain", "validation")}
     sets = {name: ImageSet(data.train, index, split.labels[index]) for name, index in parts.items()}
     with context.meter:
-        model = method.unlearn(model, Data(sets, method.uses, 3), context)
-    if not isinstance(model, torch.nn.Module):
-        raise UserError(f"unlearn returned {type(model).__name__}, not the model")
+        model = checked_model(method.unlearn(model, Data(sets, method.uses, 3), context))
     return context.meter, checked_weights(before, model.state_dict())
 
 

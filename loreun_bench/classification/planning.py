@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -297,25 +296,7 @@ class _Block:
         work: int = 0,
     ) -> Stage:  # fmt: skip
         about = f"{self.label} seed {self.seeds.unlearn} {label}"
-        files = tuple(file for source in sources for file in _with_local_imports(source))
-        return Stage(f"{STAGES}:{run}", config, inputs, files, about, work, self.config.timeout_s)
-
-
-@cache
-def _with_local_imports(path: Path) -> tuple[Path, ...]:
-    """A user's file and the modules beside it that it imports, directly or not: their code is part of the key."""
-    if path.is_dir() or PACKAGE in path.parents:
-        return (path,)
-    found, waiting = [], [path]
-    while waiting:
-        file = waiting.pop()
-        found.append(file)
-        nodes = list(ast.walk(ast.parse(file.read_bytes())))
-        names = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
-        names += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
-        beside = [file.parent / f"{name.partition('.')[0]}.py" for name in names]
-        waiting += [other for other in beside if other.is_file() and other not in found]
-    return tuple(dict.fromkeys(found))
+        return Stage(f"{STAGES}:{run}", config, inputs, sources, about, work, self.config.timeout_s)
 
 
 def _located(scenario: Scenario, dataset: str) -> tuple[Scenario, dict[str, str]]:

@@ -28,6 +28,8 @@ from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.context import Phases
+from loreun_bench.training.guards import check_finite, checked_model, checked_weights
 from loreun_bench.training.optimiser import make_optimiser
 
 Config = Mapping[str, Any]
@@ -72,6 +74,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     _warm_up(model, samples, config["train"]["batch_size"])
     with seeded(config["seed"]), context.meter:
         model = fit(model, samples, select_on, context)
+    check_finite(model.state_dict(), "training left")
     return Output(_weights(model), cost=context.meter.cost())
 
 
@@ -92,15 +95,20 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     method = configuration.settings(entry, config["method_settings"], f"methods.{config['method']}")
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
-    context = _context(config, dict(weighting.phases()), device)
+    phases = Phases(weighting.phases())
+    context = _context(config, phases, device)
     if method.from_scratch:
         model = _build(config, data, device, config["init_seed"])
     else:
         model = _load(config, inputs["original"], data, device)
     sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
     _warm_up(model, sets["retain"], config["train"]["batch_size"])
+    before = _weights(model)
     with seeded(config["seed"]), context.meter:
-        model = method.unlearn(model, Data(sets, method.uses, data.classes), context)
+        found = method.unlearn(model, Data(sets, method.uses, data.classes), context)
+    model = checked_model(found)
+    checked_weights(before, model.state_dict())
+    phases.check_read(config["method"])
     return Output(_weights(model), cost=context.meter.cost())
 
 
@@ -114,7 +122,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     return Output(values=measured(config["metrics"], "classification", outputs).record())
 
 
-def _context(config: Config, phases: dict[str, Any], device: str) -> Context:
+def _context(config: Config, phases: Mapping[str, Any], device: str) -> Context:
     return Context(
         device=device,
         precision=config["precision"],

@@ -28,13 +28,12 @@ def list_items(
     track: Tracks = None,
 ) -> None:
     """List what there is of a kind, in both tracks: methods, weightings, scenarios, metrics, data sets, models, presets."""
-    groups = [(each, _items(kind, plugin, each)) for each in _tracks(kind, track)]
-    for number, (each, items) in enumerate(groups):
-        if len(groups) > 1:
-            print(f"{chr(10) * (number > 0)}{each}:")
-        width = max(len(name) for name, _, _ in items)
-        for name, summary, _ in items:
-            print(_fitted(f"{name:{width}}  {summary}", width + 2))
+    tracks = _tracks(kind, track)
+    rows = [(name, each, summary) for each in tracks for name, summary, _ in _items(kind, plugin, each)]
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, each, summary in rows:
+        head = f"{name:{wide[0]}}  " + (f"{each:{wide[1]}}  " if len(tracks) > 1 else "")
+        print(_fitted(head + summary, len(head)))
 
 
 def show(
@@ -129,10 +128,13 @@ def _settings(item: Any) -> list[str]:
 
 
 def _fitted(line: str, indent: int) -> str:
-    """A line in the terminal's width, its other lines indented."""
+    """A line in the terminal's width, its other lines indented; as it is where something else reads it."""
     import shutil
+    import sys
     import textwrap
 
+    if not sys.stdout.isatty():
+        return line
     width = max(shutil.get_terminal_size((80, 24)).columns, indent + 30)
     return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 

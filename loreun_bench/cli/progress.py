@@ -64,7 +64,9 @@ class Progress:
         if event.stage is not None:
             self._follow(event, event.stage)
         if event.stage is not None and event.outcome is not None and event.outcome.status != "ok":
-            self._print(f"{event.outcome.status}: {event.stage.label}: {event.outcome.reason}")
+            self._print(f"{event.outcome.status}: {event.stage.label}: {event.outcome.reason}{_trace(event.text)}")
+        if event.kind == "note":
+            self._print(f"note: {event.text}")
         if event.record is not None:
             self._cells += 1
             self._print(self._line(event.record))
@@ -161,6 +163,10 @@ class Shares:
         elif title != self._title:
             print(f"{share:4.0%} {title} ({left})", file=sys.stderr, flush=True)
         self._title = title
+
+
+def _trace(name: str) -> str:
+    return f" → {name}" if name else ""
 
 
 def _clock(seconds: float) -> str:

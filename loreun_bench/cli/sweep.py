@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from loreun_bench.config import SweepConfig
     from loreun_bench.harness.plan import Plan
 
+WORKERS = "processes [default: one a core; a GPU: 1]; 0: in this one, where what a plug-in does can reach other rows"
 Source = Annotated[str, typer.Argument(metavar="[PRESET or FILE.yaml]", help="what to run; `ls presets` lists them")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting, as train.epochs=5")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME]")]
-Workers = Annotated[int | None, typer.Option("--workers", help="processes [default: one a core; a GPU: 1]; 0: in this one")]
+Workers = Annotated[int | None, typer.Option("--workers", help=WORKERS)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="make every result anew, also what the store has")]
 EngineName = Annotated[str, typer.Option("--engine", help="local")]
 
 
@@ -30,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     source: Source = "digits", set_: Set = None, out: Out = None, engine: EngineName = "local",
-    workers: Workers = None, device: Device = "auto", plugin: Plugins = None,
+    workers: Workers = None, device: Device = "auto", plugin: Plugins = None, fresh: Fresh = False,
 ) -> None:  # fmt: skip
     """Plan, run, print the leaderboard. Running it again continues it."""
     from loreun_bench import api
@@ -41,11 +43,11 @@ def sweep(
     from loreun_bench.report import leaderboard, table
 
     signal.signal(signal.SIGTERM, _interrupt)
-    config, planned, files = _prepare(source, set_, engine, device, plugin)
+    config, planned = _prepare(source, set_, engine, device, plugin)
     folder = api.run_folder(config, out)
     with Progress(planned, folder) as progress:
         try:
-            records = api.execute(config, planned, folder, workers=workers, plugins=files, listen=progress)
+            records = api.execute(config, planned, folder, workers=workers, fresh=fresh, listen=progress)
         except KeyboardInterrupt:
             progress.stop("interrupted; what is finished is kept: run the same command again to continue")
             raise typer.Exit(130) from None
@@ -74,11 +76,11 @@ def plan(
     from loreun_bench.harness.plan import forecast
     from loreun_bench.harness.store import Store, default_root
 
-    _, planned, _ = _prepare(source, set_, engine, device, plugin)
+    _, planned = _prepare(source, set_, engine, device, plugin)
     stages = forecast(planned, Store(default_root()))
     rows = [
         [
-            "cached" if f.cached else "to run",
+            "cached" if f.cached else f"to run ({', '.join(f.changed)})" if f.changed else "to run",
             f.stage.label,
             f"{f.stage.work:,}" if f.stage.work else "-",
             _seconds(f.seconds),
@@ -103,7 +105,7 @@ def plan(
 
 def _prepare(
     source: str, set_: list[str] | None, engine: str, device: str, plugin: list[Path] | None
-) -> tuple[SweepConfig, Plan, tuple[Path, ...]]:
+) -> tuple[SweepConfig, Plan]:
     from loreun_bench import api
     from loreun_bench.errors import UserError, did_you_mean
     from loreun_bench.harness import plan as planning
@@ -111,10 +113,11 @@ def _prepare(
 
     if engine != "local":
         raise UserError(f"unknown engine '{engine}'; {did_you_mean(engine, ['local'])}")
-    files = tuple(load_plugin(path) for path in plugin or ())
+    for path in plugin or ():
+        load_plugin(path)
     overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
     config = api.resolve(source, overrides)
-    return config, planning.build(config), files
+    return config, planning.build(config)
 
 
 def _seconds(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ from loreun_bench.harness.progress import report
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
+from loreun_bench.harness.work import anew
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
-from loreun_bench.training.guards import check_parameters
+from loreun_bench.training.context import Phases
+from loreun_bench.training.guards import checked_in_place, checked_weights
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -70,7 +73,8 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     pipeline = _pipeline(config, {}, device)
     measured = inputs["curve"].tensors() if "curve" in inputs else {}
     reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in weighting.phases()}
-    context = _context(config, dict(weighting.phases()), reference, device)
+    phases = Phases(weighting.phases())
+    context = _context(config, phases, reference, device)
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
     parts = _parts(pictures, config["forgotten"])
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
@@ -79,9 +83,11 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     before = _weights(pipeline)
     _warm_up(pipeline, texts, context)
     with seeded(config["seed"]), context.meter:
-        method.unlearn(pipeline, data, context)
+        found = method.unlearn(pipeline, data, context)
+    checked_in_place(found, pipeline)
     after = _weights(pipeline)
-    check_parameters(after.values())
+    checked_weights(before, after)
+    phases.check_read(config["method"])
     moved = {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()
     about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
@@ -97,6 +103,8 @@ def sample(config: Config, inputs: Inputs, device: str) -> Output:
     pipeline = _pipeline(config, inputs, device)
     requests = [Request(**r) for r in _requests(config)]
     folder = default_root() / "pictures" / digest({"config": config, "model": _model_digest(inputs)})
+    if anew():
+        shutil.rmtree(folder, ignore_errors=True)
     sampling.sample(
         pipeline, requests, folder, steps=config["steps"], batch_size=config["batch_size"], precision=config["precision"]
     )
@@ -196,7 +204,7 @@ def _parts(pictures: Pictures, forgotten: Sequence[int]) -> dict[str, Tensor]:
     return {"forget": gone.nonzero().squeeze(1), "retain": (~gone).nonzero().squeeze(1)}
 
 
-def _context(config: Config, phases: dict[str, Any], reference: Mapping[str, Tensor], device: str) -> Context:
+def _context(config: Config, phases: Mapping[str, Any], reference: Mapping[str, Tensor], device: str) -> Context:
     return Context(
         device=device, precision=config["precision"], protocol=PROTOCOLS[config["protocol"]], phases=phases,
         curve=reference, seed=config["seed"], meter=Meter(device), limit_steps=config["limit_steps"],

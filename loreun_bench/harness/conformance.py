@@ -13,25 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
-from loreun_bench.errors import UserError
+from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness.measuring import checked
+from loreun_bench.harness.openers import unseen
 from loreun_bench.harness.plan import build
+from loreun_bench.harness.rows import active_phases
 from loreun_bench.ops import loreun_weights
 from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from loreun_bench.training.clock import Meter
 
 
 def check_plugin(path: Path) -> list[str]:
     """One line an item: "ok …", or what is wrong with it. UserError if the file registers nothing."""
     path = load_plugin(path)
-    lines = [_line(track, kind, entry) for track, kind, entry in _items() if entry.file.resolve() == path]
+    found = [each for each in _items() if path in (each[2].file.resolve(), Path(each[2].origin))]
+    lines = [_line(*each) for each in found]
     if not lines:
         raise UserError(f"{path.name} registers nothing: decorate a class or function with @method, @weighting, …")
-    return lines
+    return lines + [f"ok, but {words}" for words in unseen([path])]
 
 
 def _items() -> Iterator[tuple[str, str, Entry]]:
@@ -51,7 +52,7 @@ def _line(track: str, kind: str, entry: Entry) -> str:
             found = importlib.import_module(f"loreun_bench.{track}.conformance").CHECKS[kind](entry)
         return f"ok {kind[:-1]} {entry.name}: {found} ({time.perf_counter() - start:.1f} s)"
     except Exception as error:
-        return f"wrong {kind[:-1]} {entry.name}: {error if isinstance(error, UserError) else repr(error)}"
+        return f"wrong {kind[:-1]} {entry.name}: {error if isinstance(error, (UserError, Diverged)) else repr(error)}"
 
 
 def _weighting(entry: Entry) -> str:
@@ -71,17 +72,6 @@ def _weighting(entry: Entry) -> str:
     return f"weights {' and '.join(phases) or 'nothing'}"
 
 
-def checked_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str:
-    """A note if unlearning moved nothing. UserError if its weights do not fit the model that it began with, or are NaN."""
-    import torch
-
-    if after.keys() != before.keys() or any(after[k].shape != before[k].shape for k in before):
-        raise UserError("unlearn returned a model of another architecture: its weights cannot be loaded again")
-    if not all(torch.isfinite(v.float()).all() for v in after.values()):
-        raise UserError("unlearn left weights that are NaN or infinite")
-    return "" if any(not torch.equal(after[k], before[k]) for k in before) else ", but the weights did not move"
-
-
 def checked_method(entry: Entry, run: Callable[[Entry, str], tuple[Meter, str]], sweep: Mapping[str, Any]) -> str:
     """What a method reads and how much. UserError if it counts nothing, or no sweep with it can be planned.
 
@@ -93,7 +83,8 @@ def checked_method(entry: Entry, run: Callable[[Entry, str], tuple[Meter, str]],
     if meter.forward_samples == 0:
         raise UserError("no samples were counted: add to context.meter.forward_samples and backward_samples")
     run(entry, "w_f+w_r")
-    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}"
+    weights = "" if active_phases(entry.item()) or entry.item.from_scratch else "; weightings cannot act on it: one row"
+    return f"reads {', '.join(sorted(entry.info['uses']))}; {meter.forward_samples} samples forward{note}{weights}"
 
 
 def checked_values(entry: Entry, values: Any) -> str:

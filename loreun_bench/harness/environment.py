@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+LIBRARIES = ("torch", "torchvision", "diffusers", "transformers")
+WATCHED = ("python", "loreun_bench", *LIBRARIES)
 
 
 @cache
@@ -22,6 +26,31 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(), "os": platform.system(), "device": device, "device_name": name,
         "cores": cores(),
     }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on beside its code: Python, this package, and those of LIBRARIES that are imported."""
+    found = {"python": platform.python_version(), "loreun_bench": package_version()}
+    for name in LIBRARIES:
+        if name in sys.modules:
+            found[name] = str(getattr(sys.modules[name], "__version__", "?"))
+    return found
+
+
+def others(made: dict[str, Any]) -> str:
+    """The versions that a result was made under and that are others now, in words; nothing if it is none."""
+    differ = {name: value for name, value in made.items() if name in WATCHED and value.partition("+")[0] != _now(name)}
+    return ", ".join(f"{name} {value} (now {_now(name)})" for name, value in differ.items())
+
+
+@cache
+def _now(name: str) -> str:
+    if name == "python":
+        return platform.python_version()
+    try:
+        return version(name.replace("_", "-")).partition("+")[0]
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def package_version() -> str:

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loreun_bench.harness.cache import Found, look_up
+from loreun_bench.harness.openers import unseen
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
+from loreun_bench.plugins import undisturbed
 from loreun_bench.registry import track
 
 if TYPE_CHECKING:
@@ -35,18 +38,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A planned stage: whether its artifact is there already, and the seconds it took or will take if a rate is known."""
+    """A planned stage: whether its artifact is there already, the seconds it took or will take if a rate is known, and
+    which of the user's files have changed since it was made."""
 
     stage: Stage
     cached: bool
     seconds: float | None
+    changed: tuple[str, ...] = ()
 
 
 def build(config: SweepConfig) -> Plan:
     """The plan of a checked configuration. UserError if the data cannot serve it."""
     _, planner = track(config.track)
-    cells, notes = planner(config)
-    return Plan(tuple(cells), tuple(_ordered(cells)), tuple(notes))
+    with undisturbed():  # a planner tries what the user brings
+        cells, notes = planner(config)
+        stages = tuple(_ordered(cells))
+    plugins = tuple(dict.fromkeys(path for stage in stages for path in stage.plugins))
+    return Plan(tuple(cells), stages, (*notes, *unseen(plugins)))
 
 
 def closure(stage: Stage) -> set[str]:
@@ -62,23 +70,36 @@ def closure(stage: Stage) -> set[str]:
 
 def forecast(plan: Plan, store: Store) -> list[Forecast]:
     """Which stages are cached, and what the others will cost at the rate the cached ones of their kind ran at."""
-    there = artifacts(plan, store)
-    found = {recipe: float(artifact.manifest["seconds"]) for recipe, artifact in there.items()}
+    there = _look(plan, store)
+    found = {r: float(each.artifact.manifest["seconds"]) for r, each in there.items() if each.artifact is not None}
     rates: dict[str, list[float]] = {}
     for stage in plan.stages:
         if stage.work and stage.recipe in found:
             rates.setdefault(stage.run, []).append(found[stage.recipe] / stage.work)
-    return [Forecast(s, s.recipe in found, found.get(s.recipe, _guess(s, rates.get(s.run)))) for s in plan.stages]
+    return [
+        Forecast(
+            s, s.recipe in found, found.get(s.recipe, _guess(s, rates.get(s.run))),
+            there[s.recipe].changed if s.recipe in there else (),
+        )
+        for s in plan.stages
+    ]  # fmt: skip
 
 
 def artifacts(plan: Plan, store: Store) -> dict[str, Artifact]:
     """The artifacts that the store has of a plan's stages, by recipe."""
-    found: dict[str, Artifact] = {}
+    return {recipe: each.artifact for recipe, each in _look(plan, store).items() if each.artifact is not None}
+
+
+def _look(plan: Plan, store: Store) -> dict[str, Found]:
+    """What the store has of the stages whose inputs it has, by recipe."""
+    found: dict[str, Found] = {}
+    digests: dict[str, str] = {}
     for stage in plan.stages:
-        if all(upstream.recipe in found for upstream in stage.inputs.values()):
-            artifact = store.find(stage.key({name: found[s.recipe].digest for name, s in stage.inputs.items()}))
-            if artifact is not None:
-                found[stage.recipe] = artifact
+        if all(upstream.recipe in digests for upstream in stage.inputs.values()):
+            base = stage.key({name: digests[s.recipe] for name, s in stage.inputs.items()})
+            found[stage.recipe] = look_up(store, stage, base, verify=False)
+            if (artifact := found[stage.recipe].artifact) is not None:
+                digests[stage.recipe] = artifact.digest
     return found
 
 

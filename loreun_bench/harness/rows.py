@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ def check_scenario(scenario: Any, config: Any) -> None:
 def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:
     """The sweep's weightings that change something for `method`, those of which every phase is one that it runs; and
     notes on those left out. The scenario's settings come before the sweep's, and these before the track's defaults."""
-    active = set(method.active()) if hasattr(method, "active") else {"forget", "retain"}
+    active = active_phases(method)
     if not active:
-        return [uniform()], []
+        told = says_active(type(method)) or (hasattr(method, "active") and not set(method.active()))
+        reason = f"{name} × weightings left out: its own `unlearn` reads none (`active` can say which phases it weighs)"
+        return [uniform()], [] if told else [reason]
     found, notes = [], []
     for rule, values in config.weightings.items():
         entry = registry("weightings").get(rule)
@@ -42,6 +45,42 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
         else:
             notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases - active))} phase")
     return found, notes
+
+
+def active_phases(method: Any) -> set[str]:
+    """The phases in which a weighting can act on a method: none where it has an `unlearn` of its own that neither reads
+    `context.phases` nor hands over to the loop, unless it says so itself in an `active` of its own."""
+    cls = type(method)
+    if says_active(cls):
+        return set(method.active())
+    if not _mentions(vars(_definer(cls, "unlearn"))["unlearn"]):
+        return set()
+    return set(method.active()) if hasattr(cls, "active") else {"forget", "retain"}
+
+
+def says_active(cls: type) -> bool:
+    """Whether the class that defines `unlearn`, or one derived from it, defines `active`, too."""
+    if not hasattr(cls, "active"):
+        return False
+    mro = cls.__mro__
+    return mro.index(_definer(cls, "active")) <= mro.index(_definer(cls, "unlearn"))
+
+
+def _definer(cls: type, name: str) -> type:
+    return next(c for c in cls.__mro__ if name in vars(c))
+
+
+def _mentions(function: Any) -> bool:
+    """Whether a function's code reads `phases`, or calls the loop: `descend`, or `unlearn` of a base class."""
+    waiting = [getattr(inspect.unwrap(function), "__code__", None)]
+    while waiting:
+        code = waiting.pop()
+        if code is None:
+            return True  # nothing is known
+        if {"phases", "descend", "unlearn"} & {*code.co_names, *code.co_freevars}:
+            return True
+        waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return False
 
 
 def uniform() -> tuple[Entry, Any]:

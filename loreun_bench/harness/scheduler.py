@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loreun_bench.harness import progress, records
+from loreun_bench.harness import environment, progress, records
+from loreun_bench.harness.cache import Found, look_up, outdated
 from loreun_bench.harness.engines import Engine
+from loreun_bench.harness.files import write_atomic
+from loreun_bench.harness.files_used import plugin_digests
 from loreun_bench.harness.plan import Cell, Plan, closure
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Artifact, Store
 from loreun_bench.harness.work import Outcome, Task, classify
+from loreun_bench.registry import origins
 
 TICK = 1.0  # seconds between two looks at what is running
 
@@ -22,38 +28,49 @@ TICK = 1.0  # seconds between two looks at what is running
 @dataclass(frozen=True)
 class Event:
     """What a listener hears: a stage "started", "cached", "running" (and how far it is), "finished", to be run "again" or
-    "skipped" because every cell that wants it has failed; or a "record" that was written."""
+    "skipped" because every cell that wants it has failed; a "record" that was written; or a "note" in words."""
 
     kind: str
     stage: Stage | None = None
     outcome: Outcome | None = None
     record: Record | None = None
     share: float = 0.0
+    text: str = ""
 
 
 class DiskFull(Exception):
     """The disk filled up; what was finished is kept, and the same command goes on from there."""
 
 
-def run(plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None]) -> list[Record]:
-    """Run all of `plan` and return its records, old and new, in the plan's order. The caller closes the engine."""
-    return _Run(plan, engine, store, out, device, listen).run()
+def run(
+    plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None], fresh: bool = False
+) -> list[Record]:
+    """Run all of `plan` and return its records, old and new, in the plan's order. The caller closes the engine.
+
+    fresh: make every artifact anew; each old one stays until the new one is whole.
+    """
+    return _Run(plan, engine, store, out, device, listen, fresh).run()
 
 
 class _Run:
     def __init__(
-        self, plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None]
+        self, plan: Plan, engine: Engine, store: Store, out: Path, device: str, listen: Callable[[Event], None], fresh: bool
     ) -> None:
         self.plan, self.engine, self.store, self.device, self.listen = plan, engine, store, device, listen
-        self.journal = out / "records.jsonl"
+        self.out, self.journal, self.fresh = out, out / "records.jsonl", fresh
         self.old = {r.cell: r for r in records.load_records(out)} if self.journal.is_file() else {}
         self.artifacts: dict[str, Artifact] = {}  # by recipe
         self.failures: dict[str, Outcome] = {}
-        self.keys: dict[str, str] = {}
+        self.bases: dict[str, str] = {}  # the stages' own keys, under which they say how far they are
+        self.keys: dict[str, str] = {}  # their artifacts'
+        self.traces: dict[str, str] = {}  # the files with the tracebacks of those that failed
+        self.told: set[str] = set()
+        self.reused: list[str] = []  # the versions of cached results, where they are others
         self.running: dict[Future[Outcome], Stage] = {}
         self.results: dict[tuple[Any, ...], Record] = {}
         self.waiting = list(plan.stages)
         self.retried: set[str] = set()
+        self.made: set[str] = set()  # in this run
         self.needs = {cell.record.cell: closure(cell.evaluation) for cell in plan.cells}
 
     def run(self) -> list[Record]:
@@ -66,6 +83,7 @@ class _Run:
                     self._finish(self.running.pop(future), future.result())
         for cell in open_cells:
             self._close(cell)
+        self._tell()
         return [self.results[cell.record.cell] for cell in self.plan.cells]
 
     def _wait(self) -> set[Future[Outcome]]:
@@ -75,7 +93,7 @@ class _Run:
             if finished:
                 return finished
             for stage in [self.running[future] for future in running]:
-                share = progress.read(self.store.progress_file(self.keys[stage.recipe]))
+                share = progress.read(self.store.progress_file(self.bases[stage.recipe]))
                 self.listen(Event("running", stage, share=share))
 
     def _advance(self, stage: Stage) -> bool:
@@ -85,35 +103,76 @@ class _Run:
             return True
         if any(upstream.recipe not in self.artifacts for upstream in stage.inputs.values()):
             return False
-        key = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
-        self.keys[stage.recipe] = key
-        artifact = self.store.verified(key)
-        if artifact is not None:
-            self.artifacts[stage.recipe] = artifact
-            self.listen(Event("cached", stage))
+        base = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
+        self.bases[stage.recipe] = base
+        anew = self.fresh and stage.recipe not in self.made
+        found = Found(None) if anew else look_up(self.store, stage, base)
+        if found.artifact is not None:
+            self._take(stage, found.artifact)
             return True
         if len(self.running) >= self.engine.capacity():
             return False
-        inputs = {name: self.keys[s.recipe] for name, s in stage.inputs.items()}
-        self.running[self.engine.submit(Task(stage, key, inputs, self.store.root, self.device))] = stage
-        self.listen(Event("started", stage))
+        if new := [words for words in found.changed if words not in self.told]:
+            self.told |= set(new)
+            self.listen(Event("note", text=f"{', '.join(new)}: what used it is made again"))
+        self._start(stage, base, anew)
         return True
 
-    def _why(self, recipes: set[str]) -> Outcome | None:
-        """The first failure among the stages that a cell needs."""
-        return next((outcome for recipe, outcome in self.failures.items() if recipe in recipes), None)
+    def _take(self, stage: Stage, artifact: Artifact) -> None:
+        """Use what the store has."""
+        self.keys[stage.recipe], self.artifacts[stage.recipe] = str(artifact.manifest["key"]), artifact
+        made = artifact.manifest.get("versions") or artifact.manifest.get("environment", {})
+        if stage.recipe not in self.made and (differ := environment.others(made)):
+            self.reused.append(differ)
+        self.listen(Event("cached", stage))
+
+    def _start(self, stage: Stage, base: str, anew: bool) -> None:
+        inputs = {name: self.keys[s.recipe] for name, s in stage.inputs.items()}
+        own = (origins(stage.plugins), plugin_digests(stage)) if stage.plugins else ((), {})
+        task = Task(stage, base, inputs, self.store.root, self.device, *own, replace=anew)
+        self.running[self.engine.submit(task)] = stage
+        self.listen(Event("started", stage))
+
+    def _why(self, recipes: set[str]) -> str | None:
+        """The recipe of the first that failed among the stages that a cell needs."""
+        return next((recipe for recipe in self.failures if recipe in recipes), None)
+
+    def _keep_trace(self, stage: Stage, trace: str) -> None:
+        """Keep what a failed stage raised, whole, in the run folder."""
+        if not trace:
+            return
+        label = re.sub(r"[^A-Za-z0-9.+%-]+", "-", stage.label or stage.run).strip("-")[:80]
+        name = f"errors/{label}-{stage.recipe[:8]}.txt"
+        with contextlib.suppress(OSError):
+            write_atomic(self.out / name, f"{stage.label}\n\n{trace}")
+            self.traces[stage.recipe] = name
+
+    def _tell(self) -> None:
+        """What there is to say of the whole sweep: files that changed under way, results of other versions. Tracebacks of
+        earlier runs go."""
+        for path in set((self.out / "errors").glob("*.txt")) - {self.out / name for name in self.traces.values()}:
+            path.unlink(missing_ok=True)
+        stages = [stage for stage in self.plan.stages if stage.plugins and stage.recipe in self.artifacts]
+        late = {words for stage in stages for words in outdated(stage, self.artifacts[stage.recipe])}
+        if late:
+            self.listen(Event("note", text=f"{', '.join(sorted(late))} while the sweep ran: run the same command again"))
+        if self.reused:
+            made = "; ".join(dict.fromkeys(self.reused))
+            self.listen(Event("note", text=f"{len(self.reused)} results were made with {made}: `--fresh` makes them anew"))
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         if outcome.lost and stage.recipe not in self.retried:
             self._again(stage)
             return
-        artifact = self.store.find(self.keys[stage.recipe])
-        if outcome.status == "ok" and artifact is not None:
-            self.artifacts[stage.recipe] = artifact
+        artifact = self.store.find(outcome.key) if outcome.status == "ok" else None
+        if artifact is not None:
+            self.keys[stage.recipe], self.artifacts[stage.recipe] = outcome.key, artifact
+            self.made.add(stage.recipe)
         else:
             lost = Outcome("failed", "its artifact is not in the store", outcome.seconds)
             self.failures[stage.recipe] = outcome if outcome.status != "ok" else lost
-        self.listen(Event("finished", stage, outcome))
+            self._keep_trace(stage, outcome.trace)
+        self.listen(Event("finished", stage, outcome, text=self.traces.get(stage.recipe, "")))
         if outcome.status == "disk_full":
             raise DiskFull(f"no space left under {self.store.root}: free some and run the same command again")
 
@@ -154,7 +213,8 @@ class _Run:
     def _record(self, cell: Cell) -> Record | None:
         failure = self._why(self.needs[cell.record.cell])
         if failure is not None:
-            return replace(cell.record, status=failure.status, reason=failure.reason)
+            outcome = self.failures[failure]
+            return replace(cell.record, status=outcome.status, reason=outcome.reason, trace=self.traces.get(failure, ""))
         evaluation, model = (self.artifacts.get(stage.recipe) for stage in (cell.evaluation, cell.model))
         if evaluation is None or model is None:
             return None

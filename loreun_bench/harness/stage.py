@@ -12,6 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench.plugins import is_users, signature
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -43,14 +45,21 @@ class Stage:
         """The content key: config, the digests of the upstream artifacts, the code, the schema version."""
         return digest(self._identity(upstream))
 
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The user's files among the sources: such a stage runs in a process of its own, and its files are watched."""
+        return tuple(dict.fromkeys(path for path in self.sources if is_users(str(path))))
+
     def function(self) -> Callable[..., Output]:
         """The function to run."""
         module, _, name = self.run.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
     def _identity(self, upstream: Mapping[str, str]) -> dict[str, Any]:
-        code = [code_digest(path) for path in sorted(set(self.sources))]
-        return {"schema": SCHEMA, "run": self.run, "config": self.config, "inputs": dict(upstream), "code": code}
+        own = set(self.sources) - set(self.plugins)
+        code = [code_digest(path) for path in sorted(own)] + sorted(map(code_digest, self.plugins))
+        about = {"schema": SCHEMA, "run": self.run, "config": self.config, "inputs": dict(upstream), "code": code}
+        return about | ({"watched": True} if self.plugins else {})
 
 
 @dataclass
@@ -68,9 +77,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@cache
 def code_digest(path: Path) -> str:
-    """A hash of the code in `path` (a file, or a folder's .py files); comments and layout do not count."""
+    """A hash of the code in `path` (a file, or a folder's .py files); comments and layout do not count.
+
+    Taken once a process of our own code, which runs as it was when it was imported; of the user's again after an edit.
+    """
+    if not is_users(str(path)):
+        return _cached_digest(path, None)
+    return _digest_of(path) if path.is_dir() else _cached_digest(path, signature(path))
+
+
+@cache
+def _cached_digest(path: Path, _: tuple[int, ...] | None) -> str:
+    return _digest_of(path)
+
+
+def _digest_of(path: Path) -> str:
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     trees = [ast.dump(ast.parse(file.read_bytes())) for file in files]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()

@@ -8,17 +8,20 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import sha256_file, sync, sync_folder
+from loreun_bench.harness.files import locked, sha256_file, sync, sync_folder, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+
+MOST_SETS = 32  # of files that the runs of one stage used, which are kept
 
 FIELDS = {"schema", "key", "digest", "files", "cost"}
 
@@ -93,8 +96,9 @@ class Store:
             return None
         return artifact
 
-    def put(self, key: str, output: Output, about: dict[str, Any]) -> Artifact:
-        """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays."""
+    def put(self, key: str, output: Output, about: dict[str, Any], replace: bool = False) -> Artifact:
+        """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays,
+        unless it is to be replaced."""
         from safetensors.torch import save_file
 
         temporary = self.root / "tmp" / uuid.uuid4().hex
@@ -114,7 +118,7 @@ class Store:
             for path in temporary.iterdir():
                 with open(path, "rb") as file:
                     sync(file.fileno())
-            self._publish(temporary, key)
+            self._publish(temporary, key, replace)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         artifact = self.find(key)
@@ -132,9 +136,35 @@ class Store:
         """Where the stage that makes this artifact says how far it is."""
         return self.root / "tmp" / f"{key}.share"
 
-    def _publish(self, temporary: Path, key: str) -> None:
+    def used(self, base: str) -> list[dict[str, str | None]]:
+        """For the stage with this key of its own, the files of the user's that its runs used, with the hashes that they had:
+        each set of names once, the newest first."""
+        try:
+            found = json.loads(self._used_file(base).read_text())
+        except (OSError, ValueError):
+            return []
+        known = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        return [{str(name): value for name, value in each.items()} for each in known]
+
+    def note_used(self, base: str, files: Mapping[str, str | None]) -> None:
+        """Add what a run of the stage used."""
+        path = self._used_file(base)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / "used" / ".lock"):
+            others = [each for each in self.used(base) if each.keys() != files.keys()]
+            write_atomic(path, json.dumps([dict(files), *others][:MOST_SETS]))
+
+    def _used_file(self, base: str) -> Path:
+        return self.root / "used" / base[:2] / f"{base}.json"
+
+    def _publish(self, temporary: Path, key: str, replace: bool) -> None:
         folder = self._folder(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if replace and folder.exists():
+            old = self.root / "tmp" / uuid.uuid4().hex
+            with contextlib.suppress(OSError):
+                os.replace(folder, old)
+            shutil.rmtree(old, ignore_errors=True)
         try:
             os.replace(temporary, folder)
         except OSError:  # the place is taken

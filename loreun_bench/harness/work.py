@@ -2,55 +2,121 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib
 import os
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from loreun_bench import plugins
 from loreun_bench.errors import Diverged, UserError
-from loreun_bench.harness import environment, progress
+from loreun_bench.harness import environment, files_used, progress
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 
+if TYPE_CHECKING:
+    from loreun_bench.harness.watching import Watch
+
+LONGEST = 300  # characters of a reason
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+_anew = False
+_prepared: dict[str, tuple[Watch, BaseException | None]] = {}  # of a process that belongs to one task
 
 
 @dataclass(frozen=True)
 class Task:
-    """A stage ready to run: its key, and its inputs' keys."""
+    """A stage ready to run: its own key (without the user's files that it will use), and its inputs' keys.
+
+    load: the plug-in files, or modules, that define what of the user's it runs; code: the hashes of those files as they
+    were planned with; replace: its artifact, if there is one, is to give way.
+    """
 
     stage: Stage
     key: str
     inputs: Mapping[str, str]
     store: Path
     device: str
+    load: tuple[str, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
+    replace: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: status as in a record, one line of reason, wall seconds; whether an input was lost or damaged."""
+    """How a stage ended: status as in a record, one line of reason, wall seconds; whether an input was lost or damaged; the
+    key of what it made; the traceback of what it raised."""
 
     status: str = "ok"
     reason: str = ""
     seconds: float = 0.0
     lost: bool = False
+    key: str = ""
+    trace: str = ""
 
 
 def execute(task: Task) -> Outcome:
     """Run the task. Never raises but for KeyboardInterrupt: a failure is an outcome with a reason."""
     start = time.perf_counter()
     try:
-        _run(task, start)
+        key = _run(task, start)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
-        return Outcome(classify(error), _reason(error), time.perf_counter() - start, isinstance(error, Corrupt))
-    return Outcome(seconds=time.perf_counter() - start)
+        return failed(error, time.perf_counter() - start)
+    return Outcome(seconds=time.perf_counter() - start, key=key)
+
+
+def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
+    """The outcome of a stage that raised."""
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(classify(error), _reason(error), seconds, isinstance(error, Corrupt), trace=trace)
+
+
+def prepare(task: Task) -> None:
+    """Make this process the task's own: load what of the user's it runs, and watch from then on what that uses. What goes
+    wrong is told when the task is executed. This is before its time limit begins."""
+    from loreun_bench.harness import openers, watching
+
+    plugins.own_process()
+    openers.follow()
+    watch, error = watching.begin(task.stage.plugins, _log(task)), None
+    try:
+        _load(task)
+    except BaseException as raised:
+        error = raised
+    _prepared[task.key] = watch, error
+
+
+def _load(task: Task) -> None:
+    """Load what of the user's the task runs. UserError if a file has changed since the task was planned."""
+    if files_used.plugin_digests(task.stage) != task.code:
+        names = ", ".join(path.name for path in task.stage.plugins)
+        raise UserError(f"{names} changed while the sweep ran: run the same command again")
+    for origin in task.load:
+        if origin.endswith(".py"):
+            with plugins.blamed(Path(origin), "plug-in"):
+                plugins.load_module(Path(origin))
+        else:
+            importlib.import_module(origin)
+
+
+def anew() -> bool:
+    """Whether the stage under way is to take nothing from what an earlier run of it left outside the store."""
+    return _anew
+
+
+def _log(task: Task) -> Path:
+    folder = task.store / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{task.key}.files"
 
 
 def classify(error: BaseException) -> str:
@@ -65,23 +131,53 @@ def classify(error: BaseException) -> str:
     return "failed"
 
 
-def _run(task: Task, start: float) -> None:
+def _run(task: Task, start: float) -> str:
+    """Run the stage and return the key of its artifact."""
     from loreun_bench.ops.functional import backend
 
-    store = Store(task.store)
+    global _anew
+    store, _anew = Store(task.store), task.replace
     inputs = {}
     for name, key in task.inputs.items():
         artifact = store.verified(key)
         if artifact is None:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the command again")
         inputs[name] = artifact
-    with progress.told_in(store.progress_file(task.key)):
+    used: dict[str, str | None] = {}
+    with progress.told_in(store.progress_file(task.key)), _watching(task, used):
         output = task.stage.function()(task.stage.config, inputs, task.device)
     about = {
-        "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device),
-        "environment": environment.describe(task.device), "seconds": time.perf_counter() - start,
+        "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device), "used": used,
+        "environment": environment.describe(task.device), "versions": environment.versions(),
+        "seconds": time.perf_counter() - start,
     }  # fmt: skip
-    store.put(task.key, output, about)
+    key = files_used.key_with(task.key, used)
+    if task.stage.plugins:
+        store.note_used(task.key, used)
+    store.put(key, output, about, task.replace)
+    return key
+
+
+@contextlib.contextmanager
+def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
+    """Fill `used` with the files of the user's that the stage uses inside, if it runs code of theirs."""
+    if not task.stage.plugins:
+        yield
+    elif task.key in _prepared:
+        watch, error = _prepared.pop(task.key)
+        if error is not None:
+            raise error
+        yield
+        used |= watch.names()
+    else:  # in the caller's process, as far as that goes
+        from loreun_bench.harness import openers, watching
+
+        openers.follow()
+        plugins.refresh(always=True)  # so that its imports are seen
+        with plugins.undisturbed(), watching.watched(task.stage.plugins, _log(task)) as watch:
+            _load(task)
+            yield
+            used |= watch.names()
 
 
 def _text(error: BaseException) -> str:
@@ -92,9 +188,12 @@ def _text(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """One line of at most 300 characters; for a bug, with the place it happened."""
+    """One line of at most LONGEST characters; for a bug, with the place it happened: in the user's code, if there."""
     text = _text(error)
     if not isinstance(error, (Diverged, UserError, Corrupt)):
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {text} ({Path(last.filename).name}:{last.lineno})"
-    return text[:300]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if plugins.is_users(frame.filename)]
+        last = own[-1] if own else frames[-1]
+        place = f" ({Path(last.filename).name}:{last.lineno})"
+        text = f"{type(error).__name__}: {text}"[: LONGEST - len(place)] + place
+    return text[:LONGEST]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +16,33 @@ if TYPE_CHECKING:
     from loreun_bench.weightings import Phase
 
 Set = TypeVar("Set")
+
+
+class Phases(Mapping[str, "Phase"]):
+    """A weighting's phases by name; it remembers which of them were read."""
+
+    def __init__(self, phases: Mapping[str, Phase]) -> None:
+        self._phases, self._read = dict(phases), set[str]()
+
+    def __getitem__(self, name: str) -> Phase:
+        found = self._phases[name]
+        self._read.add(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._phases)
+
+    def __len__(self) -> int:
+        return len(self._phases)
+
+    def check_read(self, method: str) -> None:
+        """UserError if there is one that the method has not read: it would be a row of a weighting that has not acted."""
+        unread = sorted(self._phases.keys() - self._read)
+        if unread:
+            raise UserError(
+                f"{method} did not read the weighting's {' and '.join(unread)} phase (context.phases), which cannot have "
+                f"acted: define active() to return the phases that it reads"
+            )
 
 
 class Sets(Generic[Set]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from loreun_bench.errors import Diverged
+from loreun_bench.errors import Diverged, UserError
 
 
 class FiniteGuard:
@@ -38,3 +39,33 @@ def check_parameters(parameters: Iterable[Tensor]) -> None:
     norms = torch._foreach_norm([p.detach() for p in parameters])
     if not bool(torch.isfinite(torch.stack([n.float() for n in norms])).all()):
         raise Diverged("a parameter became NaN or infinite; try a smaller lr")
+
+
+def checked_model(found: Any) -> nn.Module:
+    """What `unlearn` returned, if it is a model. UserError otherwise."""
+    if not isinstance(found, nn.Module):
+        raise UserError(f"unlearn returned {type(found).__name__}, not the model: end it with `return model`")
+    return found
+
+
+def checked_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str:
+    """A note if unlearning moved nothing. UserError if its weights do not fit the model that it began with; Diverged if
+    one of them, or of what else the model keeps, is NaN or infinite."""
+    odd = sorted(before.keys() ^ after.keys()) or [k for k in before if after[k].shape != before[k].shape]
+    if odd:
+        raise UserError(f"unlearn left a model of another architecture ('{odd[0]}'): its weights cannot be loaded again")
+    check_finite(after, "unlearn left")
+    return "" if any(not torch.equal(after[k], before[k]) for k in before) else ", but the weights did not move"
+
+
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raises Diverged, which begins with `what`, if a value is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+            raise Diverged(f"{what} values that are NaN or infinite ('{name}'); try a smaller lr")
+
+
+def checked_in_place(found: Any, given: Any) -> None:
+    """UserError if `unlearn`, which is to change what it is given, returned something else in its place."""
+    if found is not None and found is not given:
+        raise UserError(f"unlearn returned a {type(found).__name__}, which nothing uses: change the given pipeline in place")

@@ -18,7 +18,7 @@ from loreun_bench.harness import work
 from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.engines.inline import InlineEngine
 from loreun_bench.harness.engines.local import LocalEngine
-from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.stage import Stage, code_digest
 from loreun_bench.harness.store import Store
 from loreun_bench.harness.work import Outcome, Task
 
@@ -193,9 +193,11 @@ def test_a_worker_killed_while_idle_is_replaced(root: Path) -> None:
 def test_the_time_a_worker_takes_to_start_does_not_count_as_the_stages(root: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time\ntime.sleep(2)\n")
-    engine = LocalEngine(1, (slow,))
+    engine = LocalEngine(1)
+    stage = Stage("toy_stages:ok", {"number": next(numbers)}, sources=(slow,), timeout_s=2.0)
+    code = {str(slow): code_digest(slow)}
     try:
-        assert outcome(engine, task(root, "ok", timeout_s=2.0)).status == "ok"
+        assert outcome(engine, Task(stage, stage.key({}), {}, root, "cpu", (str(slow),), code)).status == "ok"
     finally:
         engine.close()
 

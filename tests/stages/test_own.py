@@ -11,10 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import loreun_bench
-import loreun_bench.config
 from loreun_bench.classification.stages import build_model
 from loreun_bench.errors import UserError
-from loreun_bench.harness.plan import build
 
 BASE = {
     "name": "own", "seeds": 1, "train": {"epochs": 1, "batch_size": 32}, "noise_floor": False,
@@ -56,8 +54,9 @@ def test_an_image_folder(tmp_path):
             for i in range(count):
                 pixels = rng.integers(0, 60, (12, 9, 3)) + 60 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    records = sweep(tmp_path, dataset=str(tmp_path / "pictures"), image_size=8)
-    assert {r.dataset for r in records} == {"pictures"}
+    scenarios = [{"kind": "class", "forget_class": "class1"}]
+    records = sweep(tmp_path, dataset=str(tmp_path / "pictures"), image_size=8, scenarios=scenarios)
+    assert {(r.dataset, r.scenario) for r in records} == {("pictures", "class-class1")}
     with pytest.raises(UserError, match="set image_size"):
         sweep(tmp_path, dataset=str(tmp_path / "pictures"))
     (tmp_path / "pictures" / "train" / "class0" / "0.png").write_bytes(b"no picture")
@@ -193,21 +192,6 @@ def test_dropout_does_not_make_results_depend_on_the_order_of_rows(tmp_path, mon
         records = loreun_bench.sweep(config, tmp_path / name, workers=0)
         found.append({(r.method, r.weighting): r.metrics for r in records})
     assert found[0] == found[1]
-
-
-def test_a_module_beside_the_users_model_is_part_of_the_key(tmp_path):
-    (tmp_path / "parts_of_mine.py").write_text("WIDTH = 4\n")
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import sys\nfrom pathlib import Path\nfrom torch import nn\nsys.path.insert(0, str(Path(__file__).parent))\n"
-        "import parts_of_mine\n"
-        "def net(channels, classes, size):\n"
-        "    inputs = channels * size[0] * size[1]\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 4), nn.Linear(4, classes))\n"
-    )
-    config = loreun_bench.config.load(BASE | {"model": f"{file}:net", "device": "cpu"})
-    sources = {path.name for path in build(config).stages[-1].sources}
-    assert {"mine.py", "parts_of_mine.py"} <= sources
 
 
 @pytest.mark.parametrize(

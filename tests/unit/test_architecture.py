@@ -15,6 +15,7 @@ FLOORS = [
     "lazy",
     "names",
     "pictures",
+    "plugins",
     "registry",
     "ops",
     "weightings",

@@ -135,7 +135,7 @@ def test_evaluation_runs_every_set_once_in_evaluation_mode(make_toy):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     found = evaluate(model, toy.dataset, toy.split, toy.protocol, 0, {})
     assert {name: len(found.sets[name]) for name in found.sets} == {
-        name: len(getattr(toy.split, name)) for name in ("forget", "retain", "validation", "test", "test_forget")
+        name: len(getattr(toy.split, name)) for name in ("forget", "retain", "validation", "test", "test_forget", "earlier")
     }
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert found.sets["test_forget"].labels.unique().tolist() == [1]

@@ -20,12 +20,12 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
+from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, blamed, call_reference, registry
 
 if TYPE_CHECKING:
     import numpy as np
 
-PACKAGE = Path(__file__).parents[2]
 READERS = tuple(Path(str(module.__file__)) for module in (pictures, folders, contents, plain))
 PARTS = ("train", "test")
 MEAN_SLACK = 0.005  # how far the mean pixel, of [0, 1], may be from the published one
@@ -223,7 +223,7 @@ def _difference(info: DataInfo, entry: Entry) -> str:
 
 
 def _ours(entry: Entry) -> bool:
-    return PACKAGE in entry.file.resolve().parents
+    return not is_users(str(entry.file))
 
 
 def verify(name: str) -> DataInfo:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive
-from loreun_bench.registry import blamed
+from loreun_bench.plugins import blamed, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,7 +212,7 @@ class _Drawing:
             )
         gone = np.zeros(len(people.test_labels), bool)
         if hasattr(scenario.item, "gone"):
-            with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+            with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
                 gone = np.asarray(scenario.item.gone(people.test_labels, people.classes, people.test_table), dtype=bool)
         earlier = np.union1d(before.earlier, before.forget)
         return _Drawn(labels, forget, earlier, retain, before.gone | gone, np.flatnonzero(gone & ~before.gone))
@@ -225,7 +225,7 @@ class _Drawing:
         table: Table = {name: column[among] for name, column in people.table.items()}
         losses = None if people.losses is None else people.losses[among]
         stream: Stream = lambda *name: self.stream(*name, *([number] if number else []))  # noqa: E731
-        with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+        with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
             found = scenario.item.draw(people.labels[among], people.classes, table, stream, losses)
         chosen, wrong = found if isinstance(found, tuple) else (found, None)
         chosen = _checked(scenario, chosen, len(among))

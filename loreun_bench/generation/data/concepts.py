@@ -13,6 +13,7 @@ from loreun_bench.generation.datasets import folder
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
+from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def _entry(name: str) -> Entry | None:
     datasets = registry("datasets", "generation")
     known = name in {entry.name for entry in datasets.entries()}
     return datasets.get(name) if known or not Path(name).is_dir() else None
+
+
+def readers(name: str) -> tuple[Path, ...]:
+    """The file of a plug-in that reads a data set, which the stages that use it run; nothing for our own and for folders."""
+    entry = _entry(name)
+    return (entry.file,) if entry is not None and is_users(str(entry.file)) else ()
 
 
 def identity(name: str) -> dict[str, Any]:

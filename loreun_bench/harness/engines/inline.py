@@ -8,7 +8,7 @@ from loreun_bench.harness.work import Outcome, Task, execute
 
 
 class InlineEngine:
-    """One task at a time, in the caller's process."""
+    """One task at a time, in the caller's process: what the user's code does to it can reach the stages after it."""
 
     def __init__(self) -> None:
         import torch

@@ -1,0 +1,14 @@
+"""What the server that workers are forked from imports first: it leaves Ctrl-C to the parent and has one thread.
+
+Nothing is computed here: a process is forked safely only while torch has started no threads.
+"""
+
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+import torch._dynamo  # noqa: E402  # which an optimiser's first step imports, in more than a second
