@@ -46,12 +46,12 @@ def step(folder: Path, device: str, rule: str, batch: int) -> Callable[[], objec
     for samples in sets.values():
         samples.moments(torch.arange(len(samples)))  # encoding is paid once, not at every step
     phases = dict(registry("weightings").get(rule).item().phases())
-    curve = torch.linspace(1, 0.1, pipeline.timesteps, device=device)
+    curve = dict.fromkeys(("forget", "retain"), torch.linspace(1, 0.1, pipeline.timesteps, device=device))
     context = Context(
         device=device, precision="auto", protocol=PROTOCOLS["corrected"], phases=phases, curve=curve, seed=0,
         meter=Meter(device),
     )  # fmt: skip
-    data = Data(sets, frozenset(sets), PROMPTS, texts, FORGOTTEN)
+    data = Data(sets, frozenset(sets), PROMPTS, texts, (FORGOTTEN,))
     method: Any = registry("methods", "generation").get("RL").item(batch_size=batch, lr=1e-6, epochs=10**6)
     chosen = unlearning.open_parameters(pipeline, unlearning.trainable(pipeline.unet, "full"))
     losses = [unlearning.PhaseLoss(method, phase, pipeline, data, context) for phase in ("forget", "retain")]

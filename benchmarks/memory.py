@@ -122,10 +122,10 @@ def prepared(name: str, rule: str, batch: int, pipeline: Pipeline) -> Callable[[
     phases = dict(registry("weightings").get(rule).item().phases())
     context = Context(
         device="cpu", precision="bf16", protocol=PROTOCOLS["corrected"], phases=phases,
-        curve=torch.ones(pipeline.timesteps), seed=0, meter=Meter("cpu"),
+        curve=dict.fromkeys(("forget", "retain"), torch.ones(pipeline.timesteps)), seed=0, meter=Meter("cpu"),
     )  # fmt: skip
     sets: Any = {"forget": Latents(batch), "retain": Latents(batch)}
-    data = Data(sets, frozenset(sets), ("a", "b"), torch.zeros(2, LENGTH, WIDTH), 0)
+    data = Data(sets, frozenset(sets), ("a", "b"), torch.zeros(2, LENGTH, WIDTH), (0,))
     method: Any = registry("methods", "generation").get(name).item(batch_size=batch)
     chosen = unlearning.open_parameters(pipeline, unlearning.trainable(pipeline.unet, method.parameters))
     losses = [unlearning.PhaseLoss(method, phase, pipeline, data, context) for phase in ("forget", "retain")]

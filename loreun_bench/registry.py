@@ -206,15 +206,25 @@ def method(
     return register
 
 
-def weighting(name: str, *, paper: str = "", files: Sequence[str | Path] = ()) -> Callable[[type[T]], type[T]]:
-    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`."""
+def weighting(
+    name: str,
+    *,
+    paper: str = "",
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    files: Sequence[str | Path] = (),
+) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`.
+
+    defaults: track → settings that have another default there than the class's, as the paper has one for each task.
+    """
 
     def register(cls: type[T]) -> type[T]:
         _require_dataclass("weighting", name, cls)
         if not callable(getattr(cls, "phases", None)):
             raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
         cls.name = name  # type: ignore[attr-defined]
-        return registry("weightings").add(name, cls, paper=paper, files=_files(files))
+        own = dict(defaults or {})
+        return registry("weightings").add(name, cls, paper=paper, defaults=own, files=_files(files))
 
     return register
 

@@ -108,6 +108,8 @@ def _describe(entry: Any) -> str:
         if value:
             lines.append(f"{key}: {_words(value)}")
     settings = _settings(entry.item)
+    for track, own in (entry.info.get("defaults") or {}).items():
+        settings += [f"  in the {track} track: {_words(own)}"]
     return "\n".join([*lines, "", "settings:" if settings else "no settings", *settings])
 
 

@@ -46,9 +46,9 @@ def figures(
         counts = {label: _counts(values["details"]["nudity"]) for label, values in rows if "nudity" in values["details"]}
         if any(count for own in counts.values() for count in own.values()):
             done.append(label_counts(counts, folder / f"{name}-nudity.{style}"))
-    if first := _curve(records):
-        curve = LossCurve("original", first["timesteps"], first["losses"], (first["a"], first["b"], first["c"]))
-        done.append(loss_curves([curve], folder / f"loss-curve.{style}"))
+    if first := _curves(records):
+        curves = [LossCurve(label, own["timesteps"], own["losses"], _fit(own)) for label, own in first.items()]
+        done.append(loss_curves(curves, folder / f"loss-curve.{style}"))
     if not done:
         raise UserError(f"the store has no scored pictures of {run}: run its sweep (again)")
     for path in done:
@@ -68,20 +68,28 @@ def _records(run: Path) -> list[Record]:
 
 def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:
     """Each scenario with the rows of its first seed. UserError if the store has lost some of them."""
+    used: set[str] = set()
     for name in dict.fromkeys(record.scenario for record in records):
         own = [record for record in records if record.scenario == name]
         first = [record for record in own if record.seeds == own[0].seeds]
         found = [(record, _values(record.evaluation)) for record in first]
         if any(values is not None for _, values in found):
             _check_there([record for record, values in found if not _whole(values)])
-            yield stem(name), [(_label(record), values) for record, values in found if values is not None]
+            yield stem(name, used), [(_label(record), values) for record, values in found if values is not None]
 
 
-def stem(name: str) -> str:
-    """The name of a scenario as the beginning of a file's name: classes may be called a/b."""
+def stem(name: str, used: set[str]) -> str:
+    """The name of a scenario as the beginning of a file's name: classes may be called a/b. One that is `used`, whatever the
+    case of its letters, gets a number; the new one is added to them."""
     import re
 
-    return re.sub(r"[^\w.%+-]+", "-", name).lstrip(".") or "scenario"
+    plain = re.sub(r"[^\w.%+-]+", "-", name).lstrip(".") or "scenario"
+    found, number = plain, 1
+    while found.casefold() in used:
+        number += 1
+        found = f"{plain}-{number}"
+    used.add(found.casefold())
+    return found
 
 
 def _whole(values: dict[str, Any] | None) -> bool:
@@ -109,10 +117,14 @@ def _check_there(lost: list[Record]) -> None:
         raise UserError(f"pictures of {names} are gone from the store: run the sweep again, which makes them anew")
 
 
-def _curve(records: list[Record]) -> dict[str, Any] | None:
-    """The loss curve of the first row that used one."""
+def _curves(records: list[Record]) -> dict[str, Any]:
+    """The loss curves by set of the first row that used one."""
     found = (_values(record.artifact) for record in records if record.weighting != "none")
-    return next((values["curve"] for values in found if values and "curve" in values), None)
+    return next((values["curves"] for values in found if values and "curves" in values), {})
+
+
+def _fit(curve: dict[str, Any]) -> tuple[float, float, float] | None:
+    return (curve["a"], curve["b"], curve["c"]) if "a" in curve else None
 
 
 def _values(key: str) -> dict[str, Any] | None:

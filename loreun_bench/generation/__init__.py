@@ -9,16 +9,18 @@ from loreun_bench.lazy import lazily
 
 if TYPE_CHECKING:
     from loreun_bench.generation.pipeline.pipelines import Pipeline
+    from loreun_bench.generation.scenarios import Concepts
     from loreun_bench.generation.scene import Scene
     from loreun_bench.generation.scoring.pictures import Pictures
     from loreun_bench.generation.unlearning.gradient import GradientMethod, open_parameters, predict, trainable
     from loreun_bench.generation.unlearning.method import Context, Data, Method
 
 __all__ = [
-    "Context", "Data", "GradientMethod", "Method", "Pictures", "Pipeline", "Scene", "open_parameters", "predict",
+    "Concepts", "Context", "Data", "GradientMethod", "Method", "Pictures", "Pipeline", "Scene", "open_parameters", "predict",
     "trainable",
 ]  # fmt: skip
 _WHERE = {
+    "Concepts": "scenarios",
     "Pipeline": "pipeline.pipelines", "Scene": "scene", "Pictures": "scoring.pictures",
     "GradientMethod": "unlearning.gradient", "open_parameters": "unlearning.gradient", "predict": "unlearning.gradient",
     "trainable": "unlearning.gradient",

@@ -9,14 +9,17 @@ import torch
 
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError
+from loreun_bench.generation.config import Scenario
 from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.pipeline import pipelines, sampling
+from loreun_bench.generation.scenarios import check
 from loreun_bench.generation.scene import Planned, Scene
 from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.conformance import checked_method, checked_values
+from loreun_bench.harness.plan import build
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
@@ -92,4 +95,16 @@ def _dataset(entry: Entry) -> str:
     return f"{counts[0]} + {counts[1]} pictures of {', '.join(map(str, pictures.classes[:5]))}"
 
 
-CHECKS = {"methods": _method, "metrics": _metric, "datasets": _dataset}
+def _scenario(entry: Entry) -> str:
+    """It tells forgotten concepts from kept ones, of the digits, and a sweep with it can be planned."""
+    given = {"kind": entry.name}
+    scenario: Scenario = configuration.check(Scenario, given, f"scenario {entry.name} as it is without settings")
+    found = scenario.item.draw(concepts.dataset("digits", "train").classes, "an image of {}")
+    check(found)
+    if not found.images:
+        sweep = {"track": "generation", "seeds": 1, "device": "cpu", "methods": ["ESD-x"], "scenarios": [given]}
+        build(configuration.load(sweep))
+    return f"{scenario.label}: {', '.join(found.names)} of {len(found.prompts)} concepts"
+
+
+CHECKS = {"methods": _method, "scenarios": _scenario, "metrics": _metric, "datasets": _dataset}

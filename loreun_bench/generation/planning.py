@@ -16,7 +16,7 @@ from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.names import plain, short
 from loreun_bench.generation.pipeline import pipelines, schedules
 from loreun_bench.generation.pipeline.pipelines import PipelineFiles
-from loreun_bench.generation.scenarios import Concepts
+from loreun_bench.generation.scenarios import Concepts, check
 from loreun_bench.generation.scene import Planned
 from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
@@ -89,6 +89,7 @@ class _Block:
         pictures = concepts.dataset(config.dataset, "train")
         with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
             self.concepts: Concepts = scenario.item.draw(pictures.classes, config.prompt)
+            check(self.concepts)
         self.prompts, self.forgotten = list(self.concepts.prompts), list(self.concepts.forgotten)
         self.label = short(scenario.label)
         self.classes = () if self.concepts.images else pictures.classes

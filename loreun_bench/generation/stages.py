@@ -166,7 +166,8 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         )
     if "fd" in details:
         networks["extractor"] = ", ".join([details["fd"]["extractor"], *details["fd"]["notes"]])
-    networks |= {"loss_curve": curve.told(inputs["curve"].values()["curves"])} if "curve" in inputs else {}
+    if "curve" in inputs:
+        networks["loss_curve"] = curve.told(inputs["curve"].values()["curves"])
     about = found.record() | {"details": details, "environment": networks}
     return Output(values=about | {"pictures": folder.name})
 

@@ -25,7 +25,7 @@ def check_scenario(scenario: Any, config: Any) -> None:
 
 def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:
     """The sweep's weightings that change something for `method`, those of which every phase is one that it runs; and
-    notes on those left out. The scenario's settings come before the sweep's."""
+    notes on those left out. The scenario's settings come before the sweep's, and these before the track's defaults."""
     active = active_phases(method)
     if not active:
         told = says_active(type(method)) or (hasattr(method, "active") and not set(method.active()))
@@ -34,7 +34,8 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
     found, notes = [], []
     for rule, values in config.weightings.items():
         entry = registry("weightings").get(rule)
-        weighting = configuration.settings(entry, values | scenario.weightings.get(rule, {}), f"weightings.{rule}")
+        own = entry.info["defaults"].get(config.track, {})
+        weighting = configuration.settings(entry, own | values | scenario.weightings.get(rule, {}), f"weightings.{rule}")
         with blamed(entry.file, f"weighting '{rule}'"):
             phases = set(weighting.phases())
         if not phases <= {"forget", "retain"}:

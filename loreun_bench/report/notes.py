@@ -108,6 +108,9 @@ def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record], grou
             f"- FD is taken on the features of {network}. It is not FID, which is the same distance on FID-Inception's "
             "features: the scales differ, and a number of one says nothing beside a number of the other."
         )
+    if "off by" in (curve := _names("loss_curve", records)):
+        lines.append(f"- The loss by timestep that weights are relative to is {curve}, which reaches them; curve.fit: "
+                     "interpolated follows what was measured.")  # fmt: skip
     return [
         *lines,
         "- RTE: seconds of the whole run, reference-loss curve and mask included, device-synchronised; sampling and scoring "

@@ -9,7 +9,7 @@ from loreun_bench.registry import weighting
 from loreun_bench.weightings import Eta, Phase
 
 
-@weighting("w_f+w_r", paper="LoReUn, NeurIPS 2024 workshop, eqs. 4-6")
+@weighting("w_f+w_r", paper="LoReUn, NeurIPS 2024 workshop, eqs. 4-6", defaults={"generation": {"eta_r": 0.2}})
 @dataclass(frozen=True)
 class BothWeights:
     """w_f on the forget samples and w_r on the retain samples."""

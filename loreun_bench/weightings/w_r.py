@@ -9,7 +9,7 @@ from loreun_bench.registry import weighting
 from loreun_bench.weightings import Eta, Phase
 
 
-@weighting("w_r", paper="LoReUn, NeurIPS 2024 workshop, eq. 5")
+@weighting("w_r", paper="LoReUn, NeurIPS 2024 workshop, eq. 5", defaults={"generation": {"eta_r": 0.2}})
 @dataclass(frozen=True)
 class RetainWeight:
     """Retain samples whose loss has grown weigh more."""

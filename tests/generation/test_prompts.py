@@ -101,6 +101,7 @@ def test_categories_and_guidance_may_be_missing_where_they_are_not_asked_for(wri
         (0, "evaluation_guidance", "high", "prompts.csv:2: guidance 'high' is no number"),
         (0, "evaluation_guidance", "nan", "guidance 'nan'"),
         (0, "evaluation_guidance", "-1", "guidance '-1'"),
+        (0, "evaluation_guidance", "0", "guidance '0' is no number above 0"),
     ],
 )
 def test_what_is_wrong_is_named_by_the_line_on_which_its_row_begins(write, row, column, value, said):

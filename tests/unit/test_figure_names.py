@@ -13,5 +13,10 @@ from loreun_bench.cli.figures import stem
      ("random-10%", "random-10%"), ("class-a\nb\x00", "class-a-b-")],
 )  # fmt: skip
 def test_a_scenarios_name_is_one_file_in_the_folder(name, expected):
-    assert stem(name) == expected
-    assert "/" not in stem(name)
+    assert stem(name, set()) == expected
+    assert "/" not in stem(name, set())
+
+
+def test_two_names_that_are_one_as_files_get_two_files():
+    used = set()
+    assert [stem(name, used) for name in ("a/b", "a-b", "A b", "c")] == ["a-b", "a-b-2", "A-b-3", "c"]

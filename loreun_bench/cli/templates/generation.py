@@ -20,6 +20,31 @@ class {cls}Method(GradientMethod):
         with torch.no_grad():
             return predict(pipeline, noisy(), t, pipeline.no_text.expand(len(t), -1, -1), context)
 ''',
+    "scenario": '''"""What is forgotten."""
+
+from dataclasses import dataclass
+
+from loreun_bench import scenario
+from loreun_bench.generation import Concepts
+
+
+@scenario("{name}", track="generation")
+@dataclass(frozen=True)
+class {cls}Scenario:
+    """One line that `ls scenarios` shows: the last classes of the data set."""
+
+    count: int = 1
+
+    @property
+    def label(self):
+        return f"{name}-{{self.count}}"
+
+    def draw(self, classes, prompt):
+        prompts = tuple(prompt.replace("{{}}", name) for name in classes)
+        forgotten = tuple(range(len(classes)))[-self.count :]
+        names = tuple(classes[number] for number in forgotten)
+        return Concepts(prompts, tuple(classes), forgotten, names, tuple(prompts[number] for number in forgotten))
+''',
     "metric": '''"""A metric of pictures."""
 
 import torch

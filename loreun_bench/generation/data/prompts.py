@@ -165,8 +165,8 @@ def _prompt(row: Mapping[str, str], line: str, default: float | None, separator:
         guidance = float(default or 0)
     except ValueError:
         guidance = math.nan
-    if not (math.isfinite(guidance) and guidance >= 0):
-        raise UserError(f"{line}: guidance '{row['guidance']}' is no number from 0 on")
+    if not (math.isfinite(guidance) and guidance > 0):  # 0 would leave the prompt out
+        raise UserError(f"{line}: guidance '{row['guidance']}' is no number above 0; 1 is none")
     categories = tuple(own.strip() for own in row.get("categories", "").split(",") if own.strip())
     return Prompt(number, row["prompt"], seed, guidance, categories)
 

@@ -42,6 +42,18 @@ class Scenario(Protocol):
         ...
 
 
+def check(found: Concepts) -> None:
+    """UserError if what a scenario drew does not hang together."""
+    if not isinstance(found, Concepts):
+        raise UserError(f"draw returned {type(found).__name__}, not Concepts")
+    sizes = (len(found.prompts), len(found.forgotten), len(found.names), len(found.bare))
+    if not 0 < sizes[1] == sizes[2] == sizes[3] < sizes[0] == len(found.shown):
+        raise UserError(f"draw gave {sizes[0]} prompts, {sizes[1]} forgotten, {sizes[2]} names, {sizes[3]} bare texts: each "
+                        "forgotten concept has one of each, and one concept at least is kept")  # fmt: skip
+    if not set(found.forgotten) <= set(range(sizes[0])):
+        raise UserError(f"draw forgot concept {max(found.forgotten)} of {sizes[0]}, which are counted from 0")
+
+
 def filled(texts: Sequence[str], names: Sequence[str], what: str) -> tuple[str, ...]:
     """A text for each name: its own, or the one text of all; {} in it stands for the name. UserError for another count."""
     if len(texts) not in (1, len(names)):

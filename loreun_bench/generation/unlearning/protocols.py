@@ -28,6 +28,11 @@ class Protocol:
 
 PROTOCOLS = both(Protocol)
 NOT_REPEATED = (
+    "ESD takes x_t from the original model; its first code from the model being edited (start_from: current)",
+    "ESD erases a class's whole prompt; its authors the bare name (a scenario's concept_text: '{}'), as here for concepts",
+    "FMN moves cross-attention alone; its code the whole denoiser (parameters: full), after a textual inversion that is not "
+    "done here",
+    "SalUn's pictures of nude and of clothed people were not published; the original model makes them anew",
     "pictures are sampled by DDIM, as the paper says; SalUn's and ESD's code sample them for scoring by LMS",
     "FID is on 2048 features of pictures of 0 … 255; SalUn's code takes 64 features of pictures of 0, 1 and 255 only: its "
     "values are on another scale",

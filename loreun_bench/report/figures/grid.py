@@ -114,7 +114,8 @@ def _draw(labels: Sequence[str], prompts: Sequence[str], pictures: Sequence[Sequ
     for row, line in enumerate(pictures):
         y = height - top - row * (CELL + GAP) - CELL
         words = "\n".join(lines[row])
-        drawn.text((left - 0.1) / width, (y + CELL / 2) / height, words, ha="right", va="center", fontsize=9, color=INK)
+        drawn.text((left - 0.1) / width, (y + CELL / 2) / height, words, ha="right", va="center", fontsize=9, color=INK,
+                   parse_math=False)  # fmt: skip
         for column, picture in enumerate(line):
             x = left + column * (CELL + GAP)
             axes = drawn.add_axes((x / width, y / height, CELL / width, CELL / height))
@@ -123,7 +124,8 @@ def _draw(labels: Sequence[str], prompts: Sequence[str], pictures: Sequence[Sequ
     for column, head in enumerate(heads):
         x = left + column * (CELL + GAP) + CELL / 2
         drawn.text(
-            x / width, (height - top + 0.05) / height, "\n".join(head), ha="center", va="bottom", fontsize=7, color=INK
+            x / width, (height - top + 0.05) / height, "\n".join(head), ha="center", va="bottom", fontsize=7, color=INK,
+            parse_math=False
         )
     if note:
         drawn.text(left / width, 0.07 / height, note, ha="left", va="bottom", fontsize=7, color=QUIET)
