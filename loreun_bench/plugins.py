@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from loreun_bench import untouched
 from loreun_bench.errors import UserError
 
 PACKAGE = Path(__file__).parent
@@ -155,7 +156,7 @@ def undisturbed() -> Iterator[None]:
         yield
         return
     refresh()
-    before, saved, restore = set(sys.modules), os.environ.copy(), _state()
+    before, saved, restore, put_back = set(sys.modules), os.environ.copy(), _state(), untouched.remember()
     folder, path = os.getcwd(), set(sys.path)
     try:
         with from_source():
@@ -165,6 +166,7 @@ def undisturbed() -> Iterator[None]:
         if dict(os.environ) != saved:
             os.environ.clear()
             os.environ.update(saved)
+        put_back()
         restore()
         _added.update(set(sys.path) - path)
         for name in set(sys.modules) - before:

@@ -15,6 +15,7 @@ FLOORS = [
     "lazy",
     "names",
     "pictures",
+    "untouched",
     "plugins",
     "registry",
     "ops",

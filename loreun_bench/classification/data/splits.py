@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive
-from loreun_bench.plugins import blamed, undisturbed
+from loreun_bench.plugins import blamed, is_users, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,7 +232,7 @@ class _Drawing:
             )
         gone = np.zeros(len(people.test_labels), bool)
         if hasattr(scenario.item, "gone"):
-            with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+            with _guarded(scenario):
                 gone = np.asarray(
                     scenario.item.gone(people.test_labels, people.classes, people.columns(scenario, 1)), dtype=bool
                 )
@@ -246,7 +247,7 @@ class _Drawing:
         table: Table = {name: column[among] for name, column in people.columns(scenario, 0).items()}
         losses = None if people.losses is None else people.losses[among]
         stream: Stream = lambda *name: self.stream(*name, *([number] if number else []))  # noqa: E731
-        with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+        with _guarded(scenario):
             found = scenario.item.draw(people.labels[among], people.classes, table, stream, losses)
         chosen, wrong = found if isinstance(found, tuple) else (found, None)
         chosen = _checked(scenario, chosen, len(among))
@@ -257,6 +258,14 @@ class _Drawing:
             raise UserError(f"scenario {scenario.label}: draw must return a label of a class for each picture it chooses")
         order = np.argsort(among[chosen], kind="stable")
         return among[chosen][order], wrong[order]
+
+
+@contextlib.contextmanager
+def _guarded(scenario: Scenario) -> Iterator[None]:
+    """A user's scenario is blamed for what it raises, and leaves this process as it was."""
+    file = scenario.entry.file
+    with undisturbed() if is_users(str(file)) else contextlib.nullcontext(), blamed(file, f"scenario '{scenario.kind}'"):
+        yield
 
 
 def _checked(scenario: Scenario, chosen: Any, n: int) -> np.ndarray:
