@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -21,5 +22,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped `word`, as the tail of an error message."""
     known = list(known)
     alike = {k: difflib.SequenceMatcher(None, k.lower(), word.lower()).ratio() for k in known}
-    match = max(known, key=lambda k: (alike[k], k[:1].lower() == word[:1].lower()), default="")  # the first of several
+    begun, words = word[:1].lower(), set(re.split(r"\W|_", word.lower()))
+    close = {k: (alike[k], k[:1].lower() == begun, len(words & set(re.split(r"\W|_", k.lower())))) for k in known}
+    match = max(known, key=close.__getitem__, default="")  # of equals the first
     return f"did you mean '{match}'?" if match and alike[match] >= 0.5 else f"known: {', '.join(known)}"

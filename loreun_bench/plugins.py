@@ -184,7 +184,9 @@ def _state() -> Callable[[], None]:
 
     python, numpy, torch = random.getstate(), sys.modules.get("numpy"), sys.modules.get("torch")
     arrays = numpy.random.get_state() if numpy else None
-    tensors = (torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state()) if torch else None
+    tensors = None
+    if torch:
+        tensors = torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
 
     def restore() -> None:
         random.setstate(python)
@@ -192,7 +194,7 @@ def _state() -> Callable[[], None]:
             numpy.random.set_state(arrays)
         if (now := sys.modules.get("torch")) is None:
             return
-        now.set_grad_enabled(True)
+        now.set_grad_enabled(tensors is None or tensors[3])
         if tensors is None:
             now.set_default_dtype(now.float32)
             return

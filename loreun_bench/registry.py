@@ -15,7 +15,7 @@ import math
 import pkgutil
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,9 +53,9 @@ class Entry:
         """The first line of the item's docstring."""
         return (inspect.getdoc(self.item) or "").split("\n")[0]
 
-    @property
+    @cached_property
     def file(self) -> Path:
-        """The file that defines the item."""
+        """The file that defines the item; known from when it was registered, as its module may be read anew."""
         return Path(inspect.getfile(self.item))
 
 
@@ -72,6 +72,7 @@ class Registry:
     def add(self, name: str, item: T, **info: Any) -> T:
         """Register `item`; a second item of the same name is an error unless it is the same definition again."""
         old, new = self._entries.get(name), Entry(name, item, info, _origin(self.kind, name, item))
+        assert new.file.is_file()
         if old is not None and (old.item.__qualname__, old.file) != (new.item.__qualname__, new.file):
             raise UserError(f"{self.kind[:-1]} '{name}' is defined twice, in {old.file} and {new.file}: rename one")
         if not (inspect.getdoc(item) or "").strip() or (item.__doc__ or "").startswith(f"{new.item.__name__}("):

@@ -95,6 +95,7 @@ class ClassificationConfig(Normalised, SweepConfig):
     @field_validator("scenarios")
     @classmethod
     def _distinct(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
-        if len({s.label for s in value}) < len(value):
-            raise ValueError("two scenarios have the same kind and size")
+        labels = [s.label for s in value]
+        if twice := next((label for label in labels if labels.count(label) > 1), ""):
+            raise ValueError(f"two scenarios would be called '{twice}' in tables; a sweep takes one of them")
         return value

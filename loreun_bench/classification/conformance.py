@@ -92,9 +92,11 @@ def _model(entry: Entry) -> str:
     """It builds for grey 8×8 and colour 32×32 images, and does there all that a sweep asks of a model."""
     for channels, side in ((1, 8), (3, 32)):
         shape, every = (side, side, channels), (10,) * 7
-        trial = try_model(
-            entry.name, {}, DataInfo("toy", "", "", shape, 7, every, every, (0.5,) * channels, (0.25,) * channels)
-        )
+        info = DataInfo(
+            name="toy", file="", sha256="", shape=shape, classes=7, train=every, test=every,
+            mean=(0.5,) * channels, std=(0.25,) * channels,
+        )  # fmt: skip
+        trial = try_model(entry.name, {}, info)
     found = f"{sum(p.numel() for p in trial.model.parameters()):,} weights for 32×32 colour images"
     return "; ".join([found, *(note.removeprefix(f"model '{entry.name}' ") for note in trial.notes)])
 

@@ -80,15 +80,16 @@ class Requests:
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
         self.config, self.info, self.trial = config, info, trial
         self.scenario, self.files = _located(scenario, config.dataset)
-        self.each = splits.requests(self.scenario)
         people = splits.with_losses(splits.population(info, splits.csvs_of(self.scenario)), None)
+        self.scenario = splits.spelled(self.scenario, people.classes)
+        self.each = splits.requests(self.scenario)
         drawn = splits.draw_all(
             people, self.scenario, validation=config.validation, seed=config.seeds[0].split,
             one_split=PROTOCOLS[config.protocol].one_split, images=config.limit_images,
         )  # fmt: skip
         parts = ("forget", "retain", "validation", "test", "test_forget")
         self.sizes = [{name: len(getattr(split, name)) for name in parts} for split in drawn]
-        self.notes = [self._said(number) for number in range(len(self.each))]
+        self.notes = [*people.notes, *(self._said(number) for number in range(len(self.each)))]
 
     def blocks(self, seeds: Seeds) -> Iterator[_Block]:
         """The cells of each request under one set of seeds; a request goes on from the models of the one before it."""

@@ -28,7 +28,7 @@ OPENERS = {  # module → its functions and classes that take a path first
 }
 UNSEEN = (  # of which no file is seen, beside what OPENERS lists
     "pyarrow", "polars", "netCDF4", "zarr", "tables", "lmdb", "rasterio", "soundfile", "torchaudio", "decord", "av",
-    "SimpleITK", "tensorflow", "jax", "duckdb", "pyvips", "openslide", "faiss", "subprocess",
+    "SimpleITK", "tensorflow", "duckdb", "pyvips", "openslide", "faiss", "subprocess",
 )  # fmt: skip
 
 

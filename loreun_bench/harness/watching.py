@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,4 +234,5 @@ def _not_watched() -> tuple[str, ...]:
     home = os.path.expanduser("~")
     named = [os.environ[name] for name in CACHE_VARIABLES if os.environ.get(name)]
     folders = [*SYSTEM, *(os.path.join(home, name) for name in CACHES), *named, str(default_root()), str(data_root())]
-    return tuple(os.path.abspath(each) + os.sep for folder in folders for each in (folder, os.path.realpath(folder)))
+    compiled = os.path.join(tempfile.gettempdir(), "torchinductor_")
+    return compiled, *(os.path.abspath(each) + os.sep for folder in folders for each in (folder, os.path.realpath(folder)))

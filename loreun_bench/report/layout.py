@@ -44,7 +44,9 @@ class Layout:
 
 LAYOUTS = {
     "classification": Layout(
-        shown=("forget_acc", "retain_acc", "test_acc", "tow", "mia_confidence", "mia_auc", "tow_mia", "avg_gap"),
+        shown=(
+            "forget_acc", "retain_acc", "test_acc", "earlier_acc", "tow", "mia_confidence", "mia_auc", "tow_mia", "avg_gap",
+        ),
         sort=("tow",),
         ua="forget_acc",
         by_class=("forget_acc", "test_acc", "tow"),

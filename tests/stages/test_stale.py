@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 import loreun_bench
 from loreun_bench import config as configuration
+from loreun_bench.errors import UserError
 from loreun_bench.harness.plan import build, forecast
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, default_root
@@ -91,6 +93,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
     return Project(tmp_path / "mine")
@@ -153,7 +156,9 @@ def test_a_file_that_the_model_function_imports_or_opens(project: Project, kind:
     first = project.sweep(workers, model=f"{model}:net")
     assert project.sweep(workers, model=f"{model}:net") == first
     assert project.started == 0
-    number(path, 5)  # the same size, and within the same second
+    before = path.stat()
+    number(path, 5)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size, and as if within the same instant
     plan = build(configuration.load(CONFIG | {"model": f"{model}:net"}))
     told = {words for each in forecast(plan, Store(default_root())) for words in each.changed}
     second = project.sweep(workers, model=f"{model}:net")
@@ -271,16 +276,15 @@ def test_a_copy_of_a_project_uses_its_own_files_and_shares_what_is_equal(project
     assert project.started == 0
 
 
-def test_a_copy_does_not_take_the_originals_file_that_lies_outside_its_folder(project: Project) -> None:
+def test_a_copy_does_not_take_the_originals_file_that_lies_outside_its_folder(project: Project, monkeypatch) -> None:
     text = NET.format(imports="import json", body="width = json.loads((HERE.parent / 'w.json').read_text())")
     for name, width in (("one", 4), ("two", 5)):
         project.write(f"../{name}/code/mine.py", text)
         number(project.folder.parent / name / "w.json", width)
     found = []
     for name in ("one", "two"):
-        code = project.folder.parent / name / "code"
-        code.joinpath("link").symlink_to(code.parent)
-        found.append(project.sweep(model=f"../{name}/code/mine.py:net"))
+        monkeypatch.chdir(project.folder.parent / name / "code")
+        found.append(project.sweep(model="mine.py:net"))
     assert found[0] != found[1]
 
 
@@ -333,3 +337,61 @@ def test_a_table_that_a_plug_in_data_set_reads(project: Project) -> None:
     project.write("rows.csv", "2")
     assert project.sweep(**change) == first
     assert project.started == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_plug_ins_that_keep_their_methods_in_modules_beside_them(project: Project, workers: int) -> None:
+    files = []
+    for name in ("one", "two"):
+        text = METHOD.format(body="by = 2.0", files="").replace('"own"', f'"{name}"')
+        project.write(f"{name}/parts_{name}.py", text)
+        body = f"import sys\nsys.path.insert(0, {str(project.folder / name)!r})\nimport parts_{name}\n"
+        files.append(project.write(f"{name}/all.py", body))
+    change = {"methods": {"one": {}, "two": {}}, "plugins": files}
+    first = project.sweep(workers, **change)
+    parts = project.folder / "two" / "parts_two.py"
+    parts.write_text(parts.read_text().replace("by = 2.0", "by = 3.0"))
+    second = project.sweep(workers, **change)
+    assert (first["one"] == second["one"], first["two"] == second["two"]) == (True, False)
+
+
+def test_a_plug_in_that_is_edited_between_two_sweeps_of_one_process_is_read_again(project: Project) -> None:
+    text = METHOD.format(body="by = self.by", files="").replace(
+        "    def unlearn", "    by: float = 2.0\n    def unlearn"
+    )
+    file = project.write("own.py", text)
+    first = project.sweep(methods={"own": {}}, plugins=[file])
+    project.write("own.py", text.replace("by: float = 2.0", "by: float = 3.0\n    more: int = 1"))
+    assert project.sweep(methods={"own": {"more": 2}}, plugins=[file]) != first
+    project.write("own.py", text.replace('"own"', '"other"'))
+    with pytest.raises(UserError, match="unknown method 'own'"):
+        project.sweep(methods={"own": {}}, plugins=[file])
+
+
+def test_what_is_opened_below_python_is_asked_for(project: Project, command) -> None:
+    text = METHOD.format(body="context.meter.forward_samples += 1\n        by = 2.0", files="")
+    lazy = text.replace("by = 2.0", "by = 2.0\n        if not by:\n            import pyarrow")
+    file = project.write("own.py", lazy)
+    code, out, _ = command("check", file)
+    assert code == 0
+    assert "own.py uses pyarrow, whose files are not seen: declare" in out
+    words = ("plan", "digits", "--plugin", file, "--set", "methods={own: {}}", "--set", "weightings=[none]")
+    words += ("--set", "scenarios=[{kind: random, fraction: 0.1}]")
+    assert "note: own.py uses pyarrow" in command(*words)[1]
+    project.write("own.py", lazy.replace('"forget"}', '"forget"}, files=["x.parquet"]'))
+    assert "pyarrow" not in command("check", file)[1] + command(*words)[1]
+
+
+def test_the_command_line_says_which_file_changed_and_makes_results_anew(project: Project, command) -> None:
+    project.write("nets/tiny.py", "WIDTH = 4\n")
+    project.write("mine.py", NET.format(imports="from nets.tiny import WIDTH", body="width = WIDTH"))
+    project.write("c.yaml", json.dumps(CONFIG | {"model": "mine.py:net"}))
+    assert command("sweep", "c.yaml", "--workers", 0)[0] == 0
+    project.write("nets/tiny.py", "WIDTH = 5\n")
+    assert "to run (nets/tiny.py changed)" in command("plan", "c.yaml")[1]
+    _, _, err = command("sweep", "c.yaml", "--workers", 0)
+    assert err.count("nets/tiny.py changed") == 1
+    assert "note: nets/tiny.py changed: what used it is made again" in err
+    times = written()
+    assert command("sweep", "c.yaml", "--workers", 0, "--fresh")[0] == 0
+    assert sum(written()[key] > times[key] for key in times) == 6

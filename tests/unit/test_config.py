@@ -78,7 +78,7 @@ def test_seed_roles_can_be_set_apart():
         ({"scenarios": [{"kind": "class", "fraction": 0.1}]}, "forget_class"),
         ({"scenarios": [{"kind": "random", "fractoin": 0.1}]}, "did you mean 'fraction'"),
         ({"scenarios": []}, "scenarios"),
-        ({"scenarios": BASE["scenarios"] * 2}, "same kind"),
+        ({"scenarios": BASE["scenarios"] * 2}, "would be called 'random-10%'"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [0, 0]}, "differ"),
         ({"seeds": [-1]}, "seeds"),

@@ -7,7 +7,7 @@ import pytest
 
 from loreun_bench.classification.config import Scenario
 from loreun_bench.classification.data.lists import match
-from loreun_bench.classification.data.splits import Population, draw_all
+from loreun_bench.classification.data.splits import Population, draw_all, requests, spelled
 from loreun_bench.errors import UserError
 
 N, M = 600, 120
@@ -116,8 +116,8 @@ def with_table(scenario, crowd):
     from loreun_bench.classification.data.lists import read_columns
 
     counts = [len(crowd.labels), len(crowd.test_labels)]
-    own, test = read_columns(Path(scenario["table"]), scenario.get("key"), [crowd.table, crowd.test_table], counts)
-    return replace(crowd, table=crowd.table | own, test_table=crowd.test_table | test)
+    columns, note = read_columns(Path(scenario["table"]), scenario.get("key"), [crowd.table, crowd.test_table], counts)
+    return replace(crowd, csvs=crowd.csvs | {scenario["table"]: columns}, notes=(note,))
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -223,5 +223,86 @@ def test_an_image_limit_keeps_what_is_named():
     assert len(found.trained) + len(found.validation) == 100
 
 
-def test_a_name_that_two_files_share_is_not_guessed():
-    assert match(["x.png", "a/x.png", "data/b/x.png", "y.png"], ["a/x.png", "b/x.png", "c/y.png"]) == [None, 0, 1, 2]
+def test_a_picture_is_found_by_as_much_of_its_path_as_tells_it_from_others():
+    parts = [["train/a/x.png", "train/b/x.png", "train/c/y.png"], ["test/a/x.png", "test/c/z.png"]]
+    names = ["train/a/x.png", "/data/test/a/x.png", "b/x.png", "y.png", "z", "b/x", "c\\y.png", "test/b/x.png", "no.png"]
+    assert match(names, parts, "t") == [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (0, 1), (0, 2), None, None]
+    for word in ("x.png", "a/x.png", "x"):
+        with pytest.raises(UserError, match="names several pictures, such as"):
+            match([word], parts, "t")
+
+
+def test_rows_of_training_and_test_pictures_of_one_name_stay_apart(tmp_path):
+    """Both parts have pictures called 1/000.png, and one table says who is on each."""
+    files = [[f"{part}/{NAMES[i % 4]}/{i:03}.png" for i in range(n)] for part, n in (("train", N), ("test", M))]
+    crowd = Population(LABELS, TEST, NAMES, {"file": text(files[0])}, {"file": text(files[1])})
+    rows = [f"data/{file},{'Anna' if i % 20 == 0 else 'ben'}" for i, file in enumerate(files[0])]
+    rows += [f"data/{file},{'anna' if i % 30 == 0 else 'ben'}" for i, file in enumerate(files[1])]
+    scenario = table_of(tmp_path, "path,person\n" + "\n".join(rows))
+    found = one(scenario, with_table(scenario, crowd))
+    assert found.forget.tolist() == list(range(0, N, 20))
+    assert found.test_forget.tolist() == list(range(0, M, 30))
+
+
+def test_a_picture_of_several_people_is_each_ones(tmp_path):
+    rows = [f"{NAMES[i % 4]}/{i:03}.png,{who}" for i in range(N) for who in (["anna", "ben"] if i % 100 == 0 else ["ben"])]
+    scenario = table_of(tmp_path, "file,person\n" + "\n".join(rows))
+    assert one(scenario, with_table(scenario, people())).forget.tolist() == list(range(0, N, 100))
+
+
+def test_two_tables_of_a_sequence_do_not_mix(tmp_path):
+    crowd, asked = people(), []
+    for name, first in (("a.csv", 0), ("b.csv", 100)):
+        rows = [f"{NAMES[i % 4]}/{i:03}.png,{'north' if first <= i < first + 5 else 'south'}" for i in range(N)]
+        (tmp_path / name).write_text("file,site\n" + "\n".join(rows))
+        asked.append({"kind": "column", "table": str(tmp_path / name), "column": "site", "value": "north"})
+        crowd = with_table(asked[-1], crowd)
+    first, second = split({"kind": "sequence", "requests": asked}, crowd)
+    assert first.forget.tolist() == [0, 1, 2, 3, 4]
+    assert second.forget.tolist() == [100, 101, 102, 103, 104]
+
+
+def test_rows_and_pictures_without_partner_are_said(tmp_path):
+    scenario = table_of(tmp_path, "file,person\n1/000.png,anna\n2/001.png,ben\nnowhere.png,anna\n")
+    (note,) = with_table(scenario, people()).notes
+    assert note == (
+        "table people.csv: 2 of 3 rows are of pictures of the data, by its column 'file'; 1 are of none; "
+        "598 of 600 training pictures have no row"
+    )
+
+
+def test_values_that_differ_in_case_only_are_asked_about(tmp_path):
+    rows = [f"{NAMES[i % 4]}/{i:03}.png,{['anna', 'Anna', 'ben'][i % 3]}" for i in range(N)]
+    scenario = table_of(tmp_path, "file,person\n" + "\n".join(rows))
+    with pytest.raises(UserError, match="Anna and anna differ in case only"):
+        one(scenario, with_table(scenario, people()))
+    both = scenario | {"value": ["anna", "Anna"]}
+    assert len(one(both, with_table(both, people())).forget) == 400
+
+
+@pytest.mark.parametrize("content", ["3\n599\n41\n", "1/000.png\n2/001.png\n11/002.png\n"])
+def test_a_csv_of_one_column_may_lack_a_header(tmp_path, content):
+    (tmp_path / "list.csv").write_text(content)
+    assert len(one({"kind": "indices", "file": str(tmp_path / "list.csv")}).forget) == 3
+
+
+@pytest.mark.parametrize("content", ["²\n3\n".encode(), "3\n".encode("utf-16")])
+def test_odd_text_in_a_list_is_one_line_about_the_list(tmp_path, content):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        one({"kind": "indices", "file": str(tmp_path / "list.txt")})
+    assert "list.txt" in str(error.value)
+    assert "indices.py" not in str(error.value)
+
+
+def test_a_subclass_that_the_test_part_lacks():
+    found = one({"kind": "subclass", "forget_subclass": "S5"}, people(test_table={"subclass": text(["s1"] * M)}))
+    assert len(found.forget) > 0
+    assert len(found.test_forget) == 0
+
+
+def test_a_class_is_called_as_the_data_spell_it():
+    asked = Scenario(kind="class", forget_class=["CAT", 2])
+    assert spelled(asked, NAMES).label == "class-cat+2"
+    both = Scenario(kind="sequence", requests=[{"kind": "class", "forget_class": "CAT"}, {"kind": "random", "count": 3}])
+    assert [each.label for each in requests(spelled(both, NAMES))] == ["class-cat", "random-3"]

@@ -20,12 +20,7 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
 
     UserError names the file, and the line of a row that has other columns than the header.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"table {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"table {path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    text = _text(path, "table")
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first.count)
     try:
@@ -33,8 +28,8 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         lines = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
     except csv.Error as error:
         raise UserError(f"table {path}:{reader.line_num}: no CSV: {error}") from error
-    if len(lines) < 2:
-        raise UserError(f"table {path} has no rows under its header")
+    if not lines:
+        raise UserError(f"table {path} is empty")
     head = lines[0][1]
     if len(set(head)) < len(head):
         twice = next(name for name in head if head.count(name) > 1)
@@ -56,102 +51,143 @@ def read_list(path: Path, table: Mapping[str, np.ndarray], n: int) -> np.ndarray
     if path.suffix == ".csv":
         words = _listed(path)
     else:
-        words = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        words = [line.strip() for line in _text(path, "list of pictures").splitlines() if line.strip()]
     if not words:
         raise UserError(f"{path} lists no picture")
-    if all(word.lstrip("-").isdigit() for word in words):
+    if all(_is_number(word) for word in words):
         return np.array([int(word) for word in words], dtype=np.int64)
     if "file" not in table:
-        raise UserError(f"{path}: '{next(w for w in words if not w.isdigit())}' is no index, and these data have no files")
-    found = match(words, table["file"].tolist())
+        raise UserError(f"{path}: '{next(w for w in words if not _is_number(w))}' is no index, and these data have no files")
+    found = match(words, [table["file"].tolist()], str(path))
     lacking = [word for word, place in zip(words, found, strict=True) if place is None]
     if lacking:
         raise UserError(f"{path}: '{lacking[0]}' names no training picture ({len(lacking)} of {len(words)} do not)")
-    return np.array(found, dtype=np.int64)
+    return np.array([place[1] for place in found if place is not None], dtype=np.int64)
 
 
-def match(words: Sequence[str], files: Sequence[str]) -> list[int | None]:
-    """Where each word stands in `files`: by the whole name, or by the end of a path that only one file has."""
-    ends: dict[str, list[int]] = {}
-    for number, file in enumerate(files):
-        parts = PurePosixPath(file).parts
-        for start in range(len(parts)):
-            ends.setdefault("/".join(parts[start:]), []).append(number)
+def match(words: Sequence[str], parts: Sequence[Sequence[str]], where: str) -> list[tuple[int, int] | None]:
+    """(part, place in it) of the picture that each word names, None for a word that names none.
 
-    def place(word: str) -> int | None:
-        parts = PurePosixPath(word.replace("\\", "/")).parts
-        for start in range(len(parts)):  # a name in the table may have more folders before it than ours
-            found = ends.get("/".join(parts[start:]), [])
-            if len(found) == 1:
-                return found[0]
-        return None
+    A word and a file are one if either is the end of the other, whole folders only; their endings (.png) may be left out.
+    The longest such file is meant. UserError, beginning with `where`, for a word that several pictures fit equally well.
+    """
+    whole: dict[str, list[tuple[int, int]]] = {}
+    ends: dict[str, list[tuple[int, int]]] = {}
+    for part, files in enumerate(parts):
+        for number, file in enumerate(files):
+            for name in {file, str(PurePosixPath(file).with_suffix(""))} if file else ():
+                pieces = PurePosixPath(name).parts
+                whole.setdefault("/".join(pieces), []).append((part, number))
+                for start in range(1, len(pieces)):
+                    ends.setdefault("/".join(pieces[start:]), []).append((part, number))
 
-    return [place(word) for word in words]
+    def place(word: str) -> tuple[int, int] | None:
+        pieces = PurePosixPath(word.replace("\\", "/")).parts
+        found = next((whole[tail] for i in range(len(pieces)) if (tail := "/".join(pieces[i:])) in whole), None)
+        found = found or ends.get("/".join(pieces)) or [None]  # type: ignore[list-item]
+        if len(set(found)) > 1:
+            names = " and ".join(parts[part][number] for part, number in sorted(set(found))[:2])
+            raise UserError(f"{where}: '{word}' names several pictures, such as {names}: write more of the path")
+        return found[0]
+
+    return [place(word) if word.strip("/") else None for word in words]
 
 
 def read_columns(
     path: Path, key: str | None, tables: Sequence[Mapping[str, np.ndarray]], counts: Sequence[int]
-) -> list[dict[str, np.ndarray]]:
-    """The columns of a CSV with an entry for each picture of each part (training, test), "" where it has no row.
+) -> tuple[list[dict[str, np.ndarray]], str]:
+    """The columns of a CSV with an entry for each picture of each part (training, test), "" where it has no row; and a note
+    on rows and pictures that have no partner. What several rows say of one picture stands on lines of its own.
 
     tables: what is known of the parts' pictures; counts: how many there are. UserError if no picture has a row.
     """
     import numpy as np
 
     head, rows = read_csv(path)
-    parts = _by_file(path, head, rows, key, tables) if any("file" in table for table in tables) else None
-    if parts is None:
-        parts = [_by_order(path, head, rows, key, counts[0]), {}]
-    found = []
-    for places, count in zip(parts, counts, strict=True):
-        columns = {name: np.full(count, "", dtype=object) for name in head}
-        for place, row in places.items():
+    if not rows:
+        raise UserError(f"table {path} has no rows under its header")
+    if key is not None and key not in head:
+        raise UserError(f"table {path} has no column '{key}'; {did_you_mean(key, head)}")
+    column, places = _places(path, head, rows, key, tables, counts[0])
+    found = [{name: np.full(count, "", dtype=object) for name in head} for count in counts]
+    for place, row in zip(places, rows, strict=True):
+        if place is not None:
+            part, number = place
             for name, value in zip(head, row, strict=True):
-                columns[name][place] = value
-        found.append(columns)
-    return found
+                before = found[part][name][number].split("\n") if found[part][name][number] else []
+                found[part][name][number] = "\n".join([*before, value] if value not in before else before)
+    return found, _said(path, column, places, counts[0])
 
 
-def _by_file(
-    path: Path, head: list[str], rows: list[list[str]], key: str | None, tables: Sequence[Mapping[str, np.ndarray]]
-) -> list[dict[int, list[str]]] | None:
-    """position → row for each part, by the column that names the most pictures; None if none of them names any."""
-    if key is not None and key not in head:
-        raise UserError(f"table {path} has no column '{key}'; {did_you_mean(key, head)}")
-    best: list[dict[int, list[str]]] = []
-    for column in [key] if key is not None else head:
-        words = [row[head.index(column)] for row in rows]
-        parts = []
-        for table in tables:
-            places = match(words, table["file"].tolist() if "file" in table else [])
-            parts.append({place: row for place, row in zip(places, rows, strict=True) if place is not None})
-        if sum(map(len, parts)) > sum(map(len, best)):
-            best = parts
-    if key is not None and not best:
-        raise UserError(f"table {path}: no value of its column '{key}' names a picture of the data")
-    if not best and "index" not in [name.lower() for name in head]:
-        example = next(table["file"][0] for table in tables if "file" in table and len(table["file"]))
-        raise UserError(f"table {path}: none of its columns names pictures of the data, such as {example}")
-    return best or None
+def _places(
+    path: Path, head: list[str], rows: list[list[str]], key: str | None, tables: Sequence[Mapping[str, np.ndarray]], n: int
+) -> tuple[str, list[tuple[int, int] | None]]:
+    """By which column, "" for their order, and for each row the picture that it is about."""
+    if any("file" in table for table in tables):
+        files = [table["file"].tolist() if "file" in table else [] for table in tables]
+        best = ""
+        places: list[tuple[int, int] | None] = [None] * len(rows)
+        wrong: UserError | None = None
+        for name in [key] if key is not None else head:
+            try:
+                found = match([row[head.index(name)] for row in rows], files, f"table {path}, column '{name}'")
+            except UserError as error:  # of another column, it may not be about pictures at all
+                wrong = wrong or error
+                continue
+            if sum(place is not None for place in found) > sum(place is not None for place in places):
+                best, places = name, found
+        if 2 * sum(place is not None for place in places) >= len(rows):
+            return best, places
+        if wrong is not None:
+            raise wrong
+        if key is not None or "index" not in map(str.lower, head):
+            example = next(each[0] for each in files if each)
+            what = f"its column '{key}' does not name" if key is not None else "none of its columns names"
+            raise UserError(f"table {path}: {what} pictures of the data, such as {example}, in most of its rows")
+    return _by_order(path, head, rows, key, n)
 
 
-def _by_order(path: Path, head: list[str], rows: list[list[str]], key: str | None, n: int) -> dict[int, list[str]]:
-    """position → row of the training pictures: by a column of indices, or row by row where there are as many."""
+def _by_order(
+    path: Path, head: list[str], rows: list[list[str]], key: str | None, n: int
+) -> tuple[str, list[tuple[int, int] | None]]:
+    """The training pictures by a column of indices, or row by row where there are as many."""
     lower = [name.lower() for name in head]
-    column = head.index(key) if key in head else lower.index("index") if "index" in lower else None
-    if key is not None and key not in head:
-        raise UserError(f"table {path} has no column '{key}'; {did_you_mean(key, head)}")
+    column = head.index(key) if key is not None else lower.index("index") if "index" in lower else None
     if column is None:
         if len(rows) != n:
             raise UserError(
                 f"table {path} has {len(rows)} rows for {n} training pictures, and no column `index` to say which they are"
             )
-        return dict(enumerate(rows))
+        return "", [(0, number) for number in range(n)]
     words = [row[column] for row in rows]
-    wrong = next((word for word in words if not word.isdigit() or int(word) >= n), None)
+    wrong = next((word for word in words if not word.isdecimal() or int(word) >= n), None)
     if wrong is not None:
         raise UserError(f"table {path}: '{wrong}' in column '{head[column]}' is none of the training pictures 0 to {n - 1}")
-    return {int(word): row for word, row in zip(words, rows, strict=True)}
+    return head[column], [(0, int(word)) for word in words]
+
+
+def _said(path: Path, column: str, places: Sequence[tuple[int, int] | None], n: int) -> str:
+    """What the plan says of a table's rows."""
+    lost, known = sum(place is None for place in places), {place for place in places if place is not None}
+    without = n - sum(part == 0 for part, _ in known)
+    by = f"by its column '{column}'" if column else "row by row"
+    parts = [f"{len(places) - lost} of {len(places)} rows are of pictures of the data, {by}"]
+    parts += [f"{lost} are of none"] if lost else []
+    parts += [f"{without} of {n} training pictures have no row"] if without else []
+    return f"table {path.name}: {'; '.join(parts)}"
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
+def _is_number(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
 
 
 def _load(path: Path) -> np.ndarray:
@@ -175,7 +211,8 @@ def _positions(found: np.ndarray, n: int, path: Path) -> np.ndarray:
 
 
 def _listed(path: Path) -> list[str]:
-    """The words of a CSV's column `index` or `file`, of rows that are to be forgotten; or of its only column."""
+    """The words of a CSV's column `index` or `file`, of rows that are to be forgotten; or of its only column, whose first
+    line may be one of them."""
     head, rows = read_csv(path)
     lower = [name.lower() for name in head]
     column = next((lower.index(name) for name in ("index", "file") if name in lower), 0 if len(head) == 1 else None)
@@ -183,4 +220,5 @@ def _listed(path: Path) -> list[str]:
         raise UserError(f"{path} has no column `index` or `file`; its columns: {', '.join(head)}")
     if "set" in lower:
         rows = [row for row in rows if row[lower.index("set")] == "forget"]
-    return [row[column] for row in rows]
+    first = [head] if len(head) == 1 and (_is_number(head[0]) or PurePosixPath(head[0]).suffix) else []
+    return [row[column] for row in first + rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -55,7 +56,8 @@ class Population:
     """All pictures of a data set, and what a scenario may choose by.
 
     labels [N], test_labels [M] int64; names: of the classes, by default their numbers; table, test_table: columns, one
-    entry a picture; losses [N]: of the original model, NaN where it was not trained.
+    entry a picture; csvs: those of a scenario's table by its path, for the training and the test part; losses [N]: of the
+    original model, NaN where it was not trained; notes: what is to be said of the tables.
     """
 
     labels: np.ndarray
@@ -63,7 +65,16 @@ class Population:
     names: tuple[str, ...] = ()
     table: Mapping[str, np.ndarray] = field(default_factory=dict)
     test_table: Mapping[str, np.ndarray] = field(default_factory=dict)
+    csvs: Mapping[str, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=dict)
     losses: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def columns(self, scenario: Scenario, part: int) -> dict[str, np.ndarray]:
+        """What a scenario may choose by of a part's pictures (0: training, 1: test): the data's columns and its tables'."""
+        found = dict((self.table, self.test_table)[part])
+        for path in scenario.item.tables() if hasattr(scenario.item, "tables") else ():
+            found |= self.csvs[path][part]
+        return found
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -81,16 +92,24 @@ def population(info: DataInfo, csvs: Sequence[tuple[str, str | None]] = ()) -> P
     with safe_open(prepared.verified(info.file, info.sha256), framework="numpy") as file:
         labels = [file.get_tensor(f"{part}_labels") for part in ("train", "test")]
     tables = [prepared.table(info, part) for part in ("train", "test")]
-    for path, key in csvs:
-        columns = read_columns(Path(path), key, tables, [len(part) for part in labels])
-        tables = [own | found for own, found in zip(tables, columns, strict=True)]
-    return Population(labels[0], labels[1], tuple(info.names), tables[0], tables[1])
+    read = {path: read_columns(Path(path), key, tables, [len(part) for part in labels]) for path, key in csvs}
+    columns, notes = {path: found for path, (found, _) in read.items()}, tuple(note for _, note in read.values())
+    return Population(labels[0], labels[1], tuple(info.names), tables[0], tables[1], columns, notes=notes)
 
 
 def csvs_of(scenario: Scenario | None) -> list[tuple[str, str | None]]:
     """The tables that a scenario's requests choose by, each with the column of file names, if it is told."""
     items = [each.item for each in requests(scenario)]
     return [(path, getattr(item, "key", None)) for item in items if hasattr(item, "tables") for path in item.tables()]
+
+
+def spelled(scenario: Scenario, names: Sequence[str]) -> Scenario:
+    """The scenario with names of classes as the data spell them, so that a table does not part what is one."""
+    if scenario.kind == "sequence":
+        return Scenario(**scenario.model_dump() | {"requests": [spelled(each, names).spec() for each in requests(scenario)]})
+    if not hasattr(scenario.item, "spelled"):
+        return scenario
+    return Scenario(**scenario.model_dump() | dataclasses.asdict(scenario.item.spelled(names)))
 
 
 def requests(scenario: Scenario | None) -> tuple[Scenario, ...]:
@@ -213,7 +232,9 @@ class _Drawing:
         gone = np.zeros(len(people.test_labels), bool)
         if hasattr(scenario.item, "gone"):
             with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
-                gone = np.asarray(scenario.item.gone(people.test_labels, people.classes, people.test_table), dtype=bool)
+                gone = np.asarray(
+                    scenario.item.gone(people.test_labels, people.classes, people.columns(scenario, 1)), dtype=bool
+                )
         earlier = np.union1d(before.earlier, before.forget)
         return _Drawn(labels, forget, earlier, retain, before.gone | gone, np.flatnonzero(gone & ~before.gone))
 
@@ -222,7 +243,7 @@ class _Drawing:
         import numpy as np
 
         people = self._people
-        table: Table = {name: column[among] for name, column in people.table.items()}
+        table: Table = {name: column[among] for name, column in people.columns(scenario, 0).items()}
         losses = None if people.losses is None else people.losses[among]
         stream: Stream = lambda *name: self.stream(*name, *([number] if number else []))  # noqa: E731
         with undisturbed(), blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):

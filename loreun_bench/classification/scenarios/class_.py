@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loreun_bench.classification.scenarios import Fraction, Stream, Table, portion, size_label
@@ -30,6 +30,10 @@ class ClassWise:
         """class-3, class-cat+dog, class-cat-50%."""
         part = f"-{size_label(self.fraction, None)}" if self.fraction else ""
         return f"class-{'+'.join(self.forget_class)}{part}"
+
+    def spelled(self, names: Sequence[str]) -> ClassWise:
+        """The same with the classes' names as the data have them."""
+        return replace(self, forget_class=tuple(names[i] for i in places(self.forget_class, names, "forget_class")))
 
     def draw(
         self, labels: np.ndarray, names: Sequence[str], table: Table, stream: Stream, original: np.ndarray | None = None

@@ -12,3 +12,7 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 import torch._dynamo  # noqa: E402  # which an optimiser's first step imports, in more than a second
+
+from loreun_bench.harness.environment import commit  # noqa: E402
+
+commit()  # which asks git, once for all processes
