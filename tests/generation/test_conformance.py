@@ -56,3 +56,37 @@ def test_check_says_what_is_wrong(command, tmp_path, number):
     assert code == 2
     assert out.startswith("wrong ")
     assert says in out
+
+
+SCENARIO = """
+from dataclasses import dataclass
+from loreun_bench import scenario
+from loreun_bench.generation import Concepts
+
+@scenario("odd-scenario", track="generation")
+@dataclass(frozen=True)
+class Odd:
+    "Odd."
+    label = "odd"
+    def draw(self, classes, prompt):
+        prompts = tuple(prompt.replace("{{}}", name) for name in classes)
+        return {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("prompts", "draw returned tuple, not Concepts"),
+        ("Concepts(prompts, tuple(classes), tuple(range(10)), tuple(classes), prompts)", "one concept at least is kept"),
+        ("Concepts(prompts, tuple(classes), (3,), (), ())", "has one of each"),
+        ("Concepts(prompts, tuple(classes), (10,), ('a',), ('a',))", "forgot concept 10 of 10"),
+        ("Concepts(prompts, tuple(classes), (3,), (classes[3],), (prompts[3],))", "odd: three of 10 concepts"),
+    ],
+)
+def test_check_says_what_is_wrong_with_a_scenario(command, tmp_path, body, says):
+    file = tmp_path / "odd.py"
+    file.write_text(SCENARIO.format(body=body))
+    code, out, _ = command("check", file)
+    assert code == (0 if says.endswith("concepts") else 2)
+    assert says in out

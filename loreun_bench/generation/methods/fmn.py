@@ -30,7 +30,8 @@ class ForgetMeNot(Method):
     concept's prompt has, if there are any. end_token: the first end-of-text token, which sums up the prompt, counts as one
     of the words (only the first: where a tokenizer pads with the same token, marking all of them would mark nearly every
     position). parameters: "cross-attention", whose keys the loss is about; the authors' default is "full", after a textual
-    inversion that is not done here.
+    inversion that is not done here; on the embedded digits, at the preset's rate, it leaves 11 % of the other classes
+    recognised, where cross-attention leaves 89 %.
     """
 
     lr: Annotated[float, Ge(0)] = 2e-6
