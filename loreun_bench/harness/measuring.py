@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, registry
 
 
@@ -38,13 +39,18 @@ class Measured(dict[str, float]):
 
 
 def measured(names: Sequence[str], track: str, given: Any) -> Measured:
-    """All that a track's metrics find, values as a record holds them. UserError if one returns what no column names."""
+    """All that a track's metrics find, values as a record holds them. UserError if one returns what no column names.
+
+    A user's metrics come after our own, each with a copy where `given` can make one (`copied`): one that changes what it is
+    given in place, as `sort_()` does, changes no other metric.
+    """
     values: dict[str, float] = {}
     counts: dict[str, Sequence[int]] = {}
     nothing: set[str] = set()
-    for name in names:
-        entry = registry("metrics", track).get(name)
-        found = checked(entry, entry.item(given))
+    entries = [registry("metrics", track).get(name) for name in names]
+    for entry in sorted(entries, key=lambda each: is_users(str(each.file))):
+        own = given.copied() if is_users(str(entry.file)) and hasattr(given, "copied") else given
+        found = checked(entry, entry.item(own))
         values |= {key: round(float(value), 6) for key, value in found.items()}
         counts |= found.counts
         nothing |= found.uninformative

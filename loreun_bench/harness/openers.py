@@ -93,6 +93,9 @@ def _wrap(module: ModuleType) -> None:
             setattr(module, name, _telling(function))
 
 
+PATHS = ("filename", "f", "path", "name", "file")  # what openers call the path where it is given by name
+
+
 def _telling(opener: Any) -> Any:
     """`opener`, which first says what it opens; of a class, a subclass where that is possible."""
     if isinstance(opener, type) and opener.__module__.startswith("h5py"):
@@ -109,9 +112,10 @@ def _telling(opener: Any) -> Any:
         return opener
 
     @functools.wraps(opener, updated=())
-    def telling(path: Any, *args: Any, **options: Any) -> Any:
-        reads(path)
-        return opener(path, *args, **options)
+    def telling(*args: Any, **options: Any) -> Any:
+        for path in (*args[:1], *(options[name] for name in PATHS if name in options)):
+            reads(path)
+        return opener(*args, **options)
 
     telling.tells = True  # type: ignore[attr-defined]
     return telling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +65,10 @@ class Outputs:
     seed: int
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     original_buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def copied(self) -> Outputs:
+        """A copy that may be changed without harm."""
+        return copy.deepcopy(self)
 
 
 def predict(model: nn.Module, images: Images, index: Tensor) -> Tensor:
