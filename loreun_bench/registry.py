@@ -195,8 +195,10 @@ def method(
 
     def register(cls: type[T]) -> type[T]:
         _require_dataclass("method", name, cls)
-        if not callable(getattr(cls, "unlearn", None)):
-            raise UserError(f"method '{name}' lacks `unlearn`: derive it from GradientMethod or define it")
+        missing = getattr(cls, "__abstractmethods__", None) or ({"unlearn"} - set(dir(cls)))
+        if missing or not callable(cls.unlearn):  # type: ignore[attr-defined]
+            lacks = " and ".join(f"`{each}`" for each in sorted(missing or {"unlearn"}))
+            raise UserError(f"method '{name}' lacks {lacks}: define it, or derive the class from one that does")
         if not uses or not uses <= SETS:
             raise UserError(f"method '{name}': uses={sorted(uses)} must name some of {sorted(SETS)}")
         cls.name, cls.uses = name, frozenset(uses)  # type: ignore[attr-defined]

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from loreun_bench.classification.data.arrays import Arrays
     from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
     from loreun_bench.classification.unlearning.gradient import GradientMethod
-    from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+    from loreun_bench.classification.unlearning.method import Context, Data, ImageSet, Method
 
-__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Outputs", "Predictions"]
+__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Method", "Outputs", "Predictions"]
 _WHERE = {
     "Arrays": "data.arrays", "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
     "GradientMethod": "unlearning.gradient",
     "Context": "unlearning.method", "Data": "unlearning.method", "ImageSet": "unlearning.method",
+    "Method": "unlearning.method",
 }  # fmt: skip
 
 

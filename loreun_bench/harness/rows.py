@@ -49,13 +49,14 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
 
 def active_phases(method: Any) -> set[str]:
     """The phases in which a weighting can act on a method: none where it has an `unlearn` of its own that neither reads
-    `context.phases` nor hands over to the loop, unless it says so itself in an `active` of its own."""
+    `context.phases` nor hands over to the loop, unless it says so itself in an `active` of its own; both where it reads
+    them and no `active` says which."""
     cls = type(method)
     if says_active(cls):
         return set(method.active())
     if not _mentions(vars(_definer(cls, "unlearn"))["unlearn"]):
         return set()
-    return set(method.active()) if hasattr(cls, "active") else {"forget", "retain"}
+    return (set(method.active()) if hasattr(cls, "active") else set()) or {"forget", "retain"}
 
 
 def says_active(cls: type) -> bool:

@@ -20,7 +20,7 @@ PLUGIN = """
 from dataclasses import dataclass
 import torch
 from loreun_bench import method
-from loreun_bench.classification import GradientMethod
+from loreun_bench.classification import GradientMethod, Method
 
 @method("mine", uses={{"forget", "retain"}})
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ def test_an_unlearn_that_hands_over_to_the_loop_or_reads_its_phases_has_all_rows
     code, out, _ = command("check", path)
     assert code == 0, out
     assert "one row" not in out
+
+
+def test_an_unlearn_that_reads_its_phases_has_all_rows_whatever_the_base_class_says_of_none(plugin):
+    assert rows(plugin("context.phases\n        return model", "(Method)"))[0] == ALL
+    assert rows(plugin("return model", "(Method)"))[0] == ["none"]
 
 
 def test_a_method_that_says_no_phase_is_weighed_has_one_row_and_no_note(plugin):

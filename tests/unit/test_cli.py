@@ -188,6 +188,19 @@ def test_cuda_without_a_gpu_says_so(cli):
             "@method('x', uses={'forget'})\n@dataclass(frozen=True)\nclass X:\n    'd'\n",
             "lacks `unlearn`",
         ),
+        *(
+            (
+                "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+                f"from loreun_bench.{track} import {base}\n"
+                f"@method('x', uses={{'forget'}}, track='{track}')\n@dataclass(frozen=True)\nclass X({base}):\n    'd'\n",
+                f"lacks `{lacks}`",
+            )
+            for track, base, lacks in (
+                ("classification", "Method", "unlearn"),
+                ("generation", "Method", "unlearn"),
+                ("generation", "GradientMethod", "forget_target"),
+            )
+        ),
         (
             "from dataclasses import dataclass\nfrom loreun_bench import weighting\n"
             "@weighting('x')\n@dataclass(frozen=True)\nclass X:\n    'd'\n",

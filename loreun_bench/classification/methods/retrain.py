@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from loreun_bench.classification.unlearning.method import Context, Data
+from loreun_bench.classification.unlearning.method import Context, Data, Method
 from loreun_bench.registry import method
 
 if TYPE_CHECKING:
@@ -17,16 +17,12 @@ if TYPE_CHECKING:
 
 @method("Retrain", uses={"retain"}, paper="exact unlearning, Bourtoule et al., S&P 2021")
 @dataclass(frozen=True)
-class Retrain:
+class Retrain(Method):
     """A new model trained on the retain set only, with the recipe of the original: same epochs, schedule, selection."""
 
     from_scratch: ClassVar[bool] = True
 
     replicate: Annotated[int, Ge(0)] = 0  # another retrain of the same split differs in this number
-
-    def active(self) -> tuple[str, ...]:
-        """No phase that a weighting could change."""
-        return ()
 
     def samples(self, sizes: Mapping[str, int]) -> int:
         """Counted by the stage, as for the original."""

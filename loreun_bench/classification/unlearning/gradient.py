@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Lt
 
-from loreun_bench.classification.unlearning.method import LEAST, Epochs, Rate
+from loreun_bench.classification.unlearning.method import LEAST, Epochs, Method, Rate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,17 +26,13 @@ EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
-class GradientMethod:
+class GradientMethod(Method):
     """Unlearning by gradient steps on the forget and the retain set; weighting, masks, guards and cost come for free.
 
     A subclass says how much each phase counts (`forget_scale`, `retain_scale`; 0 leaves it out), which labels the
     forget phase optimises, and, if it wants, a constraint. schedule: "sequential", each epoch one pass over forget and
     then one over retain, as SalUn's code; "paired", each step one batch of both, the forget set cycling (Algorithm 1).
     """
-
-    name: ClassVar[str]
-    uses: ClassVar[frozenset[str]]
-    from_scratch: ClassVar[bool] = False
 
     epochs: Epochs = 10
     lr: Rate = 0.01

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
 from loreun_bench.training.context import RunContext, Sets
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from loreun_bench.classification.config import Recipe
     from loreun_bench.classification.data.images import Images
@@ -54,3 +55,23 @@ class Context(RunContext):
 
     protocol: Protocol
     recipe: Recipe
+
+
+class Method(ABC):
+    """A method that returns an unlearned model: a frozen dataclass whose fields are its settings.
+
+    A subclass defines `unlearn`, or derives from GradientMethod. from_scratch: `unlearn` is given new initial weights in
+    the place of the original model's.
+    """
+
+    name: ClassVar[str]
+    uses: ClassVar[frozenset[str]]
+    from_scratch: ClassVar[bool] = False
+
+    def active(self) -> Iterator[str] | tuple[str, ...]:
+        """The phases that a weighting can change."""
+        return ()
+
+    @abstractmethod
+    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
+        """Unlearn, in place or not, and return the model."""

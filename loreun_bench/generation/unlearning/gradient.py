@@ -5,6 +5,7 @@ torch is imported when something runs, so that methods can be listed without it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -45,11 +46,11 @@ class GradientMethod(Method):
         """Two predictions a forget picture, one a retain picture."""
         return self.epochs * sizes["forget"] * 3
 
+    @abstractmethod
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
     ) -> Tensor:
         """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent."""
-        raise NotImplementedError
 
     def constraint(
         self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -81,7 +82,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """A method that moves the denoiser's weights in place.
 
     parameters: which of them it may move. A subclass defines `unlearn`, or derives from GradientMethod.
@@ -102,9 +103,9 @@ class Method:
         """Samples passed forward in training, for the plan's estimate."""
         return 0
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: Asked) -> None:  # noqa: B027, as most methods refuse nothing
         """UserError if the method cannot run on what a sweep asks for; called when it is planned."""
 
+    @abstractmethod
     def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
         """Unlearn in place."""
-        raise NotImplementedError
