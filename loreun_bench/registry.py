@@ -58,6 +58,11 @@ class Entry:
         """The file that defines the item; known from when it was registered, as its module may be read anew."""
         return Path(inspect.getfile(self.item))
 
+    @property
+    def plugged(self) -> bool:
+        """Whether it is somebody else's, not of this package's own files."""
+        return plugins.PACKAGE.resolve() not in self.file.resolve().parents
+
 
 class Registry:
     """The items of one kind by name; its own folder and the entry points are read on the first look-up."""
@@ -274,7 +279,8 @@ def metric(
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
-    A stored metric may return `harness.measuring.Measured` in place of the dict, to tell counts and what says nothing.
+    A stored metric may return a `Measured` (of `loreun_bench.classification` and `.generation`) in place of the dict, to
+    tell counts and what says nothing. It gets a copy: what it changes in place changes no other metric.
 
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.

@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
     from loreun_bench.classification.unlearning.gradient import GradientMethod
     from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
+    from loreun_bench.harness.measuring import Measured
+    from loreun_bench.weightings import Phase
 
-__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Outputs", "Predictions"]
+__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Measured", "Outputs", "Phase", "Predictions"]
 _WHERE = {
     "Arrays": "data.arrays", "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
     "GradientMethod": "unlearning.gradient",
     "Context": "unlearning.method", "Data": "unlearning.method", "ImageSet": "unlearning.method",
+    "Measured": ".harness.measuring", "Phase": ".weightings",
 }  # fmt: skip
 
 

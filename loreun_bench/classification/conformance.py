@@ -21,6 +21,7 @@ from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
 from loreun_bench.harness.conformance import checked_method, checked_values
+from loreun_bench.harness.measuring import called
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import checked_model, checked_weights
@@ -74,7 +75,7 @@ def _metric(entry: Entry) -> str:
     else:
         data, split = _toy()
         model = _toy_model()
-        values = entry.item(evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
+        values = called(entry, evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
     return checked_values(entry, values)
 
 

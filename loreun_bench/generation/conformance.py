@@ -19,6 +19,7 @@ from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.conformance import checked_method, checked_values
+from loreun_bench.harness.measuring import called
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
@@ -74,7 +75,7 @@ def _metric(entry: Entry) -> str:
             images=Images.open(Path(folder), test.classes), classes=test.classes, forget=(FORGOTTEN,), reference=test,
             classifier=classifiers.small(test.classes, weights), settings={"device": "cpu", "own": {}},
         )  # fmt: skip
-        return checked_values(entry, entry.item(scene))
+        return checked_values(entry, called(entry, scene))
 
 
 def _dataset(entry: Entry) -> str:

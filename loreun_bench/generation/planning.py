@@ -43,7 +43,7 @@ TRAINING = (
     *(UNLEARNING / f"{name}.py" for name in ("method", "gradient", "curve")),
 )  # fmt: skip
 EVALUATION = (
-    *SHARED, PACKAGE / "harness" / "measuring.py", PACKAGE / "harness" / "shares.py", HERE / "scene.py",
+    *SHARED, *(PACKAGE / "harness" / f"{name}.py" for name in ("measuring", "seeding", "shares")), HERE / "scene.py",
     *(SCORING / f"{name}.py" for name in ("classifiers", "distances", "inception", "detector", "intervals", "weights")),
 )  # fmt: skip
 SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a training step
@@ -160,7 +160,8 @@ class _Block:
         found = [registry("metrics", "generation").get(name) for name in self.config.metrics]
         for entry in found:
             if entry.info["check"] is not None:
-                entry.info["check"](self._planned())
+                with blamed(entry.file, f"metric '{entry.name}'"):
+                    entry.info["check"](self._planned())
         return found
 
     def _planned(self) -> Planned:
