@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LIMIT = 180  # seconds after which a test gives up waiting
+CLASS = {"kind": "class", "forget_class": "seven"}
+
 
 def refused(result, says):
     """Exit code 2, and one line on stderr that says it."""
@@ -11,3 +19,39 @@ def refused(result, says):
     assert len(lines) == 1, err
     assert lines[0].startswith("error: ")
     assert says in lines[0]
+
+
+def generation_config(folder, classifier="small", **changes):
+    return {
+        "track": "generation", "name": "t", "pipeline": str(folder), "seeds": 1, "scenarios": [CLASS], "device": "cpu",
+        "sampling": {"steps": 2, "guidance": 2.0, "images": 2, "batch_size": 8}, "curve": {"points": 4, "samples": 8},
+        "limit_steps": 1, "metrics": ["ua"], "classifier": str(classifier),
+        "methods": {"RL": {"batch_size": 4, "epochs": 1}, "ESD-x": {"ddim_steps": 2}, "FMN": {"steps": 1}},
+        "weightings": ["none", "w_f", "loreun-s"],
+    } | changes  # fmt: skip
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Polls; fails the test if the condition does not come true."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def group_is_gone(group: int) -> bool:
+    """Whether no process of the group is alive; a zombie that nobody collects is not alive."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    stats = [stat_of(path) for path in Path("/proc").glob("[0-9]*/stat")]
+    return bool(stats) and not any(fields[2] == str(group) and fields[0] not in "ZX" for fields in stats if fields)
+
+
+def stat_of(path: Path) -> list[str]:
+    """State, parent, group, … of a process; nothing if it has just ended."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

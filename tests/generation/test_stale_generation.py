@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_track import config
+from helpers import generation_config as config
 
 from loreun_bench import api
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import refused
+from helpers import CLASS, refused
+from helpers import generation_config as config
 
 from loreun_bench import api
 from loreun_bench.errors import UserError
@@ -18,7 +19,6 @@ from loreun_bench.generation.data import concepts
 from loreun_bench.generation.pipeline import pipelines
 from loreun_bench.generation.scoring import classifiers, weights
 
-CLASS = {"kind": "class", "forget_class": "seven"}
 CONCEPT = {
     "kind": "concept",
     "name": "sevens",
@@ -26,16 +26,6 @@ CONCEPT = {
     "retain_prompt": "an image of two",
     "images": 3,
 }
-
-
-def config(folder, classifier="small", **changes):
-    return {
-        "track": "generation", "name": "t", "pipeline": str(folder), "seeds": 1, "scenarios": [CLASS], "device": "cpu",
-        "sampling": {"steps": 2, "guidance": 2.0, "images": 2, "batch_size": 8}, "curve": {"points": 4, "samples": 8},
-        "limit_steps": 1, "metrics": ["ua"], "classifier": str(classifier),
-        "methods": {"RL": {"batch_size": 4, "epochs": 1}, "ESD-x": {"ddim_steps": 2}, "FMN": {"steps": 1}},
-        "weightings": ["none", "w_f", "loreun-s"],
-    } | changes  # fmt: skip
 
 
 def run(values, out):

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import group_is_gone, until
 
 from loreun_bench import load_records
 
@@ -82,32 +81,6 @@ class Sweeps:
         until(lambda: self.lines(name) > 0 or process.poll() is not None)
         assert process.poll() is None, "the sweep ended before its first row"
         return process
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Polls; fails the test if the condition does not come true."""
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def group_is_gone(group: int) -> bool:
-    """Whether no process of the group is alive; a zombie that nobody collects is not alive."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    stats = [stat_of(path) for path in Path("/proc").glob("[0-9]*/stat")]
-    return bool(stats) and not any(fields[2] == str(group) and fields[0] not in "ZX" for fields in stats if fields)
-
-
-def stat_of(path: Path) -> list[str]:
-    """State, parent, group, … of a process; nothing if it has just ended."""
-    try:
-        return path.read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 @pytest.fixture(scope="module")

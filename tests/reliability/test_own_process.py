@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_interrupt import group_is_gone, until
+from helpers import group_is_gone, until
 
 import loreun_bench
 from loreun_bench.harness.store import Store
