@@ -78,7 +78,9 @@ class GenerationConfig(SweepConfig):
     """A generation sweep."""
 
     pipeline: str = "digits"
-    dataset: str = Field(default="digits", description="its name, or a folder with one folder of pictures a class")
+    dataset: str = Field(
+        default="digits", description="its name, a folder with one folder of pictures a class, or FILE.py:function"
+    )
     prompt: str = Field(
         default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after"
     )

@@ -33,7 +33,7 @@ STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
     HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
-    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
+    DATA / "returned.py", DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
     UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
@@ -51,7 +51,8 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
-    files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
+    files = pipelines.find(config.pipeline)
+    data = concepts.identity(config.dataset, min(pipelines.image_size(files.folder)))
     found: list[Cell] = []
     off = "the pipelines' safety checker is off: it would blacken what is to be measured"
     notes = [*config.notes, off, *pipelines.tried(files)]
@@ -197,7 +198,7 @@ class _Block:
         }
         sources = (*EVALUATION, *(entry.file for entry in self.metrics))
         record = Record(
-            track="generation", dataset=Path(self.config.dataset).name if self.classes else "generated pictures",
+            track="generation", dataset=concepts.called(self.config.dataset) if self.classes else "generated pictures",
             model=self.files.name, scenario=self.label, method=method, weighting=weighting,
             conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
