@@ -23,7 +23,9 @@ class Sampling(Strict):
     guidance: float = Field(default=7.5, ge=0, description="1: none")
     images: int = Field(default=50, ge=1, description="pictures a class")
     batch_size: int = Field(default=8, ge=1)
-    prompts: str | None = Field(default=None, description="a CSV of prompts (I2P) instead of one prompt a class")
+    prompts: str | None = Field(
+        default=None, description="a CSV of prompts (I2P), or a .txt with one a line, instead of one prompt a class"
+    )
     category: str | None = Field(default=None, description="of the CSV: only prompts of this category")
     own_guidance: Flag = Field(default=False, description="of the CSV: each prompt's own guidance instead of ours")
 

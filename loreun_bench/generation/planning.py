@@ -229,6 +229,9 @@ class _Block:
             from loreun_bench.generation.data.prompts import read
 
             chosen = read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance, self.notes.append)
+            if not how.own_guidance and any(p.guidance != how.guidance for p in chosen):
+                self.notes.append(f"prompt file {Path(how.prompts).name}: its guidance is not used, every prompt has "
+                                  f"{how.guidance:g}; sampling.own_guidance=true uses it")  # fmt: skip
             return [
                 {"name": f"{p.number}", "prompt": p.prompt, "concept": self.label, "label": None,
                  "seed": p.seed if p.seed is not None else derive(seed, "sample", p.number) % 2**31,
