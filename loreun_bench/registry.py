@@ -333,6 +333,7 @@ def dataset(
     """
 
     def register(function: T) -> T:
+        _check_declared(f"data set '{name}'", classes, tuple(names), counts)
         info = {
             "shape": shape, "classes": classes, "embedded": embedded, "paper": paper, "names": tuple(names),
             "files": _files(files), "counts": counts, "mean": mean, "adapt": adapt,
@@ -349,6 +350,19 @@ def model(name: str, *, paper: str = "", files: Sequence[str | Path] = ()) -> Ca
 
 def _files(names: Sequence[str | Path]) -> tuple[str, ...]:
     return (str(names),) if isinstance(names, (str, Path)) else tuple(map(str, names))
+
+
+def _check_declared(what: str, classes: int | None, names: tuple[str, ...], counts: Any) -> None:
+    """UserError for what a data set's decorator says of its classes and does not hang together."""
+    odd = next((name for name in names if not str(name).strip() or names.count(name) > 1), None)
+    if odd is not None:
+        raise UserError(f"{what}: two classes, or one without a name, are called '{odd}': give each its own name")
+    many = {"classes": classes, "names": len(names) or None} | {
+        f"{word} counts": len(each) for word, each in zip(("training", "test"), counts or (), strict=False)
+    }
+    said = {words: number for words, number in many.items() if number is not None}
+    if len(set(said.values())) > 1:
+        raise UserError(f"{what}: it declares {' and '.join(f'{n} {words}' for words, n in said.items())}: give as many")
 
 
 def _require_dataclass(kind: str, name: str, cls: type) -> None:

@@ -86,7 +86,7 @@ class _Block:
     ) -> None:
         self.config, self.files, self.data_identity, self.scenario, self.seeds = config, files, data, scenario, seeds
         self.notes: list[str] = []
-        check_scenario(scenario, config)
+        self.notes += check_scenario(scenario, config)
         pictures = concepts.dataset(config.dataset, "train")
         with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
             self.concepts: Concepts = scenario.item.draw(pictures.classes, config.prompt)
@@ -291,7 +291,8 @@ class _Block:
         }  # fmt: skip
 
     def check_classifier(self) -> None:
-        """UserError if a classifier that is named is not there, or does not know the classes."""
+        """UserError if a classifier that is named is not there, or does not know the classes; a note on what else a file's
+        knows."""
         from loreun_bench.generation.scoring import classifiers
 
         name = self.config.classifier
@@ -300,7 +301,13 @@ class _Block:
         if name == "resnet50":
             classifiers.renumbered(name, tuple(classifiers.IMAGENETTE), self.classes)  # its weights may be far away
         else:
-            classifiers.from_name(name).of(self.classes)
+            found = classifiers.from_name(name)
+            found.of(self.classes)
+            wanted = {plain(each) for each in self.classes}
+            others = [each for each in found.classes if plain(each) not in wanted]
+            if others and Path(name).suffix == ".safetensors":
+                self.notes.append(f"classifier {name} knows classes that the data lack, and pictures that it takes for one "
+                                  f"of them count as not recognised: {short(', '.join(others))}")  # fmt: skip
 
     @cached_property
     def asked(self) -> Asked:
