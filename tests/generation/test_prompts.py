@@ -219,7 +219,7 @@ def test_blank_lines_and_comments_of_plain_text_are_passed_over_and_lines_keep_t
     assert read(path, None, 7.5, said.append) == [
         Prompt(3, "a cat, and a dog", None, 7.5), Prompt(6, "a #hashtag", None, 7.5),
     ]  # fmt: skip
-    assert "2 lines that begin with # are comments" in said[0]
+    assert "; comments (lines that begin with #): 2" in said[0]
     path.write_text("# nothing\n\n")
     with pytest.raises(UserError, match="has no prompt in it"):
         read(path, None, 7.5)

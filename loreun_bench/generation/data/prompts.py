@@ -76,7 +76,7 @@ def _lines(text: str, path: Path, guidance: float, note: Callable[[str], None]) 
     """A prompt for every line that is neither blank nor a comment."""
     lines = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), 1)]
     comments = sum(line.startswith(COMMENT) for _, line in lines)
-    said = f"; {comments} lines that begin with {COMMENT} are comments" if comments else ""
+    said = f"; comments (lines that begin with {COMMENT}): {comments}" if comments else ""
     note(f"prompt file {path.name} has one prompt a line: the line is the case, and its seed is derived from it{said}")
     return [Prompt(n, line, None, guidance) for n, line in lines if line and not line.startswith(COMMENT)]
 
