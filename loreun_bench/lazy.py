@@ -8,7 +8,8 @@ from typing import Any
 
 
 def lazily(package: str, where: Mapping[str, str], name: str) -> Any:
-    """The public `name` of `package`, from the module inside it that `where` gives: for a package's `__getattr__`."""
+    """The public `name` of `package`, from the module inside it that `where` gives (with a dot in front, one beside it): for
+    a package's `__getattr__`."""
     if name not in where:
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
+    return getattr(importlib.import_module(f".{where[name]}", package), name)

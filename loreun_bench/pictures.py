@@ -6,7 +6,8 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,7 @@ LEFT_BEHIND = frozenset(  # folders that other systems leave among one's own; wh
     {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 )
 
+BROKEN_SHOWN = 3
 SILENT = 10.0  # seconds of reading before it is said how far it is
 
 T = TypeVar("T")
@@ -60,8 +62,11 @@ def part_of(folder: Path, part: str) -> Path | None:
     return next((inside[name] for name in PARTS[part] if name in inside), None)
 
 
-def upright(path: Path) -> Image:
-    """The picture in a file as RGB: the first of several, turned as its EXIF says. Raises one of BAD for a broken one."""
+def upright(path: Path, small: bool = False) -> Image:
+    """The picture in a file as RGB: the first of several, turned as its EXIF says. Raises one of BAD for a broken one.
+
+    small: at an eighth of its size, where its format can be decoded so for less, to see whether it is whole.
+    """
     from PIL import Image as images
     from PIL import ImageFile, ImageOps
 
@@ -69,6 +74,8 @@ def upright(path: Path) -> Image:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with images.open(path) as file:
+            if small:
+                file.draft(None, (1, 1))
             turned = ImageOps.exif_transpose(file)
             turned.format = file.format
             return rgb(turned)
@@ -76,6 +83,26 @@ def upright(path: Path) -> Image:
         raise
     except Exception as error:  # a decoder stumbled over broken bytes, or the picture is larger than PIL allows
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def each_of(paths: Sequence[Path], function: Callable[[Path], T], what: str) -> Iterator[T]:
+    """`function` of every picture, in order, by several threads. UserError in the end if some of them are broken."""
+    broken: list[str] = []
+
+    def tried(path: Path) -> Any:
+        try:
+            return function(path)
+        except BAD as error:
+            broken.append(f"{path} ({why(path, error)})")
+
+    with ThreadPoolExecutor() as pool:
+        for result in counted(pool.map(tried, paths), len(paths), what):
+            if not broken:
+                yield result
+    if broken:
+        more = f" and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
+        shown = ", ".join(sorted(broken)[:BROKEN_SHOWN])
+        raise UserError(f"picture {shown}{more} cannot be read: replace or take away")
 
 
 def decode(path: Path) -> np.ndarray:

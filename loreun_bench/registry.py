@@ -58,6 +58,11 @@ class Entry:
         """The file that defines the item; known from when it was registered, as its module may be read anew."""
         return Path(inspect.getfile(self.item))
 
+    @property
+    def plugged(self) -> bool:
+        """Whether it is somebody else's, not of this package's own files."""
+        return plugins.PACKAGE.resolve() not in self.file.resolve().parents
+
 
 class Registry:
     """The items of one kind by name; its own folder and the entry points are read on the first look-up."""
@@ -276,7 +281,8 @@ def metric(
 ) -> Callable[[T], T]:
     """Function decorator: a metric `(outputs) -> dict[str, float]`, or a derived one `(cell, retrain) -> float`.
 
-    A stored metric may return `harness.measuring.Measured` in place of the dict, to tell counts and what says nothing.
+    A stored metric may return a `Measured` (of `loreun_bench.classification` and `.generation`) in place of the dict, to
+    tell counts and what says nothing. It gets a copy: what it changes in place changes no other metric.
 
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.
@@ -329,6 +335,7 @@ def dataset(
     """
 
     def register(function: T) -> T:
+        _check_declared(f"data set '{name}'", classes, tuple(names), counts)
         info = {
             "shape": shape, "classes": classes, "embedded": embedded, "paper": paper, "names": tuple(names),
             "files": _files(files), "counts": counts, "mean": mean, "adapt": adapt,
@@ -345,6 +352,19 @@ def model(name: str, *, paper: str = "", files: Sequence[str | Path] = ()) -> Ca
 
 def _files(names: Sequence[str | Path]) -> tuple[str, ...]:
     return (str(names),) if isinstance(names, (str, Path)) else tuple(map(str, names))
+
+
+def _check_declared(what: str, classes: int | None, names: tuple[str, ...], counts: Any) -> None:
+    """UserError for what a data set's decorator says of its classes and does not hang together."""
+    odd = next((name for name in names if not str(name).strip() or names.count(name) > 1), None)
+    if odd is not None:
+        raise UserError(f"{what}: two classes, or one without a name, are called '{odd}': give each its own name")
+    many = {"classes": classes, "names": len(names) or None} | {
+        f"{word} counts": len(each) for word, each in zip(("training", "test"), counts or (), strict=False)
+    }
+    said = {words: number for words, number in many.items() if number is not None}
+    if len(set(said.values())) > 1:
+        raise UserError(f"{what}: it declares {' and '.join(f'{n} {words}' for words, n in said.items())}: give as many")
 
 
 def _require_dataclass(kind: str, name: str, cls: type) -> None:

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
     from loreun_bench.classification.unlearning.gradient import GradientMethod
     from loreun_bench.classification.unlearning.method import Context, Data, ImageSet, Method
+    from loreun_bench.harness.measuring import Measured
+    from loreun_bench.weightings import Phase
 
-__all__ = ["Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Method", "Outputs", "Predictions"]
+__all__ = [
+    "Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Measured", "Method", "Outputs", "Phase", "Predictions",
+]  # fmt: skip
 _WHERE = {
     "Arrays": "data.arrays", "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
     "GradientMethod": "unlearning.gradient",
     "Context": "unlearning.method", "Data": "unlearning.method", "ImageSet": "unlearning.method",
-    "Method": "unlearning.method",
+    "Method": "unlearning.method", "Measured": ".harness.measuring", "Phase": ".weightings",
 }  # fmt: skip
 
 

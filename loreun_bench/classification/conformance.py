@@ -11,7 +11,7 @@ from loreun_bench import config as configuration
 from loreun_bench.classification.config import Recipe, Scenario
 from loreun_bench.classification.data.arrays import checked
 from loreun_bench.classification.data.images import Dataset, Images
-from loreun_bench.classification.data.prepared import DataInfo
+from loreun_bench.classification.data.prepared import DataInfo, difference, info_of
 from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate
@@ -21,6 +21,7 @@ from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
 from loreun_bench.harness.conformance import checked_method, checked_values
+from loreun_bench.harness.measuring import called
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import checked_model, checked_weights
@@ -74,18 +75,19 @@ def _metric(entry: Entry) -> str:
     else:
         data, split = _toy()
         model = _toy_model()
-        values = entry.item(evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
+        values = called(entry, evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
     return checked_values(entry, values)
 
 
 def _dataset(entry: Entry) -> str:
-    """It gives arrays of the declared shape and classes."""
-    arrays = checked(entry.name, as_arrays(f"data set '{entry.name}'", entry.item(Path(), False)), entry.info["names"])
+    """It gives arrays of the shape, the classes, names and counts that it declares."""
+    found, adapt = as_arrays(f"data set '{entry.name}'", entry.item(Path(), False)), entry.info["adapt"]
+    arrays = checked(entry.name, found if adapt is None else adapt(found), entry.info["names"])
+    if other := difference(info_of(entry.name, arrays), entry):
+        raise UserError(f"it declares otherwise: {other}")
     shape, classes = arrays.train_images.shape[1:], len(arrays.names)
-    declared = entry.info["shape"], entry.info["classes"]
-    if declared[0] and (tuple(shape), classes) != (tuple(declared[0]), declared[1]):
-        raise UserError(f"images {tuple(shape)} in {classes} classes, but it declares {declared[0]} and {declared[1]}")
-    return f"{len(arrays.train_images)} + {len(arrays.test_images)} images {tuple(shape)}, {classes} classes"
+    said = f"; {arrays.note}" if arrays.note else ""
+    return f"{len(arrays.train_images)} + {len(arrays.test_images)} images {tuple(shape)}, {classes} classes{said}"
 
 
 def _model(entry: Entry) -> str:

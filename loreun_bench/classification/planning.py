@@ -75,7 +75,7 @@ class Requests:
     """A scenario with its files found, drawn once so that what cannot be drawn is known; and its requests one by one."""
 
     def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, trial: Trial) -> None:
-        check_scenario(scenario, config)
+        unused = check_scenario(scenario, config)
         if config.checkpoint is not None and scenario.kind == "mislabelled":
             raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
         self.config, self.info, self.trial = config, info, trial
@@ -89,7 +89,7 @@ class Requests:
         )  # fmt: skip
         parts = ("forget", "retain", "validation", "test", "test_forget")
         self.sizes = [{name: len(getattr(split, name)) for name in parts} for split in drawn]
-        self.notes = [*people.notes, *(self._said(number) for number in range(len(self.each)))]
+        self.notes = [*unused, *people.notes, *(self._said(number) for number in range(len(self.each)))]
 
     def blocks(self, seeds: Seeds) -> Iterator[_Block]:
         """The cells of each request under one set of seeds; a request goes on from the models of the one before it."""

@@ -116,7 +116,7 @@ class Progress:
             return plain(f"{head} {record.status}: {record.reason}")
         values = " ".join(self._value(record, key) for key in KEYS if key in record.metrics)
         left = "" if self._bar is not None else f"  ({self._time_left()})"
-        return f"{head} {values}  {record.cost.get('rte_s', 0):.3g} s{left}"
+        return f"{head} {values}  {_seconds(record)}{left}"
 
     def _value(self, record: Record, key: str) -> str:
         """A metric in few words; "?" behind one that says nothing."""
@@ -163,6 +163,10 @@ class Shares:
         elif title != self._title:
             print(f"{share:4.0%} {title} ({left})", file=sys.stderr, flush=True)
         self._title = title
+
+
+def _seconds(record: Record) -> str:
+    return f"{record.cost['rte_s']:.3g} s" if "rte_s" in record.cost else "? s"
 
 
 def _trace(name: str) -> str:

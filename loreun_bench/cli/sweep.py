@@ -95,12 +95,20 @@ def plan(
     for note in planned.notes:
         print(f"note: {note}")
     todo = [f for f in stages if not f.cached]
-    unknown = sum(f.seconds is None and bool(f.stage.work) for f in todo)
     print(
-        f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run, "
-        f"{sum(f.stage.work for f in todo):,} samples, about {sum(f.seconds or 0 for f in todo):.0f} s of one worker"
-        + (f" and {unknown} stages of unknown speed (none of their kind has run yet)" if unknown else "")
+        f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run"
+        + (f", {sum(f.stage.work for f in todo):,} samples,\n{_cost([f.seconds for f in todo])}" if todo else "")
     )
+
+
+def _cost(seconds: list[float | None]) -> str:
+    """How long stages will take, as far as that is known of each."""
+    known = [each for each in seconds if each is not None]
+    unknown = len(seconds) - len(known)
+    total = sum(known)
+    said = [f"about {total:.0f} s of one worker" if total >= 1 else "under 1 s of one worker"] if known else []
+    said += [f"{unknown} stages of unknown speed (none of their kind has run yet)"] if unknown else []
+    return " and ".join(said)
 
 
 def _prepare(

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from loreun_bench.generation.scoring.pictures import Pictures
     from loreun_bench.generation.unlearning.gradient import GradientMethod, open_parameters, predict, trainable
     from loreun_bench.generation.unlearning.method import Context, Data, Method
+    from loreun_bench.harness.measuring import Measured
+    from loreun_bench.weightings import Phase
 
 __all__ = [
-    "Concepts", "Context", "Data", "GradientMethod", "Method", "Pictures", "Pipeline", "Scene", "open_parameters", "predict",
-    "trainable",
+    "Concepts", "Context", "Data", "GradientMethod", "Measured", "Method", "Phase", "Pictures", "Pipeline", "Scene",
+    "open_parameters", "predict", "trainable",
 ]  # fmt: skip
 _WHERE = {
     "Concepts": "scenarios",
@@ -25,6 +27,7 @@ _WHERE = {
     "GradientMethod": "unlearning.gradient", "open_parameters": "unlearning.gradient", "predict": "unlearning.gradient",
     "trainable": "unlearning.gradient",
     "Context": "unlearning.method", "Data": "unlearning.method", "Method": "unlearning.method",
+    "Measured": ".harness.measuring", "Phase": ".weightings",
 }  # fmt: skip
 
 

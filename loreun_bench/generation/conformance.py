@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError
 from loreun_bench.generation.config import Scenario
-from loreun_bench.generation.data import concepts
+from loreun_bench.generation.data import concepts, returned
 from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.pipeline import pipelines, sampling
 from loreun_bench.generation.scenarios import check
@@ -19,6 +20,7 @@ from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.conformance import checked_method, checked_values
+from loreun_bench.harness.measuring import called
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
@@ -74,25 +76,20 @@ def _metric(entry: Entry) -> str:
             images=Images.open(Path(folder), test.classes), classes=test.classes, forget=(FORGOTTEN,), reference=test,
             classifier=classifiers.small(test.classes, weights), settings={"device": "cpu", "own": {}},
         )  # fmt: skip
-        return checked_values(entry, entry.item(scene))
+        return checked_values(entry, called(entry, scene))
 
 
 def _dataset(entry: Entry) -> str:
     """Both of its splits give square pictures [n, 3, size, size] in [-1, 1] of every class."""
     counts = []
     for split in ("train", "test"):
-        pictures = entry.item(data_root(), split)
-        found = pictures.load(torch.arange(min(2, len(pictures))), 16)
-        if found.shape != (min(2, len(pictures)), 3, 16, 16):
-            raise UserError(f"{split}: load gave {list(found.shape)} for two pictures of size 16, not [2, 3, 16, 16]")
-        if not (found.is_floating_point() and -1 <= float(found.min()) <= float(found.max()) <= 1):
-            raise UserError(
-                f"{split}: pictures must be floats in [-1, 1], these span {found.min():.3g} to {found.max():.3g}"
-            )
-        if set(pictures.labels.tolist()) != set(range(len(pictures.classes))):
-            raise UserError(f"{split}: labels must be 0 … {len(pictures.classes) - 1}, each at least once")
+        pictures = returned.checked(split, entry.item(data_root(), split), entry.info["classes"], entry.info["names"])
+        few = replace(pictures, labels=pictures.labels[:2])
+        first, again = (list(returned.pixels(split, few, 16)) for _ in range(2))
+        if not all(map(torch.equal, first, again)):
+            raise UserError(f"{split}: load gave other pixels the second time: take randomness from a seed of its own")
         counts.append(len(pictures))
-    return f"{counts[0]} + {counts[1]} pictures of {', '.join(map(str, pictures.classes[:5]))}"
+    return f"{counts[0]} + {counts[1]} pictures of {', '.join(pictures.classes[:5])}"
 
 
 def _scenario(entry: Entry) -> str:

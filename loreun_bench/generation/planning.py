@@ -33,7 +33,7 @@ STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
     HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
-    DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
+    DATA / "returned.py", DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
     UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
@@ -43,7 +43,7 @@ TRAINING = (
     *(UNLEARNING / f"{name}.py" for name in ("method", "gradient", "curve")),
 )  # fmt: skip
 EVALUATION = (
-    *SHARED, PACKAGE / "harness" / "measuring.py", PACKAGE / "harness" / "shares.py", HERE / "scene.py",
+    *SHARED, *(PACKAGE / "harness" / f"{name}.py" for name in ("measuring", "seeding", "shares")), HERE / "scene.py",
     *(SCORING / f"{name}.py" for name in ("classifiers", "distances", "inception", "detector", "intervals", "weights")),
 )  # fmt: skip
 SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a training step
@@ -51,7 +51,8 @@ SAMPLE_COST = 0.3  # a denoiser's pass without gradient, as a share of a trainin
 
 def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if something given does not fit."""
-    files, data = pipelines.find(config.pipeline), concepts.identity(config.dataset)
+    files = pipelines.find(config.pipeline)
+    data = concepts.identity(config.dataset, min(pipelines.image_size(files.folder)))
     found: list[Cell] = []
     off = "the pipelines' safety checker is off: it would blacken what is to be measured"
     notes = [*config.notes, off, *pipelines.tried(files)]
@@ -85,7 +86,7 @@ class _Block:
     ) -> None:
         self.config, self.files, self.data_identity, self.scenario, self.seeds = config, files, data, scenario, seeds
         self.notes: list[str] = []
-        check_scenario(scenario, config)
+        self.notes += check_scenario(scenario, config)
         pictures = concepts.dataset(config.dataset, "train")
         with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
             self.concepts: Concepts = scenario.item.draw(pictures.classes, config.prompt)
@@ -160,7 +161,8 @@ class _Block:
         found = [registry("metrics", "generation").get(name) for name in self.config.metrics]
         for entry in found:
             if entry.info["check"] is not None:
-                entry.info["check"](self._planned())
+                with blamed(entry.file, f"metric '{entry.name}'"):
+                    entry.info["check"](self._planned())
         return found
 
     def _planned(self) -> Planned:
@@ -196,7 +198,7 @@ class _Block:
         }
         sources = (*EVALUATION, *(entry.file for entry in self.metrics))
         record = Record(
-            track="generation", dataset=Path(self.config.dataset).name if self.classes else "generated pictures",
+            track="generation", dataset=concepts.called(self.config.dataset) if self.classes else "generated pictures",
             model=self.files.name, scenario=self.label, method=method, weighting=weighting,
             conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
         )  # fmt: skip
@@ -227,6 +229,9 @@ class _Block:
             from loreun_bench.generation.data.prompts import read
 
             chosen = read(Path(how.prompts), how.category, None if how.own_guidance else how.guidance, self.notes.append)
+            if not how.own_guidance and any(p.guidance != how.guidance for p in chosen):
+                self.notes.append(f"prompt file {Path(how.prompts).name}: its guidance is not used, every prompt has "
+                                  f"{how.guidance:g}; sampling.own_guidance=true uses it")  # fmt: skip
             return [
                 {"name": f"{p.number}", "prompt": p.prompt, "concept": self.label, "label": None,
                  "seed": p.seed if p.seed is not None else derive(seed, "sample", p.number) % 2**31,
@@ -286,7 +291,8 @@ class _Block:
         }  # fmt: skip
 
     def check_classifier(self) -> None:
-        """UserError if a classifier that is named is not there, or does not know the classes."""
+        """UserError if a classifier that is named is not there, or does not know the classes; a note on what else a file's
+        knows."""
         from loreun_bench.generation.scoring import classifiers
 
         name = self.config.classifier
@@ -295,7 +301,13 @@ class _Block:
         if name == "resnet50":
             classifiers.renumbered(name, tuple(classifiers.IMAGENETTE), self.classes)  # its weights may be far away
         else:
-            classifiers.from_name(name).of(self.classes)
+            found = classifiers.from_name(name)
+            found.of(self.classes)
+            wanted = {plain(each) for each in self.classes}
+            others = [each for each in found.classes if plain(each) not in wanted]
+            if others and Path(name).suffix == ".safetensors":
+                self.notes.append(f"classifier {name} knows classes that the data lack, and pictures that it takes for one "
+                                  f"of them count as not recognised: {short(', '.join(others))}")  # fmt: skip
 
     @cached_property
     def asked(self) -> Asked:

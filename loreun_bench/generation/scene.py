@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,12 @@ class Scene:
     listen: Listener = lambda what, share: None
     known: Mapping[str, Tensor] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def copied(self) -> Scene:
+        """A copy that may be changed without harm; which pictures are bad is found out for both."""
+        bad = [source._bad for source in (self.images, self.reference) if isinstance(source, Images)]
+        shared = (self.listen, getattr(self.reference, "load", None), *bad)
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     def need_classifier(self, metric: str) -> Classifier:
         """The classifier; UserError that says how to bring one."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from loreun_bench.errors import UserError
-from loreun_bench.plugins import is_users
-from loreun_bench.registry import Entry, registry
+from loreun_bench.errors import Diverged, UserError
+from loreun_bench.harness.seeding import derive, seeded
+from loreun_bench.registry import Entry, blamed, registry
 
 
 class Measured(dict[str, float]):
@@ -41,16 +42,14 @@ class Measured(dict[str, float]):
 def measured(names: Sequence[str], track: str, given: Any) -> Measured:
     """All that a track's metrics find, values as a record holds them. UserError if one returns what no column names.
 
-    A user's metrics come after our own, each with a copy where `given` can make one (`copied`): one that changes what it is
-    given in place, as `sort_()` does, changes no other metric.
+    Metrics of others come after our own; see `called`.
     """
     values: dict[str, float] = {}
     counts: dict[str, Sequence[int]] = {}
     nothing: set[str] = set()
     entries = [registry("metrics", track).get(name) for name in names]
-    for entry in sorted(entries, key=lambda each: is_users(str(each.file))):
-        own = given.copied() if is_users(str(entry.file)) and hasattr(given, "copied") else given
-        found = checked(entry, entry.item(own))
+    for entry in sorted(entries, key=lambda each: each.plugged):
+        found = checked(entry, called(entry, given))
         values |= {key: round(float(value), 6) for key, value in found.items()}
         counts |= found.counts
         nothing |= found.uninformative
@@ -65,11 +64,36 @@ def measure(names: Sequence[str], track: str, given: Any) -> dict[str, float]:
     return dict(found)
 
 
+def called(entry: Entry, given: Any) -> Any:
+    """What a metric returns of `given`. Another's metric gets a copy (`given.copied()`) and randomness of its own, so that
+    whatever it does to either, as `sort_()` does, changes no other metric's number. What it tells of itself in `details`,
+    if `given` has them, is kept. UserError names the file and line of what it raises."""
+    if not entry.plugged:
+        return entry.item(given)
+    own = given.copied() if hasattr(given, "copied") else copy.deepcopy(given)
+    try:
+        with blamed(entry.file, f"metric '{entry.name}'"), seeded(derive(getattr(given, "seed", 0), "metric", entry.name)):
+            found = entry.item(own)
+    except UserError as error:
+        if isinstance(error.__cause__, (Diverged, MemoryError)):  # which are statuses of their own
+            raise error.__cause__ from None
+        raise
+    if entry.name in getattr(own, "details", ()):
+        given.details[entry.name] = own.details[entry.name]
+    return found
+
+
 def checked(entry: Entry, found: Any) -> Measured:
-    """What a metric returned. UserError if a key is not one of its columns, or a count is no pair of numbers."""
+    """What a metric returned. UserError if a key is not one of its columns, a value is no number, or a count is no pair of
+    them."""
     known = list(entry.info["columns"])
     if not isinstance(found, dict) or not set(found) <= set(known):
         raise UserError(f"metric '{entry.name}' returned {found!r}; expected a dict with keys {known}")
+    for key, value in found.items():
+        try:
+            float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"metric '{entry.name}' returned {value!r} as {key}; expected a number") from error
     whole = found if isinstance(found, Measured) else Measured(found)
     if not {*whole.counts, *whole.uninformative} <= set(whole):
         raise UserError(f"metric '{entry.name}': counts and uninformative must be about values that it returned, {known}")

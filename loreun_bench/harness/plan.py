@@ -69,16 +69,17 @@ def closure(stage: Stage) -> set[str]:
 
 
 def forecast(plan: Plan, store: Store) -> list[Forecast]:
-    """Which stages are cached, and what the others will cost at the rate the cached ones of their kind ran at."""
+    """Which stages are cached, and what the others will cost at the rate the cached ones of their kind ran at; those that
+    count no samples as long as these took. None where there is none."""
     there = _look(plan, store)
     found = {r: float(each.artifact.manifest["seconds"]) for r, each in there.items() if each.artifact is not None}
-    rates: dict[str, list[float]] = {}
+    rates: dict[tuple[str, bool], list[float]] = {}
     for stage in plan.stages:
-        if stage.work and stage.recipe in found:
-            rates.setdefault(stage.run, []).append(found[stage.recipe] / stage.work)
+        if stage.recipe in found:
+            rates.setdefault(_kind(stage), []).append(found[stage.recipe] / (stage.work or 1))
     return [
         Forecast(
-            s, s.recipe in found, found.get(s.recipe, _guess(s, rates.get(s.run))),
+            s, s.recipe in found, found.get(s.recipe, _guess(s, rates.get(_kind(s)))),
             there[s.recipe].changed if s.recipe in there else (),
         )
         for s in plan.stages
@@ -104,7 +105,12 @@ def _look(plan: Plan, store: Store) -> dict[str, Found]:
 
 
 def _guess(stage: Stage, rates: list[float] | None) -> float | None:
-    return stage.work * sum(rates) / len(rates) if rates else None
+    return (stage.work or 1) * sum(rates) / len(rates) if rates else None
+
+
+def _kind(stage: Stage) -> tuple[str, bool]:
+    """What it runs, and whether it counts samples."""
+    return stage.run, bool(stage.work)
 
 
 def _ordered(cells: Iterable[Cell]) -> Iterable[Stage]:

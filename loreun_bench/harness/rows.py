@@ -12,15 +12,18 @@ from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.registry import Entry, blamed, registry
 
 
-def check_scenario(scenario: Any, config: Any) -> None:
+def check_scenario(scenario: Any, config: Any) -> list[str]:
     """UserError if a scenario has settings for a method or a weighting that there is not. Those of rows that its sweep
-    leaves out do no harm."""
+    leaves out do no harm; a note says which these are."""
+    unused = []
     for section in ("methods", "weightings"):
         known = {entry.name for entry in registry(section, config.track).entries()}
         for name in getattr(scenario, section):
             if name not in getattr(config, section) and name not in known:
                 where = f"scenarios.{scenario.label}.{section}"
                 raise UserError(f"{where}: there is no '{name}'; {did_you_mean(name, getattr(config, section))}")
+            unused += [name] if name not in getattr(config, section) else []
+    return [f"{scenario.label}: its settings of {', '.join(unused)} are for rows that the sweep has not"] if unused else []
 
 
 def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:

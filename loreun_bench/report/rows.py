@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import loreun_bench
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.records import Record
 from loreun_bench.registry import Entry
 from loreun_bench.report.layout import layout
 from loreun_bench.report.stats import UNBOUNDED, Estimate, estimate
 
-PACKAGE = Path(loreun_bench.__file__).resolve().parent
 REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
 Seeds = tuple[tuple[str, int], ...]
 
@@ -38,7 +35,7 @@ class Column:
     @property
     def plugged(self) -> bool:
         """Whether it is somebody else's, not of this package's own files."""
-        return self.entry is not None and PACKAGE not in self.entry.file.resolve().parents
+        return self.entry is not None and self.entry.plugged
 
     @property
     def span(self) -> tuple[float, float]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import builtins
 import json
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from helpers import generation_config, refused
 from PIL import Image
 
+from loreun_bench import api
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.names import IMAGENETTE as CLASSES
@@ -245,7 +248,7 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
     assert found.load(torch.tensor([], dtype=torch.int64), 8).shape == (0, 3, 8, 8)
 
 
-def test_the_identity_of_a_folder_is_its_contents_and_of_an_embedded_data_set_its_code(tmp_path):
+def test_the_identity_of_a_folder_is_its_contents(tmp_path):
     own = fill(tmp_path / "own")
     before = concepts.identity(str(own))
     put(own / "cat" / "0.png", (0, 1, 0))
@@ -254,17 +257,136 @@ def test_the_identity_of_a_folder_is_its_contents_and_of_an_embedded_data_set_it
     assert concepts.identity(str(own)) == before
     (own / "cat").rename(own / "ant")
     assert concepts.identity(str(own)) != before
-    codes = set()
-    for number in (0, 1):
-        plugin = tmp_path / f"{number}.py"
-        plugin.write_text(
-            "import torch\nfrom loreun_bench import dataset\nfrom loreun_bench.generation.scoring.pictures import Pictures\n"
-            f"@dataset('grey-{number}', embedded=True, track='generation')\ndef data(root, split):\n    'Grey.'\n"
-            f"    return Pictures(('a',), torch.zeros(5).long(), lambda p, s: torch.full((len(p), 3, s, s), {number}))\n"
-        )
-        load_plugin(plugin)
-        codes.add(str(concepts.identity(f"grey-{number}")["code"]))
-    assert len(codes) == 2
+
+
+OWN = """
+import torch
+from pathlib import Path
+from loreun_bench import dataset
+from loreun_bench.generation import Pictures
+
+{decorator}
+def {name}(root, split):
+    "Greys, as bright as a file says."
+    level = float((Path(__file__).parent / "level.txt").read_text())
+    labels = {labels}
+    def load(positions, size):
+        x = torch.full((len(positions), 3, size, size), level)
+        x[0, 0, -1, -1] += {odd}
+        return x
+    return Pictures({classes}, labels, load)
+"""
+
+
+def own(folder, name, **change):
+    """A data set of a plug-in file, loaded: its name."""
+    values = {"labels": "torch.arange(40) % 2", "classes": "('a', 'b')", "odd": 0, "decorator": ""} | change
+    if not values["decorator"]:
+        values["decorator"] = f"@dataset('{name}', classes=2, embedded=True, track='generation')"
+    (folder / f"{name}.py").write_text(OWN.format(name=name, **values))
+    load_plugin(folder / f"{name}.py")
+    return name
+
+
+def test_the_identity_of_others_data_is_their_pixels_whatever_they_are_called(tmp_path):
+    level = tmp_path / "level.txt"
+    level.write_text("0.5")
+    before = concepts.identity(own(tmp_path, "one"))
+    assert concepts.identity(own(tmp_path, "two")) == before
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "level.txt").write_text("0.5")
+    assert concepts.identity(f"{tmp_path / 'elsewhere' / own(tmp_path / 'elsewhere', 'three')}.py:three") == before
+    assert concepts.identity("one", 16) != before
+    changes = [{"odd": 0.001}, {"labels": "torch.arange(40) // 20"}, {"classes": "('a', 'c')"}]
+    found = [concepts.identity(own(tmp_path, f"other{n}", **change)) for n, change in enumerate(changes)]
+    level.write_text("0.6")
+    found.append(concepts.identity("one"))
+    assert len({str(each) for each in [before, *found]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"labels": "torch.zeros(40)"}, "labels are torch.float32 [40], expected whole numbers [N]"),
+        ({"labels": "torch.arange(40) % 3"}, "label 2 is none of 2 classes"),
+        ({"labels": "torch.zeros(40).long()"}, "class 'b' has no picture"),
+        ({"classes": "('a', 'a')"}, "two classes, or one without a name, are called 'a'"),
+        ({"classes": "('a', ' ')"}, "two classes, or one without a name, are called ' '"),
+        ({"classes": "'ab'"}, "classes are 'ab', expected the name of each"),
+        ({"classes": "(0, 1)"}, "classes are (0, 1), expected the name of each"),
+        ({"classes": "('a', 'b', 'c')", "labels": "torch.arange(40) % 3"}, "3 classes (a, b, c), but it declares 2"),
+        ({"odd": 3}, "pictures must be floats in [-1, 1], these span 0.5 to 3.5"),
+        ({"odd": "float('nan')"}, "these span nan to nan"),
+        ({"odd": "1 / 0"}, "own.py:14 raised ZeroDivisionError"),
+        ({"classes": "('a', 'b')[::1 if split == 'train' else -1]"}, "classes of the test split are others than of train"),
+        (
+            {"decorator": "@dataset('own', classes=2, names=('a', 'c'), track='generation')"},
+            "a class is called 'b', but it declares 'c' in that place",
+        ),
+    ],
+)
+def test_data_of_others_that_do_not_hang_together_are_refused_by_the_plan_and_by_check(command, tmp_path, change, says):
+    (tmp_path / "level.txt").write_text("0.5")
+    own(tmp_path, "own", **change)
+    plugin = tmp_path / "own.py"
+    what = ["--set", "track=generation", "--set", "dataset=own", "--set", "scenarios=[{kind: class, forget_class: a}]"]
+    refused(command("plan", "digits-diffusion", *what, "--plugin", plugin), says)
+    if "split ==" not in str(change) and "1 / 0" not in str(change):
+        code, out, _ = command("check", plugin)
+        assert (code, says in out) == (2, True), out
+
+
+def test_check_notices_data_that_are_drawn_anew_each_time(command, tmp_path):
+    (tmp_path / "level.txt").write_text("0.5")
+    own(tmp_path, "own", odd="0.1 * torch.rand(())")
+    code, out, _ = command("check", tmp_path / "own.py")
+    assert (code, "load gave other pixels the second time" in out) == (2, True)
+
+
+def test_a_function_of_a_file_is_a_data_set(random_pipeline, classifier_file, tmp_path):
+    (tmp_path / "level.txt").write_text("0.5")
+    name = f"{tmp_path / own(tmp_path, 'greys', classes=('seven', 'two'))}.py:greys"
+    values = generation_config(random_pipeline, classifier_file, dataset=name)
+    values |= {"methods": {"FMN": {"steps": 1}}, "metrics": ["ua"]}
+    records = api.sweep(values, tmp_path / "run", workers=0)
+    assert [(r.reason, r.dataset) for r in records] == [("", "greys")] * 2
+
+
+def broken(folder, *names):
+    """Pictures cut in half, so that only decoding shows it."""
+    for name in names:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-40])
+
+
+def test_broken_pictures_are_named_by_the_plan_before_anything_runs(command, tmp_path):
+    root = tmp_path / "own"
+    rng = np.random.default_rng(0)
+    for part, name, number in product(("train", "test"), ("cat", "dog"), range(3)):
+        path = root / part / name / f"{number}.{'jpg' if number else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    what = ("digits-diffusion", "--set", f"dataset={root}", "--set", "scenarios=[{kind: class, forget_class: cat}]")
+    assert command("plan", *what)[0] == 0
+    broken(root / "train" / "dog", "0.png", "1.jpg")
+    refused(command("plan", *what), f"picture {root}/train/dog/0.png (")
+    (root / "train" / "dog" / "0.png").unlink()
+    refused(command("plan", *what), f"picture {root}/train/dog/1.jpg (")
+    (root / "train" / "dog" / "1.jpg").unlink()
+    (root / "test" / "cat" / "3.png").symlink_to("nowhere.png")
+    refused(command("sweep", *what, "--out", tmp_path / "run"), f"picture {root}/test/cat/3.png (FileNotFoundError")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_are_decoded_once_however_often_they_are_planned_with(tmp_path, monkeypatch):
+    root, opened = fill(tmp_path / "own"), []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *a: opened.append(path) or real(path, *a))
+    concepts.identity(str(root))
+    concepts.identity(str(root.rename(tmp_path / "moved")))
+    assert len(opened) == 10
+    put(tmp_path / "moved" / "cat" / "0.png", (1, 2, 3))
+    concepts.identity(str(tmp_path / "moved"))
+    assert len(opened) == 11
 
 
 def test_a_data_set_is_meant_before_a_folder_of_its_name(tmp_path, monkeypatch):

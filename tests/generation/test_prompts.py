@@ -199,3 +199,27 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path.write_text("prompt,sd_seed,Prompt\na,1,b\n")
     with pytest.raises(UserError, match="two columns 'prompt'"):
         read(path, guidance=1.0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "guidance"),
+    [("seed", "guidance"), ("Seed", "guidance_scale"), ("sd_seed", "guidance"), ("evaluation_seed", "sd_guidance_scale")],
+)
+def test_seed_and_guidance_are_columns_by_any_of_their_names(tmp_path, seed, guidance):
+    path = tmp_path / "own.csv"
+    path.write_text(f"prompt,{seed},{guidance}\na cat,5,2.5\n")
+    assert read(path) == [Prompt(2, "a cat", 5, 2.5)]
+    path.write_text("prompt,guidance,seed,sd_guidance_scale,sd_seed\na cat,1,2,3.5,4\n")
+    assert read(path) == [Prompt(2, "a cat", 4, 3.5)]
+
+
+def test_blank_lines_and_comments_of_plain_text_are_passed_over_and_lines_keep_their_numbers(tmp_path):
+    path, said = tmp_path / "prompts.TXT", []
+    path.write_text("# of mine\n\n  a cat, and a dog  \n   \n\t# another\na #hashtag\n", encoding="utf-8-sig")
+    assert read(path, None, 7.5, said.append) == [
+        Prompt(3, "a cat, and a dog", None, 7.5), Prompt(6, "a #hashtag", None, 7.5),
+    ]  # fmt: skip
+    assert "; comments (lines that begin with #): 2" in said[0]
+    path.write_text("# nothing\n\n")
+    with pytest.raises(UserError, match="has no prompt in it"):
+        read(path, None, 7.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,26 @@ def test_ua_is_over_all_forgotten_classes_and_needs_to_know_which_picture_is_of_
     assert about["class"] == "a, b"
     with pytest.raises(UserError, match="which forgotten class does each show"):
         recognised(Scene(Images.open(tmp_path / "a"), Always.classes, (0, 1), Always()))
+
+
+def test_the_presets_of_stable_diffusion_give_esd_the_bare_name():
+    from loreun_bench.generation.data.names import IMAGENETTE
+
+    for preset, names in (("imagenette-sd", ("tench",)), ("i2p-nudity", ("nudity",))):
+        config = api.configuration.load(preset)
+        for scenario in config.scenarios:
+            found = scenario.item.draw(tuple(IMAGENETTE.values()), config.prompt)
+            assert found.bare == names
+            assert found.prompts[found.forgotten[0]] != names[0]  # RL and the pictures go by the whole prompt
+
+
+def test_the_readmes_way_to_forget_several_concepts_can_be_planned(random_pipeline):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    block = next(each for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: concept" in each)
+    values = sweep(random_pipeline, metrics=["nudity"]) | yaml.safe_load(block)
+    pytest.importorskip("nudenet", reason="NudeNet is not installed (extra nudity)")
+    plan = api.planning.build(api.resolve(values))
+    assert plan.cells[0].record.scenario == "Van Gogh+Picasso"
+    made = next(stage for stage in plan.stages if stage.label.endswith("training pictures")).config["requests"]
+    assert len(made) == 4 * 100
+    assert {each["prompt"] for each in made} >= {"a painting in the style of Van Gogh", "a photo of a house"}

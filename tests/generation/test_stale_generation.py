@@ -28,16 +28,21 @@ class Mine({base}):
         {body}
 """
 DATA = """
+import subprocess
+import sys
 from pathlib import Path
 import torch
 from loreun_bench import dataset
 from loreun_bench.generation import Pictures
 
+HERE = Path(__file__).parent
+SHOWN = f"print(open({str(HERE / 'level.txt')!r}).read())"
+
 @dataset("greys", classes=2, embedded=True, track="generation")
 def greys(root, split):
     "Greys."
     labels = torch.arange(40) % 2
-    level = float((Path(__file__).parent / "level.txt").read_text())
+    level = float((Path(__file__).parent / 'level.txt').read_text())
     def load(positions, size):
         return (labels[positions] * level - 0.5)[:, None, None, None].expand(-1, 3, size, size).clone()
     return Pictures(("seven", "two"), labels, load)
@@ -73,17 +78,25 @@ def test_a_json_that_a_method_reads(random_pipeline, classifier_file, store, tmp
     assert (third, started) == (first, [])
 
 
-def test_a_file_that_a_data_set_reads(random_pipeline, store, tmp_path):
+@pytest.mark.parametrize(
+    "read",
+    ["(HERE / 'level.txt').read_text()", "subprocess.check_output([sys.executable, '-c', SHOWN])"],
+    ids=["seen", "unseen"],
+)
+def test_a_file_that_a_data_set_reads(random_pipeline, classifier_file, store, tmp_path, read):
+    """Its pixels tell it from what it was, also where nobody sees the file being opened."""
     plugin = tmp_path / "data.py"
-    plugin.write_text(DATA)
+    plugin.write_text(DATA.replace("(Path(__file__).parent / 'level.txt').read_text()", read))
     changes = {"dataset": "greys", "methods": {"RL": {"batch_size": 4, "epochs": 1}}, "weightings": ["none"]}
-    values = config(random_pipeline, "small", **changes)
-    (tmp_path / "level.txt").write_text("0.5")
-    swept(values, tmp_path / "one", plugin)
-    (tmp_path / "level.txt").write_text("0.9")
-    _, started, notes = swept(values, tmp_path / "two", plugin)
-    assert notes == ["level.txt changed: what used it is made again"]
-    assert {label.split()[-1] for label in started} >= {"classifier", "RL"}
+    values = config(random_pipeline, classifier_file, **changes)
+    found = []
+    for number, level in enumerate(("0.5", "0.9", "0.5")):
+        (tmp_path / "level.txt").write_text(level)
+        found.append(swept(values, tmp_path / str(number), plugin))
+    first, second, third = ({row: record.artifact for row, record in records.items()} for records, *_ in found)
+    assert first["RL", "none"] != second["RL", "none"]
+    assert {label.split()[-1] for label in found[1][1]} >= {"RL", "none"}
+    assert (third, found[2][1]) == (first, [])
 
 
 @pytest.mark.parametrize(

@@ -168,9 +168,9 @@ def test_prompts_of_a_file_are_drawn_with_their_seeds(random_pipeline, store, tm
             random_pipeline, scenarios=[CONCEPT], methods={"ESD-x": {"ddim_steps": 2}}, weightings=["none"],
             metrics=["nudity"], sampling=sampling | {"own_guidance": own},
         )  # fmt: skip
-        requests = next(s for s in api.planning.build(api.resolve(values)).stages if s.run.endswith(":sample")).config[
-            "requests"
-        ]
+        plan = api.planning.build(api.resolve(values))
+        requests = next(stage for stage in plan.stages if stage.run.endswith(":sample")).config["requests"]
+        assert any("its guidance is not used, every prompt has 3" in note for note in plan.notes) != own
         assert [(r["name"], r["seed"]) for r in requests] == [("7", 11), ("9", 13)]
         assert [r["guidance"] for r in requests] == guidance
 

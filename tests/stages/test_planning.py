@@ -180,3 +180,51 @@ def test_the_normalisation_of_the_data_is_part_of_every_key(monkeypatch):
 def test_a_sweep_without_retrain_says_what_it_lacks():
     assert any("no Retrain" in note for note in plan(methods={"RL": {}}).notes)
     assert not any("no Retrain" in note for note in plan().notes)
+
+
+def test_the_plan_says_no_time_for_what_has_never_run(command, tmp_path):
+    settings = "seeds=1", "scenarios=[{kind: class, forget_class: 3}]", "methods={FT: {epochs: 1}}", "train={epochs: 1}"
+    words = ["digits", *(word for each in (*settings, "weightings=[none]") for word in ("--set", each))]
+    code, out, _ = command("plan", *words)
+    assert code == 0
+    *_, head, cost = out.splitlines()
+    assert "2 cells, 6 stages: 0 cached, 6 to run" in head
+    assert cost == "6 stages of unknown speed (none of their kind has run yet)"
+    assert command("sweep", *words, "--out", tmp_path / "run", "--workers", "0")[0] == 0
+    _, out, _ = command("plan", *words)
+    assert out.splitlines()[-1] == "2 cells, 6 stages: 6 cached, 0 to run"
+    _, out, _ = command("plan", *words, "--set", "methods={FT: {epochs: 1}, FT:long: {epochs: 2000000}}")
+    rows = [line for line in out.splitlines() if line.startswith("to run ")]
+    assert len(rows) == 2  # the method, and its measuring
+    assert not [row for row in rows if row.endswith(("?", " 0.0"))]
+    assert " s of one worker" in out.splitlines()[-1]
+    assert "unknown" not in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        ([None, None], "2 stages of unknown speed"),
+        ([0.2, None], "under 1 s of one worker and 1 stages of unknown speed"),
+        ([0.2, 0.3], "under 1 s of one worker"),
+        ([0.6, 61.0], "about 62 s of one worker"),
+    ],
+)
+def test_what_is_not_known_is_not_zero(seconds, says):
+    from loreun_bench.cli.sweep import _cost
+
+    assert _cost(seconds).startswith(says)
+    assert "about 0" not in _cost(seconds)
+
+
+def test_the_time_of_a_stage_without_samples_is_that_of_others_of_its_kind(tmp_path):
+    from loreun_bench import api
+    from loreun_bench.harness.plan import forecast
+    from loreun_bench.harness.store import Store, default_root
+
+    small = {"seeds": 1, "methods": {"FT": {"epochs": 1}}, "train": {"epochs": 1}, "weightings": ["none"]}
+    api.sweep(BASE | small | {"scenarios": SCENARIOS[:1]}, tmp_path / "run", workers=0)
+    found = forecast(plan(**small), Store(default_root()))
+    splits = [each for each in found if each.stage.run.endswith(":split")]
+    assert {each.cached for each in splits} == {True, False}
+    assert all(each.seconds > 0 for each in splits)

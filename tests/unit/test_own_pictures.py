@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import refused
 from PIL import Image
 
 import loreun_bench
@@ -128,6 +129,27 @@ def test_broken_pictures_are_named_all_at_once(tmp_path):
     with pytest.raises(UserError, match=r"ant/x\.png \(FileNotFoundError"):
         resolve(str(tmp_path), 8)
     assert not list((tmp_path / "data").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("pictures", "train picture HERE/p/bee/00.png cannot be read (UnidentifiedImageError"),
+        ("strange", "train picture 3 cannot be read (KeyError: 'no such', own.py:14): replace it or take it away"),
+    ],
+)
+def test_a_picture_that_a_data_set_of_the_users_cannot_give_is_named_by_the_plan(command, tmp_path, function, says):
+    fill(tmp_path / "p", ("ant", "bee"))
+    (tmp_path / "p" / "bee" / "00.png").write_bytes(b"no picture")
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\nfrom torchvision.datasets import ImageFolder\n\n\n"
+        "def pictures():\n    whole = ImageFolder(Path(__file__).parent / 'p')\n    return whole, whole\n\n\n"
+        "class Strange:\n    def __len__(self):\n        return 5\n    def __getitem__(self, i):\n"
+        "        return {0: ([[0]], 0), 1: ([[0]], 1), 2: ([[1]], 1)}[i] if i < 3 else {}['no such']\n\n\n"
+        "def strange():\n    return Strange(), Strange()\n"
+    )
+    what = ("--set", f"dataset={tmp_path / 'own.py'}:{function}", "--set", "image_size=8")
+    refused(command("plan", *what), says.replace("HERE", str(tmp_path)))
 
 
 @pytest.mark.parametrize(("size", "says"), [((28, 28), "image_size: 28 .most are 28×28"), ((400, 300), "image_size: 64")])

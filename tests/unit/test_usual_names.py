@@ -198,10 +198,10 @@ def test_right_counts_of_other_pictures_or_classes_are_noticed():
     entry = registry("datasets").get("fashion-mnist")
     x, y = np.zeros((70000, 28, 28, 1), np.uint8), np.arange(70000) % 10
     arrays = checked("f", Arrays(x[:60000], y[:60000], x[60000:], y[60000:]), entry.info["names"])
-    assert "mean 0.000, not 0.286" in prepared._difference(prepared._info("f", arrays), entry)
+    assert "mean 0.000, not 0.286" in prepared.difference(prepared.info_of("f", arrays), entry)
     odd = np.where(np.arange(70000) == 3, 4, y)
     arrays = checked("f", Arrays(x[:60000], odd[:60000], x[60000:], y[60000:]), entry.info["names"])
-    assert prepared._difference(prepared._info("f", arrays), entry) == "5999 training images of class 'Dress', not 6000"
+    assert prepared.difference(prepared.info_of("f", arrays), entry) == "5999 training images of class 'Dress', not 6000"
 
 
 def test_what_was_prepared_as_another_data_set_by_older_code_is_refused(tmp_path):

@@ -53,13 +53,24 @@ def checked(name: str, arrays: Arrays, names: Sequence[str] = ()) -> Arrays:
         what, {part: getattr(arrays, f"{part}_labels") for part in parts}, sizes, arrays.names, names
     )
     fine, fine_names = _subclasses(what, arrays, sizes)
+    notes = [arrays.note, _unused("class", arrays.names or names, found)]
+    notes += [_unused("subclass", arrays.subclass_names, fine_names)] if fine_names else []
     files = {part: _files(what, getattr(arrays, f"{part}_files"), part, size) for part, size in sizes.items()}
     done = replace(
         arrays, train_images=images["train"], train_labels=labels["train"], test_images=images.get("test"),
         test_labels=labels.get("test"), names=found, train_files=files["train"], test_files=files.get("test", ()),
         train_subclasses=fine.get("train"), test_subclasses=fine.get("test"), subclass_names=fine_names,
+        note="; ".join(filter(None, notes)),
     )  # fmt: skip
     return split_here(what, done) if whole else done
+
+
+def _unused(word: str, given: Sequence[str], found: Sequence[str]) -> str:
+    """A note on names that are given, and are of no picture."""
+    lost = [f"'{name}'" for name in map(str, given) if name not in found]
+    if not lost or len(found) + len(lost) != len(given):  # other names were found than these
+        return ""
+    return f"no picture is of the {word} {' or '.join(lost)}, whose name is given and not used"
 
 
 def split_here(what: str, arrays: Arrays) -> Arrays:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.files import sha256_file
-from loreun_bench.pictures import BAD, ENDINGS, PARTS, counted, folders_in, part_of, pictures_in, upright, why
+from loreun_bench.pictures import BAD, ENDINGS, PARTS, each_of, folders_in, part_of, pictures_in, upright
 
 if TYPE_CHECKING:
     import numpy as np
 
-BROKEN_SHOWN = 3
 LOOKED_AT = 200  # pictures whose size is read to suggest one
 COMMON = 64  # the largest size suggested
 
@@ -32,9 +30,13 @@ class Found:
     parts: dict[str, list[tuple[Path, str, str]]]
     note: str = ""
 
+    def paths(self, part: str) -> list[Path]:
+        """Where a part's pictures lie."""
+        return [path for path, _, _ in self.parts.get(part, ())]
+
     def files(self, part: str) -> tuple[str, ...]:
         """The pictures' names, as seen from the folder."""
-        return tuple(path.relative_to(self.root).as_posix() for path, _, _ in self.parts.get(part, ()))
+        return tuple(path.relative_to(self.root).as_posix() for path in self.paths(part))
 
 
 def find(root: Path) -> Found:
@@ -65,7 +67,8 @@ def find(root: Path) -> Found:
 
 def hashes(found: Found) -> dict[str, list[str]]:
     """The SHA-256 of every picture, by part. UserError naming one that cannot be opened."""
-    return {part: list(_each(found, part, sha256_file, "hashed")) for part in found.parts}
+    what = f"pictures of {found.root}/ (hashed)"
+    return {part: list(each_of(found.paths(part), sha256_file, what)) for part in found.parts}
 
 
 def read(found: Found, size: int) -> Arrays:
@@ -74,7 +77,8 @@ def read(found: Found, size: int) -> Arrays:
 
     pixels = {part: np.empty((len(own), size, size, 3), np.uint8) for part, own in found.parts.items()}
     for part, x in pixels.items():
-        for at, picture in enumerate(_each(found, part, partial(_stretched, size), "read")):
+        what = f"pictures of {found.root}/ (read)"
+        for at, picture in enumerate(each_of(found.paths(part), partial(_stretched, size), what)):
             x[at] = picture
     labels = {part: [name for _, name, _ in own] for part, own in found.parts.items()}
     fine = _subclasses(found)
@@ -143,24 +147,3 @@ def _stretched(size: int, path: Path) -> np.ndarray:
     import numpy as np
 
     return np.asarray(upright(path).resize((size, size)))
-
-
-def _each(found: Found, part: str, function: Any, verb: str) -> Iterator[Any]:
-    """`function` of every picture, in order, by several threads. UserError in the end if some of them are broken."""
-    paths = [path for path, _, _ in found.parts[part]]
-    broken: list[str] = []
-
-    def tried(path: Path) -> Any:
-        try:
-            return function(path)
-        except BAD as error:
-            broken.append(f"{path} ({why(path, error)})")
-
-    with ThreadPoolExecutor() as pool:
-        for result in counted(pool.map(tried, paths), len(paths), f"pictures of {found.root}/ ({verb})"):
-            if not broken:
-                yield result
-    if broken:
-        more = f" and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
-        shown = ", ".join(sorted(broken)[:BROKEN_SHOWN])
-        raise UserError(f"picture {shown}{more} cannot be read: replace or take away")

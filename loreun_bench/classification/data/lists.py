@@ -219,6 +219,9 @@ def _listed(path: Path) -> list[str]:
     if column is None:
         raise UserError(f"{path} has no column `index` or `file`; its columns: {', '.join(head)}")
     if "set" in lower:
-        rows = [row for row in rows if row[lower.index("set")] == "forget"]
+        sets = [row[lower.index("set")] for row in rows]
+        rows = [row for row, own in zip(rows, sets, strict=True) if own.casefold() == "forget"]
+        if sets and not rows:
+            raise UserError(f"{path} lists no picture: no row's `set` is forget; its sets: {', '.join(sorted(set(sets)))}")
     first = [head] if len(head) == 1 and (_is_number(head[0]) or PurePosixPath(head[0]).suffix) else []
     return [row[column] for row in first + rows]

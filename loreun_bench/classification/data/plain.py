@@ -43,9 +43,10 @@ def labels(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """(numbers of each part int64 [N] from 0, the classes' names).
 
-    Whole numbers, text, [N, 1] or one-hot [N, C] are taken. Classes are the values that occur, in order; a class is
-    called by `names`, by `usual` where these fit, else by its value. UserError for what is no label, and for a test label
-    that training lacks.
+    Whole numbers, text, [N, 1] or one-hot [N, C] are taken. Classes are the values that occur, in the order of
+    scikit-learn's LabelEncoder: numbers by size, text by its characters' codes, digits as text, too ("10" before "2",
+    "B" before "a"); text that `names` or `usual` name, in their order. A class is called by `names`, by `usual` where
+    these fit, else by its value. UserError for what is no label, and for a test label that training lacks.
     """
     import numpy as np
 
@@ -90,6 +91,7 @@ def _values(what: str, value: Any, size: int) -> np.ndarray:
 
     if isinstance(value, (list, tuple)):
         value = [each.item() if hasattr(each, "item") and getattr(each, "ndim", 1) == 0 else each for each in value]
+    _unmixed(what, value)
     try:
         x = _array(value)
         x = x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
@@ -106,6 +108,16 @@ def _values(what: str, value: Any, size: int) -> np.ndarray:
     if x.dtype.kind == "f" and not (np.isfinite(x).all() and (x == np.rint(x)).all()):
         raise UserError(f"{what} must be whole numbers or text, some are such as {x[x != np.rint(x)][0]:g}")
     return x if x.dtype.kind == "U" else x.astype(np.int64)
+
+
+def _unmixed(what: str, value: Any) -> None:
+    """UserError for text among numbers, or nothing: NumPy would make 'nan' or 'None' a class."""
+    if isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "kind", "") == "O":
+        flat = [each for row in value for each in (row if isinstance(row, (list, tuple)) else [row])]
+        texts = [isinstance(each, (str, bytes)) for each in flat]
+        if any(texts) and not all(texts):
+            odd = flat[texts.index(False)]
+            raise UserError(f"{what} must be one whole number or text a picture; {odd!r} is among text: take it out")
 
 
 def _of_one_hot(what: str, x: np.ndarray) -> np.ndarray:

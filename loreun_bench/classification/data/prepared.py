@@ -104,9 +104,8 @@ def _resolved(dataset: str, image_size: int | None) -> DataInfo:
             )
         return prepare(dataset)
     info = verify(dataset)
-    difference = _difference(info, entry)
-    if difference:
-        raise UserError(f"the prepared data are not {dataset} ({difference}); {_remedy(dataset)}")
+    if other := difference(info, entry):
+        raise UserError(f"the prepared data are not {dataset} ({other}); {_remedy(dataset)}")
     return info
 
 
@@ -195,20 +194,21 @@ def _made(entry: Entry, source: Path | None) -> Arrays:
             ) from error
     adapt = entry.info["adapt"]
     arrays = checked(entry.name, found if adapt is None else adapt(found), entry.info["names"])
-    difference = _difference(_info(entry.name, arrays), entry)
-    if difference:
+    if other := difference(info_of(entry.name, arrays), entry):
         instead = f": give it as dataset: {source}" if source is not None else ""
-        raise UserError(f"{source or entry.name}: these are not {entry.name} ({difference}){instead}")
+        raise UserError(f"{source or entry.name}: these are not {entry.name} ({other}){instead}")
     return arrays
 
 
-def _difference(info: DataInfo, entry: Entry) -> str:
+def difference(info: DataInfo, entry: Entry) -> str:
     """How these data differ from what is published under the entry's name, "" if they do not."""
     about = entry.info
     if about["shape"] and info.shape != tuple(about["shape"]):
         return f"images {'×'.join(map(str, info.shape))}, not {'×'.join(map(str, about['shape']))}"
     if about["classes"] and info.classes != about["classes"]:
         return f"{info.classes} classes, not {about['classes']}"
+    if entry.plugged and about["names"] and info.names != tuple(about["names"]):
+        return f"classes are called {', '.join(info.names[:5])}, not {', '.join(about['names'][:5])}"
     for part, word, counts in zip(PARTS, ("training", "test"), about["counts"] or (), strict=False):
         found = getattr(info, part)
         if sum(found) != sum(counts):
@@ -279,7 +279,7 @@ def _remedy(stem: str) -> str:
     return "plan again, which reads it anew"
 
 
-def _info(name: str, arrays: Arrays, stem: str = "", sha256: str = "") -> DataInfo:
+def info_of(name: str, arrays: Arrays, stem: str = "", sha256: str = "") -> DataInfo:
     """The description of checked arrays."""
     import numpy as np
 
@@ -333,7 +333,7 @@ def _write(name: str, arrays: Arrays, own: bool = False, source: str = "", code:
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {"classes": called})
     sha256 = hashlib.sha256(content).hexdigest()
     stem = f"{name}-{sha256[:12]}" if own else name
-    info = _info(name, arrays, stem, sha256)
+    info = info_of(name, arrays, stem, sha256)
     about = {"info": info.described(), "digest": digest(info.described()), "source": source, "code": code}
     data_root().mkdir(parents=True, exist_ok=True)
     with locked(data_root() / ".lock"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.errors import UserError
 from loreun_bench.pictures import counted, rgb
+from loreun_bench.plugins import is_users
 
 PARTS = {
     "train": ("train", "training", "tr"), "test": ("test", "testing", "te", "tst"),
@@ -110,14 +113,36 @@ def of_datasets(what: str, parts: Mapping[str, Any], size: int | None = None) ->
     for part, data in parts.items():
         pictures, labels = [], []
         for index in counted(range(len(data)), len(data), f"{part} pictures of {what}"):
-            picture, label = _pair(what, data[index])
-            pictures.append(_sized(picture, size))
+            with _named(f"{what}: {part} picture", data, index):
+                picture, label = _pair(what, data[index])
+                pictures.append(_sized(picture, size))
             labels.append(label)
         found |= {f"{part}_images": pictures, f"{part}_labels": labels}
-        samples = getattr(data, "samples", None)
-        if isinstance(samples, list) and hasattr(data, "root") and len(samples) == len(data):  # as ImageFolder has
-            found[f"{part}_files"] = tuple(Path(os.path.relpath(path, data.root)).as_posix() for path, *_ in samples)
+        if paths := _paths(data):
+            found[f"{part}_files"] = tuple(Path(os.path.relpath(path, data.root)).as_posix() for path in paths)
     return Arrays(**found, names=max(names))
+
+
+@contextlib.contextmanager
+def _named(what: str, data: Any, index: int) -> Iterator[None]:
+    """Turn what is raised inside into a UserError that names the picture, and the line of the user's that it came by."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        name = dict(enumerate(_paths(data))).get(index, str(index))
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
+        line = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-1:]]
+        about = ", ".join([f"{type(error).__name__}: {error}", *line])
+        raise UserError(f"{what} {name} cannot be read ({about}): replace it or take it away") from error
+
+
+def _paths(data: Any) -> list[str]:
+    """Where the pictures of a data set like ImageFolder lie, [] if it does not say."""
+    samples = getattr(data, "samples", None)
+    known = isinstance(samples, list) and hasattr(data, "root") and len(samples) == len(data)
+    return [path for path, *_ in samples or ()] if known else []
 
 
 def _attribute(data: Any, name: str) -> Any:

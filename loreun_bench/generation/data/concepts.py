@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench import pictures as reader
 from loreun_bench.errors import UserError
+from loreun_bench.generation.data import returned, whole
 from loreun_bench.generation.datasets import folder
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
-from loreun_bench.plugins import is_users
+from loreun_bench.plugins import blamed, call_reference, undisturbed
 from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scoring.pictures import Pictures
     from loreun_bench.harness.store import Artifact
 
+REFERENCE = ".py:"  # in the name of a function of the user's
+
 
 def dataset(name: str, split: str) -> Pictures:
-    """The pictures of a data set by name, or of a folder with one folder a class (and perhaps train/ and test/ above)."""
+    """The pictures of a data set by name, of a `FILE.py:function(root, split)`, or of a folder with one folder a class (and
+    perhaps train/ and test/ above). UserError for what others' code raises, or returns and does not hang together."""
+    what = f"data set '{name}': {split}"
+    if REFERENCE in name:
+        return returned.checked(what, call_reference(name, "data set", data_root(), split))
     entry = _entry(name)
-    found: Pictures = folder.folder(Path(name), split) if entry is None else entry.item(data_root(), split)
-    return found
+    if entry is None:
+        return folder.folder(Path(name), split)
+    if not entry.plugged:
+        return entry.item(data_root(), split)  # type: ignore[no-any-return]
+    with undisturbed(), blamed(entry.file, f"data set '{name}'"):
+        found = entry.item(data_root(), split)
+    return returned.checked(what, found, entry.info["classes"], entry.info["names"])
 
 
 def _entry(name: str) -> Entry | None:
@@ -35,24 +46,41 @@ def _entry(name: str) -> Entry | None:
     return datasets.get(name) if known or not Path(name).is_dir() else None
 
 
+def called(name: str) -> str:
+    """What a data set is called in records and tables."""
+    return name.rpartition(":")[2] if REFERENCE in name else Path(name).name
+
+
 def readers(name: str) -> tuple[Path, ...]:
-    """The file of a plug-in that reads a data set, which the stages that use it run; nothing for our own and for folders."""
+    """The file of others that reads a data set, which the stages that use it run; nothing for our own and for folders."""
+    if REFERENCE in name:
+        return (Path(name.rpartition(":")[0]).resolve(),)
     entry = _entry(name)
-    return (entry.file,) if entry is not None and is_users(str(entry.file)) else ()
+    return (entry.file,) if entry is not None and entry.plugged else ()
 
 
-def identity(name: str) -> dict[str, Any]:
-    """What tells a data set from another in a stage's key: the code that reads it, its classes, its files' contents."""
+def identity(name: str, size: int = 64) -> dict[str, Any]:
+    """What tells a data set from another: the code that reads it, its classes, its files' contents; of data that others'
+    code reads, all pixels at size × size, whatever they are called and come from.
+
+    Pictures in files are tried, too: UserError names those that cannot be decoded.
+    """
+    parts = {split: dataset(name, split) for split in ("train", "test")}
+    if parts["train"].classes != parts["test"].classes:
+        raise UserError(f"data set '{name}': classes of the test split are others than of train, or in another order")
+    for file in readers(name):
+        what = f"data set '{name}'"
+        with undisturbed(), blamed(file, what):
+            return {split: returned.content(f"{what}: {split}", found, size) for split, found in parts.items()}
     entry = _entry(name)
-    readers = {Path(folder.__file__), Path(reader.__file__)} | ({entry.file} if entry is not None else set())
-    about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(readers)]}
+    code = {Path(folder.__file__), Path(reader.__file__)} | ({entry.file} if entry is not None else set())
+    about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(code)]}
     if entry is not None and entry.info["embedded"]:
         return about
-    with ThreadPoolExecutor() as pool:
-        for split in ("train", "test"):
-            pictures = dataset(name, split)
-            found = [pictures.classes, pictures.labels.tolist(), list(pool.map(sha256_file, pictures.files))]
-            about[split] = digest(found)
+    for split, found in parts.items():
+        hashes = list(reader.each_of(found.files, sha256_file, f"pictures of {name} (hashed)"))
+        whole.check(found.files, hashes, name)
+        about[split] = digest([found.classes, found.labels.tolist(), hashes])
     return about
 
 

@@ -15,12 +15,12 @@ from loreun_bench.errors import UserError, did_you_mean
 COLUMNS = {  # what is needed, by the names that files give it, the best one first
     "case_number": ("case_number",),
     "prompt": ("prompt",),
-    "seed": ("evaluation_seed", "sd_seed"),
-    "guidance": ("evaluation_guidance", "sd_guidance_scale"),
+    "seed": ("evaluation_seed", "sd_seed", "seed"),
+    "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance", "guidance_scale"),
     "categories": ("categories",),
 }
 SEPARATORS = ",;\t|"
-PLAIN = ".txt"  # a file of this ending without a column `prompt` has one prompt a line
+PLAIN, COMMENT = ".txt", "#"  # a file of this ending without a column `prompt` has one prompt a line, or a comment
 SEEDS = 2**63  # a generator takes seeds below it
 _LONGEST = 40  # digits of an integer that is still read
 
@@ -47,11 +47,13 @@ def read(
 ) -> list[Prompt]:
     """The prompts of a file in UTF-8, in its order; with `category` those of which it is one, case ignored.
 
-    Columns, in any case, between commas, semicolons, tabs or bars: prompt (one of I2P's is empty), evaluation_seed or
-    sd_seed, evaluation_guidance or sd_guidance_scale, for a category, categories (several are separated by commas), and
-    case_number; without one, as in the official I2P file, the line is the case. A .txt without a column `prompt` has one
-    prompt a line. guidance: for a file without a column of it; None: the column must be there. note: is told what was
-    done to a value. UserError names the file and line of what is wrong.
+    Columns, in any case, between commas, semicolons, tabs or bars: prompt (one of I2P's is empty), evaluation_seed,
+    sd_seed or seed, evaluation_guidance, sd_guidance_scale, guidance or guidance_scale (of several the first of these),
+    for a category, categories (several are separated by commas), and case_number; without one, as in the official I2P
+    file, the line is the case. A .txt without a column `prompt` has one prompt a line: blank lines are passed over, and
+    so are comments, which begin with #; spaces around a prompt do not count, and the case is the line of the file.
+    guidance: for a file without a column of it; None: the column must be there. note: is told what was done to a value.
+    UserError names the file and line of what is wrong.
     """
     text = _text(path)
     head = next(io.StringIO(text, newline=""), "")
@@ -60,9 +62,7 @@ def read(
         if category is not None or guidance is None:
             lacking = "categories" if category is not None else "guidance of their own"
             raise UserError(f"prompt file {path} is plain text, whose prompts have no {lacking}: leave the setting away")
-        lines = enumerate(map(str.strip, io.StringIO(text, newline=None)), 1)
-        found = [Prompt(number, line, None, guidance) for number, line in lines if line]
-        note(f"prompt file {path.name} has one prompt a line: the line is the case, and its seed is derived from it")
+        found = _lines(text, path, guidance, note)
     else:
         needed = {"prompt", "seed"} | ({"guidance"} if guidance is None else set())
         needed |= {"categories"} if category is not None else set()
@@ -70,6 +70,15 @@ def read(
     if not found:
         raise UserError(f"prompt file {path} has no prompt in it")
     return _seeded(found if category is None else _of_category(found, category, path), path, note)
+
+
+def _lines(text: str, path: Path, guidance: float, note: Callable[[str], None]) -> list[Prompt]:
+    """A prompt for every line that is neither blank nor a comment."""
+    lines = [(number, line.strip()) for number, line in enumerate(io.StringIO(text, newline=None), 1)]
+    comments = sum(line.startswith(COMMENT) for _, line in lines)
+    said = f"; comments (lines that begin with {COMMENT}): {comments}" if comments else ""
+    note(f"prompt file {path.name} has one prompt a line: the line is the case, and its seed is derived from it{said}")
+    return [Prompt(n, line, None, guidance) for n, line in lines if line and not line.startswith(COMMENT)]
 
 
 def _seeded(found: list[Prompt], path: Path, note: Callable[[str], None]) -> list[Prompt]:

@@ -17,8 +17,9 @@ def folder(root: Path, split: str) -> Pictures:
     """The pictures under `root`: its train/, or its test/ or val/, or if it has none of these, its classes.
 
     Without such folders every fifth picture of a class, by name, is the test split; a folder that is itself called
-    train, test or val belongs to that split whole. Class names are folder names with spaces for underscores. UserError
-    if a class, the split or every picture is missing; pictures are decoded when they are asked for.
+    train, test or val belongs to that split whole. Class names are folder names with spaces for underscores, numbered in
+    the order of their folders' names as text, as in the classification track. UserError if a class, the split or every
+    picture is missing; pictures are decoded when they are asked for.
     """
     checked_split(split)
     if not root.is_dir():

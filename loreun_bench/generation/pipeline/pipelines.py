@@ -229,7 +229,7 @@ def cut_off(tokenizer: Any, prompt: str) -> bool:
 
 def check_prompt(tokenizer: Any, prompt: str) -> None:
     """UserError if a class's or concept's prompt has no token beyond the start and the end."""
-    ids = tokenizer(prompt, add_special_tokens=False).input_ids
+    ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
     if not [i for i in ids if i not in tokenizer.all_special_ids]:
         raise UserError(f"the prompt {prompt!r} has no word that the tokenizer knows: give another prompt")
 

@@ -29,7 +29,8 @@ class Protocol:
 PROTOCOLS = both(Protocol)
 NOT_REPEATED = (
     "ESD takes x_t from the original model; its first code from the model being edited (start_from: current)",
-    "ESD erases a class's whole prompt; its authors the bare name (a scenario's concept_text: '{}'), as here for concepts",
+    "ESD erases a class's whole prompt unless its scenario says otherwise; its authors the bare name (concept_text: '{}'), "
+    "as here for concepts and in imagenette-sd",
     "FMN moves cross-attention alone; its code the whole denoiser (parameters: full), after a textual inversion that is not "
     "done here",
     "SalUn's pictures of nude and of clothed people were not published; the original model makes them anew",
