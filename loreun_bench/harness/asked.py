@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,9 @@ from loreun_bench.harness.watching import asks
 
 PROBES = {"stat": "stat", "lstat": "stat", "access": "access"}  # of os, which os.path and pathlib call → what they tell
 SUPPORT = ("supports_fd", "supports_dir_fd", "supports_follow_symlinks", "supports_effective_ids")
+KEEPERS = [  # classes that kept a function of os when they were made: of Python 3.10, and from 3.13
+    vars(module)[name] for module, name in ((pathlib, "_NormalAccessor"), (glob, "_StringGlobber")) if name in vars(module)
+]
 VARIABLES = {  # methods of os.environ → what they tell
     "__getitem__": "variable", "__setitem__": "variable set", "__delitem__": "variable set", "__iter__": "variables",
 }  # fmt: skip
@@ -31,6 +36,9 @@ def follow() -> None:
         for each in SUPPORT:
             if function in getattr(os, each):
                 getattr(os, each).add(probing)
+        for keeper in KEEPERS:
+            for attribute in [key for key, value in vars(keeper).items() if getattr(value, "__func__", value) is function]:
+                setattr(keeper, attribute, staticmethod(probing))
     for name, event in VARIABLES.items():
         setattr(type(os.environ), name, _telling(getattr(type(os.environ), name), event, 1))
 

@@ -81,7 +81,7 @@ def _wrap(module: ModuleType) -> None:
                 setattr(owner, last, staticmethod(telling) if classes else telling)
 
 
-def _telling(opener: Any, tell: Callable[[Any], None] = reads, place: int = 0) -> Any:
+def _telling(opener: Any, tell: Callable[[Any], None], place: int) -> Any:
     """`opener`, which first says what it opens: its argument of that place, or of a name in PATHS."""
     if isinstance(opener, type) and opener.__module__.startswith("h5py"):
         start = opener.__init__  # type: ignore[misc]

@@ -16,23 +16,24 @@ CACHES = (".cache", ".config", ".local", ".triton", ".nv", ".matplotlib", ".kera
 CACHE_VARIABLES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
 
 
-def counting() -> Callable[[str, bool], bool]:
-    """Whether an absolute path is the user's, as the environment is now; asked with whether their code itself opens it.
+def counting() -> Callable[[str, bool, bool], bool]:
+    """Whether an absolute path is the user's, as the environment is now; asked with whether their code itself opens it, and
+    whether that is to list it.
 
     In the store and the data folder that decides: what our code opens there is an artifact, or data whose hash is in the
-    stage's key; a file that the user keeps beside them is opened by theirs.
+    stage's key; a file that the user keeps beside them is opened by theirs. What the store holds changes by itself.
     """
     home = os.path.expanduser("~")
     named = [os.environ[name] for name in CACHE_VARIABLES if os.environ.get(name)]
     compiled = os.path.join(tempfile.gettempdir(), "torchinductor_")
     python = os.path.join(sys.base_prefix, sys.platlibdir, "python")
     others = (compiled, python, *_folders(*SYSTEM, *(os.path.join(home, name) for name in CACHES), *named))
-    ours, memory = _folders(str(default_root()), str(data_root())), _folders(*MEMORY)
+    store, data, memory = _folders(str(default_root())), _folders(str(data_root())), _folders(*MEMORY)
 
-    def counts(path: str, itself: bool) -> bool:
-        if not is_users(path):
+    def counts(path: str, itself: bool, listed: bool) -> bool:
+        if not is_users(path) or (listed and f"{path}{os.sep}".startswith(store)):
             return False
-        return itself if path.startswith(ours) else path.startswith(memory) or not path.startswith(others)
+        return itself if path.startswith(store + data) else path.startswith(memory) or not path.startswith(others)
 
     return counts
 

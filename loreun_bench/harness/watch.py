@@ -52,7 +52,7 @@ class Watch:
     def listed(self, given: Any, itself: bool = True) -> None:
         """A folder is about to be listed."""
         given = "." if given is None else given
-        if (path := self._path(given, itself)) is not None:
+        if (path := self._path(given, itself, listed=True)) is not None:
             names = files_used.names_in(path)
             self._keep(f"{path}/", path, given, None if names is None else "\0".join(names))
 
@@ -113,7 +113,7 @@ class Watch:
         found = {name: value for name, value in found.items() if name not in told}
         return found | ({files_used.WHERE: files_used.place(found, self.plugins)} if here else {})
 
-    def _path(self, given: Any, itself: bool) -> str | None:
+    def _path(self, given: Any, itself: bool, listed: bool = False) -> str | None:
         """The absolute path, if it is the user's."""
         if not isinstance(given, (str, bytes, os.PathLike)):
             return None
@@ -121,7 +121,7 @@ class Watch:
         if path.endswith(".pyc"):
             with contextlib.suppress(ValueError):
                 path = importlib.util.source_from_cache(path)
-        return path if path not in self._plugins and self._counts(path, itself) else None
+        return path if path not in self._plugins and self._counts(path, itself, listed) else None
 
     def _name(self, key: str, given: str) -> tuple[str, bool]:
         kind, path = files_used.split(key)

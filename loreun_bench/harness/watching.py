@@ -27,6 +27,7 @@ TELLING = tuple(str(PACKAGE / "harness" / name) for name in ("asked.py", "opener
 FINDERS = ("importlib", "pkgutil", "<frozen importlib")  # which list folders to find modules
 PASSING = frozenset((  # modules that ask on behalf of who calls them
     "os", "posixpath", "ntpath", "genericpath", "pathlib", "glob", "string", "collections", "_collections_abc", "importlib",
+    "decouple", "environs", "omegaconf",
 ))  # fmt: skip
 QUIET = frozenset(("realpath", "_joinrealpath", "resolve", "mkdir", "makedirs"))  # which look for reasons of their own
 ASKING = frozenset(("exists", "_exists", "lexists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink"))
@@ -94,7 +95,10 @@ def _note(watch: Watch, event: str, args: tuple[Any, ...], caller: FrameType) ->
     elif event == "ctypes.dlopen" and os.path.dirname(args[0] or ""):  # else the system's loader finds it
         watch.opened(args[0], itself=itself)
     elif event == "sqlite3.connect":
-        watch.opened(_database(args[0]), itself=itself, at_once=True)
+        file, uri = _database(args[0])
+        if file and not uri and not os.path.exists(file):
+            watch.made(file, itself)
+        watch.opened(file, itself=itself, at_once=True)
     elif event in NAMED:
         watch.made(args[NAMED[event]], itself)
     elif event in LISTED and not any(each in caller.f_code.co_filename for each in FINDERS):
@@ -147,10 +151,10 @@ def _by_user(frame: FrameType | None) -> bool | None:
     return False if in_own_process() and not ours and threading.current_thread() is not threading.main_thread() else None
 
 
-def _database(name: Any) -> Any:
-    """The file of an SQLite database, which may be given as a URI; None if it is in memory."""
+def _database(name: Any) -> tuple[str | None, bool]:
+    """The file of an SQLite database, None if it is in memory; and whether it was given as a URI."""
     text = os.fsdecode(name)
-    if text.startswith("file:"):
-        uri = urllib.parse.urlsplit(text)
-        text = "" if "mode=memory" in uri.query else urllib.parse.unquote(uri.path)
-    return None if text in ("", ":memory:") else text
+    if uri := text.startswith("file:"):
+        parts = urllib.parse.urlsplit(text)
+        text = "" if "mode=memory" in parts.query else urllib.parse.unquote(parts.path)
+    return None if text in ("", ":memory:") else text, uri

@@ -121,6 +121,9 @@ def test_a_variable_that_is_not_set_and_then_is(place: Place, body: str, monkeyp
         "import json, numpy, torch, sklearn.metrics",
         "Path('out/deep').mkdir(parents=True); Path('out').mkdir(exist_ok=True); os.makedirs('out', exist_ok=True)",
         "import tempfile; f = tempfile.mkdtemp(); os.path.exists(f + '/a'); open(f + '/a', 'w').close(); os.listdir(f)",
+        "import subprocess; os.mkdir('out'); subprocess.run(['touch', 'out/a']); open('out/a'); os.path.exists('out/b')",
+        "import sqlite3; sqlite3.connect('cache.db').execute('create table t (a)'); open('cache.db', 'rb').read()",
+        "import sqlite3; sqlite3.connect('cache.db'); sqlite3.connect('cache.db').execute('select 1')",
         "Path('cache').exists() or Path('cache').write_text('1'); Path('cache').read_text()",
         "try: open('cache').read()\nexcept OSError: open('cache', 'w').write('1')\nopen('cache').read()",
         "import torch; Path('w.pt').exists() or torch.save(1, 'w.pt'); torch.load('w.pt', weights_only=True)",
@@ -202,6 +205,17 @@ def test_a_module_that_cannot_be_imported_and_comes_later(place: Place, kind: st
     assert place.changed(names) in (("fast.py is new",), ("fast is new",), ("nets/fast.py is new",))
 
 
+def test_a_variable_that_a_library_of_settings_reads_for_the_user(place: Place, tmp_path: Path, monkeypatch) -> None:
+    for name in ("decouple", "others"):
+        path = tmp_path / "site-packages" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("import os\ndef config(name):\n    return os.environ.get(name)\n")
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    assert list(place.run("import decouple, others; decouple.config('WIDTH'); others.config('HEIGHT')")) == ["env:WIDTH"]
+
+
 def test_a_library_that_is_not_installed_and_then_is(place: Place, tmp_path: Path, monkeypatch) -> None:
     libraries = tmp_path / "lib" / "site-packages"
     libraries.mkdir(parents=True)
@@ -278,6 +292,20 @@ def test_a_users_file_in_the_folders_of_the_harness(place: Place, variable: str)
     assert place.changed(names) == ("ours/w.json changed",)
 
 
+def test_what_the_store_holds_is_not_listed(place: Place) -> None:
+    """As by a search from a folder that it lies in."""
+    place.monkeypatch.setenv("LOREUN_STORE", str(place.folder / "parts" / "store"))
+    place.monkeypatch.setenv("LOREUN_DATA", str(place.folder / "parts" / "data"))
+    place.write("parts/store/artifacts/a")
+    place.write("parts/data/mine/a.npy")
+    names = place.run("list(Path('parts').rglob('*.npy'))")
+    place.write("parts/store/artifacts/b")
+    place.write("parts/store/used/b")
+    assert place.changed(names) == ()
+    place.write("parts/data/mine/b.npy")
+    assert place.changed(names) == ("parts/data/mine/ changed",)
+
+
 def test_what_our_code_opens_in_the_folders_of_the_harness(place: Place) -> None:
     from loreun_bench.classification.data.prepared import resolve
 
@@ -305,6 +333,7 @@ def test_a_users_file_in_memory(place: Place) -> None:
 def test_disks_and_memory_are_not_the_system(folder: str) -> None:
     from loreun_bench.harness.places import counting
 
-    assert counting()(f"{folder}/w.json", True)
-    assert not counting()("/run/systemd/w.json", True)
-    assert not counting()("/dev/null", True)
+    counts = counting()
+    assert counts(f"{folder}/w.json", True, False)
+    assert not counts("/run/systemd/w.json", True, False)
+    assert not counts("/dev/null", True, False)
