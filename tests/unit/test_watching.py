@@ -13,7 +13,7 @@ import pytest
 
 from loreun_bench.harness import files_used, openers
 from loreun_bench.harness.watching import watched
-from loreun_bench.plugins import load_module, refresh
+from loreun_bench.plugins import load_module, refresh, undisturbed
 
 
 class Place:
@@ -48,7 +48,7 @@ class Place:
             except BaseException as error:
                 raised.append(error)
 
-        with watched((self.plugin,), self.folder.parent / "log") as watch:
+        with undisturbed(), watched((self.plugin,), self.folder.parent / "log") as watch:
             thread = threading.Thread(target=work)
             thread.start()
             thread.join()
