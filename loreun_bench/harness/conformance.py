@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench import config as configuration
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness.measuring import checked
-from loreun_bench.harness.openers import unseen
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.rows import active_phases
+from loreun_bench.harness.unseen import unseen
 from loreun_bench.ops import loreun_weights
 from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loreun_bench.harness.cache import Found, look_up
-from loreun_bench.harness.openers import unseen
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.unseen import unseen
 from loreun_bench.plugins import undisturbed
 from loreun_bench.registry import track
 

@@ -59,7 +59,7 @@ class Stage:
         own = set(self.sources) - set(self.plugins)
         code = [code_digest(path) for path in sorted(own)] + sorted(map(code_digest, self.plugins))
         about = {"schema": SCHEMA, "run": self.run, "config": self.config, "inputs": dict(upstream), "code": code}
-        return about | ({"watched": True} if self.plugins else {})
+        return about | ({"watched": 2} if self.plugins else {})
 
 
 @dataclass

@@ -20,7 +20,7 @@ from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 
 if TYPE_CHECKING:
-    from loreun_bench.harness.watching import Watch
+    from loreun_bench.harness.watch import Watch
 
 LONGEST = 300  # characters of a reason
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")

@@ -78,6 +78,27 @@ def test_a_json_that_a_method_reads(random_pipeline, classifier_file, store, tmp
     assert (third, started) == (first, [])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_variable_and_a_file_that_is_not_there(random_pipeline, classifier_file, store, tmp_path, workers, monkeypatch):
+    body = SCALE.replace("by = json", "import os\n        by = float(os.environ.get('BY', '2'))\n"
+        "        p = Path(__file__).parent / 'parts' / 'by.json'\n        if p.exists(): by = json"
+    ).replace("(Path(__file__).parent / 'by.json')", "p")  # fmt: skip
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(METHOD.format(base="Method", body=body))
+    monkeypatch.delenv("BY", raising=False)
+    values = config(random_pipeline, classifier_file, methods={"mine": {}}, weightings=["none"])
+    found = [swept(values, tmp_path / "one", plugin, workers)]
+    assert swept(values, tmp_path / "again", plugin, workers)[1] == []
+    monkeypatch.setenv("BY", "3")
+    found.append(swept(values, tmp_path / "two", plugin, workers))
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "by.json").write_text("4")
+    found.append(swept(values, tmp_path / "three", plugin, workers))
+    told = ["$BY is new: what used it is made again", "parts/by.json is new: what used it is made again"]
+    assert [notes for _, _, notes in found[1:]] == [[each] for each in told]
+    assert len({rows["mine", "none"].artifact for rows, _, _ in found}) == 3
+
+
 @pytest.mark.parametrize(
     "read",
     ["(HERE / 'level.txt').read_text()", "subprocess.check_output([sys.executable, '-c', SHOWN])"],

@@ -20,6 +20,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.plan import build, forecast
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, default_root
+from loreun_bench.harness.unseen import unseen
 
 CONFIG = {
     "name": "stale", "dataset": "digits", "seeds": 1, "device": "cpu", "train": {"epochs": 1}, "noise_floor": False,
@@ -368,18 +369,93 @@ def test_a_plug_in_that_is_edited_between_two_sweeps_of_one_process_is_read_agai
         project.sweep(methods={"own": {}}, plugins=[file])
 
 
+READS: dict[str, tuple[str, str, str]] = {  # what a method reads: its body, what makes another of it, what is told
+    "a variable": ("import os; by = float(os.environ.get('BY', '2'))", "$BY=3", "$BY is new"),
+    "a module": (
+        "try:\n            from faster import by\n        except ImportError:\n            by = 2.0",
+        "faster.py", "faster.py is new",
+    ),
+    "a flag": ("by = 3.0 if (Path(__file__).parent / 'flag').exists() else 2.0", "flag", "flag is new"),
+    "in the data folder": (
+        "import os; p = Path(os.environ['LOREUN_DATA']) / 'by'; by = float(p.read_text()) if p.exists() else 2.0",
+        "../data/by", "by is new",
+    ),
+    "a folder with a cache": (
+        "f = Path(__file__).parent / 'parts'; by = 2.0 + len(list(f.glob('*.txt')))\n        import time\n"
+        "        (f / 'cache.json').write_text(str(time.time())); (f / f'log-{time.time_ns()}.out').write_text('1')",
+        "parts/b.txt", "parts/ changed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", READS)
+def test_what_a_method_asks_for(project: Project, kind: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, changes, told = READS[kind]
+    file = project.write("own.py", METHOD.format(body=body, files=""))
+    project.write("parts/a.txt", "1")
+    monkeypatch.syspath_prepend(project.folder)
+    change = {"methods": {"own": {}}, "plugins": [file]}
+    first = project.sweep(workers, **change)
+    for _ in range(2):
+        assert project.sweep(workers, **change) == first
+        assert project.started == 0
+    if changes.startswith("$"):
+        monkeypatch.setenv(*changes[1:].split("="))
+    else:
+        project.write(changes, "by = 3.0" if changes.endswith(".py") else "3")
+    assert project.sweep(workers, **change)["own"] != first["own"]
+    (note,) = project.notes
+    assert told in note
+    project.sweep(workers, **change)
+    assert project.started == 0
+
+
+USES = {
+    "pyarrow": "import pyarrow", "subprocess": "import subprocess", "os.system": "import os; os.system('true')",
+    "os.popen": "from os import popen", "os.posix_spawn": "import os as o; o.posix_spawn",
+    "asyncio.create_subprocess_exec": "import asyncio; asyncio.create_subprocess_exec",
+    "pty": "import importlib; importlib.import_module('pty')",
+    "multiprocessing.spawn": "import multiprocessing as m; m.get_context('spawn')",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["own.py", "of_own.py", "deep/own/of_own.py"])
+@pytest.mark.parametrize("used", USES)
+def test_what_shows_no_file_is_asked_for(project: Project, used: str, where: str) -> None:
+    """In a module, too, that only a function would import."""
+    module = where.removesuffix(".py").replace("/", ".")
+    imports = "" if where == "own.py" else f"def f():\n    import {module}\n"
+    project.write("deep/own/__init__.py", "from . import beside\n")
+    project.write("deep/own/beside.py", "")
+    file = project.write("own.py", imports)
+    lazy = f"def g():\n    {USES[used]}\n"
+    (project.folder / where).write_text(lazy + imports)
+    (line,) = unseen([file])
+    assert line.startswith(f"{Path(where).name} uses {used}, whose files are not seen: declare")
+    assert "FILES = […] in own.py" in line
+
+
+def test_what_shows_no_file_is_not_asked_for_by_names_that_mean_something_else(project: Project) -> None:
+    uses = "os.path, sh.rows, git.log, numpy.sh, f.get_context('fork'), torch.utils.data"
+    file = project.write("own.py", f"import os, numpy, torch.utils.data\ndef f(sh, git):\n    return {uses}\n")
+    assert unseen([file]) == []
+
+
 def test_what_is_opened_below_python_is_asked_for(project: Project, command) -> None:
     text = METHOD.format(body="context.meter.forward_samples += 1\n        by = 2.0", files="")
-    lazy = text.replace("by = 2.0", "by = 2.0\n        if not by:\n            import pyarrow")
+    lazy = text.replace("by = 2.0", "by = 2.0\n        if not by:\n            import of_own")
+    project.write("of_own.py", "import os\ndef f():\n    os.system('true')\n")
     file = project.write("own.py", lazy)
     code, out, _ = command("check", file)
     assert code == 0
-    assert "own.py uses pyarrow, whose files are not seen: declare" in out
-    words = ("plan", "digits", "--plugin", file, "--set", "methods={own: {}}", "--set", "weightings=[none]")
-    words += ("--set", "scenarios=[{kind: random, fraction: 0.1}]")
-    assert "note: own.py uses pyarrow" in command(*words)[1]
+    assert "of_own.py uses os.system, whose files are not seen: declare" in out
+    words = ("digits", "--plugin", file, "--set", "methods={own: {}}", "--set", "weightings=[none]", "--set", "seeds=1")
+    words += ("--set", "scenarios=[{kind: random, fraction: 0.1}]", "--set", "train.epochs=1")
+    assert "note: of_own.py uses os.system" in command("plan", *words)[1]
+    assert "note: of_own.py uses os.system" in command("sweep", *words, "--out", "run", "--workers", 0)[2]
     project.write("own.py", lazy.replace('"forget"}', '"forget"}, files=["x.parquet"]'))
-    assert "pyarrow" not in command("check", file)[1] + command(*words)[1]
+    assert "os.system" not in command("check", file)[1] + command("plan", *words)[1]
 
 
 def test_the_command_line_says_which_file_changed_and_makes_results_anew(project: Project, command) -> None:
