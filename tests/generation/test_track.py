@@ -387,6 +387,17 @@ def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipe
     refused(command("plan", written(config(random_pipeline, **changes), tmp_path)), words)
 
 
+def test_a_gradient_method_that_does_not_say_its_target_is_refused(random_pipeline, store, tmp_path, command):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom loreun_bench import method\n"
+        "from loreun_bench.generation import GradientMethod\n@method('mine', uses={'forget'}, track='generation')\n"
+        "@dataclass(frozen=True)\nclass Mine(GradientMethod):\n    'd'\n"
+    )
+    file = written(config(random_pipeline, methods={"mine": {}}), tmp_path)
+    refused(command("plan", file, "--plugin", plugin), "lacks `forget_target`")
+
+
 def written(values, folder):
     (folder / "sweep.yaml").write_text(yaml.safe_dump(values))
     return folder / "sweep.yaml"

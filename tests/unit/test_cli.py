@@ -198,7 +198,6 @@ def test_cuda_without_a_gpu_says_so(cli):
             for track, base, lacks in (
                 ("classification", "Method", "unlearn"),
                 ("generation", "Method", "unlearn"),
-                ("generation", "GradientMethod", "forget_target"),
             )
         ),
         (

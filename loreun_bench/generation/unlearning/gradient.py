@@ -5,7 +5,6 @@ torch is imported when something runs, so that methods can be listed without it.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from loreun_bench.generation.data.latents import LatentSet
     from loreun_bench.generation.pipeline.pipelines import Pipeline
-    from loreun_bench.generation.unlearning.method import Context, Data, Parameters
+    from loreun_bench.generation.unlearning.method import Asked, Context, Data, Parameters
     from loreun_bench.training.loop import Constraint
 
 Step = dict[str, "Tensor"]  # positions of each phase's batch
@@ -46,11 +45,17 @@ class GradientMethod(Method):
         """Two predictions a forget picture, one a retain picture."""
         return self.epochs * sizes["forget"] * 3
 
-    @abstractmethod
+    def check(self, asked: Asked) -> None:
+        """A subclass with the loop's `unlearn` must say what the prediction is to become."""
+        own = type(self)
+        if own.forget_target is GradientMethod.forget_target and own.unlearn is GradientMethod.unlearn:
+            raise UserError(f"method '{self.name}' lacks `forget_target`: define it, or an `unlearn` of its own")
+
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
     ) -> Tensor:
         """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent."""
+        raise NotImplementedError
 
     def constraint(
         self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
