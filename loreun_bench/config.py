@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.names import clean
 from loreun_bench.registry import Entry, blamed, registry, track
 
 PRESETS = Path(__file__).parent / "presets"
@@ -78,14 +79,27 @@ class Scenario(Strict):
     @property
     def label(self) -> str:
         """The scenario's name in records and tables, such as "class-3" or "random-10%"."""
-        return str(self.item.label) if hasattr(self.item, "label") else "-".join([self.kind, *self._values()])
+        with blamed(self.entry.file, f"scenario '{self.kind}'"):
+            label = self.item.label if hasattr(self.item, "label") else "-".join([self.kind, *self._values()])
+        if not isinstance(label, str) or not clean(label):
+            raise UserError(f"scenario '{self.kind}': its label must be a text, got {label!r}")
+        return clean(label)
 
     def spec(self) -> dict[str, Any]:
         """Its kind and its own settings with their defaults, as JSON can hold them."""
         return json.loads(json.dumps({"kind": self.kind} | dataclasses.asdict(self.item)))  # type: ignore[no-any-return]
 
     def _values(self) -> list[str]:
-        return [f"{value:g}" if isinstance(value, float) else str(value) for value in (self.model_extra or {}).values()]
+        return [_word(value) for value in (self.model_extra or {}).values()]
+
+
+def _word(value: Any) -> str:
+    """A setting as labels say it; of a file its name, wherever it lies."""
+    if isinstance(value, list):
+        return "+".join(map(_word, value))
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Seeds(Strict):

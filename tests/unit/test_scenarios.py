@@ -203,6 +203,8 @@ def test_requests_of_a_sequence_follow_one_another():
         ({"kind": "sequence", "requests": [{"kind": "mislabelled", "count": 3}] * 2}, "cannot be of kind mislabelled"),
         ({"kind": "sequence", "requests": [{"kind": "random", "count": 3, "train": {"lr": 1}}] * 2}, "beside its requests"),
         ({"kind": "sequence", "requests": [{"kind": "random", "count": 3}, {"kind": "rando"}]}, "did you mean 'random'"),
+        ({"kind": "sequence", "requests": [{}, {}]}, "scenario sequence: request 1.kind: Field required"),
+        ({"kind": "sequence", "requests": [{"kind": "random", "count": 3}, {"kind": 3}]}, "request 2.kind: Input should be"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(scenario, says):

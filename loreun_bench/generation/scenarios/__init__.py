@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.data.names import clean
+from loreun_bench.names import clean
 
 
 @dataclass(frozen=True)

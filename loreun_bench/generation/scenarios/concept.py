@@ -9,9 +9,9 @@ from typing import Annotated
 from annotated_types import Ge
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.data.names import clean, plain
+from loreun_bench.generation.data.names import plain
 from loreun_bench.generation.scenarios import Concepts, filled
-from loreun_bench.names import Names
+from loreun_bench.names import Names, clean
 from loreun_bench.registry import scenario
 
 
