@@ -102,13 +102,16 @@ def _word(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger one, nor does a record
+
+
 class Seeds(Strict):
     """Who draws what: the split, the training of original and retrained model, the unlearning, the evaluation."""
 
-    split: int = Field(ge=0)
-    train: int = Field(ge=0)
-    unlearn: int = Field(ge=0)
-    eval: int = Field(default=0, ge=0)
+    split: Seed
+    train: Seed
+    unlearn: Seed
+    eval: Seed = 0
 
 
 class SweepConfig(Strict):
@@ -137,6 +140,8 @@ class SweepConfig(Strict):
     def _names(cls, value: Any) -> Any:
         """A list of names stands for those names with their default settings."""
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            if twice := next((name for name in value if value.count(name) > 1), ""):
+                raise ValueError(f"'{twice}' is given twice")
             value = {name: {} for name in value}
         if isinstance(value, dict):
             value = {name: {} if settings is None else settings for name, settings in value.items()}
@@ -155,7 +160,8 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
     notes: list[str] = []
     for override in overrides:
         values = _set(values, override, notes)
-    values = values | {"seeds": _each_role(values.get("seeds"))}
+    if "seeds" in values:
+        values = values | {"seeds": _each_role(values["seeds"])}
     config: SweepConfig = check(track(values.get("track", "classification"))[0], values, "config")
     config._notes = tuple(notes)
     return config

@@ -77,8 +77,10 @@ class MetricSettings(Strict):
 class GenerationConfig(SweepConfig):
     """A generation sweep."""
 
-    pipeline: str = "digits"
-    dataset: str = Field(default="digits", description="its name, or a folder with one folder of pictures a class")
+    pipeline: str = Field(default="digits", min_length=1)
+    dataset: str = Field(
+        default="digits", min_length=1, description="its name, or a folder with one folder of pictures a class"
+    )
     prompt: str = Field(
         default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after"
     )

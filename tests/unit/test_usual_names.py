@@ -58,6 +58,17 @@ def test_an_npz_by_any_of_the_usual_names_is_a_data_set(tmp_path, spelt):
         resolve(str(tmp_path / "mine.npz"), 16)
 
 
+def test_arrays_that_are_tested_on_what_they_train_on_or_are_dark_say_so(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 40, (30, 6, 6, 1), np.uint8), np.arange(30) % 3
+    note = resolve(str(npz(tmp_path / "same.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9]))).note
+    assert "9 of 9 test pictures are training pictures, too" in note
+    assert f"the brightest pixel is {x.max()} of 255" in note
+    other = rng.integers(0, 256, (9, 6, 6, 1), np.uint8)
+    note = resolve(str(npz(tmp_path / "other.npz", x_train=x * 6, y_train=y, x_test=other, y_test=y[:9]))).note
+    assert note == ""
+
+
 def test_medmnists_validation_part_is_left_out_and_said(tmp_path):
     held = {"train_images": X[:40], "train_labels": Y[:40, None], "val_images": X[:5], "val_labels": Y[:5, None],
             "test_images": X[40:], "test_labels": Y[40:, None]}  # fmt: skip

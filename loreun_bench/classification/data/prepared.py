@@ -127,20 +127,20 @@ def _of_path(path: Path, image_size: int | None) -> DataInfo:
         hashes, {part: found.files(part) for part in found.parts}, found.note, image_size,
         [code_digest(file) for file in (*READERS, Path(__file__))],
     ])  # fmt: skip
-    return _read_before(name, source) or _own(name, _of_pictures(found, hashes, image_size), source)
+    return _read_before(name, source) or _own(name, folders.read(found, image_size), source)
 
 
 def _own(name: str, arrays: Arrays, source: str = "") -> DataInfo:
-    return _write(name, checked(name, arrays), own=True, source=source)
+    return _write(name, _looked_at(checked(name, arrays)), own=True, source=source)
 
 
-def _of_pictures(found: folders.Found, hashes: dict[str, list[str]], size: int) -> Arrays:
-    """The pictures read, with what may surprise about them in the note."""
-    arrays = folders.read(found, size)
+def _looked_at(arrays: Arrays) -> Arrays:
+    """The user's arrays, with what may surprise about them in the note."""
     notes = [arrays.note] if arrays.note else []
-    again = len([each for each in hashes.get("test", ()) if each in set(hashes["train"])])
+    trained = {hashlib.sha256(picture.tobytes()).digest() for picture in arrays.train_images}
+    again = sum(hashlib.sha256(picture.tobytes()).digest() in trained for picture in arrays.test_images)
     if again:
-        notes.append(f"{again} test pictures are training pictures, too")
+        notes.append(f"{again} of {len(arrays.test_images)} test pictures are training pictures, too")
     brightest = int(arrays.train_images.max())
     if brightest < DARK:
         notes.append(f"the brightest pixel is {brightest} of 255, as of 16-bit pictures that use a part of their range")
