@@ -61,8 +61,8 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
             for block in each.blocks(seeds):
                 found += block.cells()
                 notes += [note for note in block.notes if note not in notes]
-    if not any(entry_of(name).item.from_scratch for name in config.methods):
-        notes.append("no Retrain among the methods: there is nothing to measure gaps and ToW against")
+    if "Retrain" not in config.methods:
+        notes.append("no row is called Retrain: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {k: v for k, v in (("steps", config.limit_steps), ("images", config.limit_images)) if v is not None}

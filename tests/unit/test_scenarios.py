@@ -273,6 +273,31 @@ def test_rows_and_pictures_without_partner_are_said(tmp_path):
     )
 
 
+def test_rows_of_an_exported_split_keep_their_part(tmp_path):
+    """With a column more, the file that `split export` writes is a table of both parts."""
+    head = "part,index,set,person"
+    rows = ["train,3,retain,anna", "test,5,test,anna", "test,3,test,ben", "train,5,forget,ben"]
+    crowd = Population(LABELS, TEST, NAMES)
+    scenario = table_of(tmp_path, "\n".join([head, *rows]) + "\n", value="anna")
+    found = one(scenario, with_table(scenario, crowd))
+    assert found.forget.tolist() == [3]
+    assert found.test_forget.tolist() == [5]
+    beyond = table_of(tmp_path, "\n".join([head, *rows, f"test,{len(TEST)},test,anna"]) + "\n", value="anna")
+    with pytest.raises(UserError, match=f"'{len(TEST)}' in column 'index' is none of the test pictures 0 to"):
+        with_table(beyond, crowd)
+
+
+def test_a_list_of_rows_by_set_takes_any_case_and_no_test_picture(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("part,index,set\ntrain,3,Forget\nTrain,7,forget\ntest,8,test\n")
+    assert one({"kind": "indices", "file": str(path)}).forget.tolist() == [3, 7]
+    path.write_text("part,index,set\ntrain,3,forget\ntest,8,forget\n")
+    with pytest.raises(UserError, match="'8' is a test picture by its column 'part'; only training pictures are forgotten"):
+        one({"kind": "indices", "file": str(path)})
+    path.write_text("part,index\nwing,3\nwing,8\n")
+    assert one({"kind": "indices", "file": str(path)}).forget.tolist() == [3, 8]
+
+
 def test_values_that_differ_in_case_only_are_asked_about(tmp_path):
     rows = [f"{NAMES[i % 4]}/{i:03}.png,{['anna', 'Anna', 'ben'][i % 3]}" for i in range(N)]
     scenario = table_of(tmp_path, "file,person\n" + "\n".join(rows))
