@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -260,6 +261,25 @@ def test_cifar20_has_super_classes_as_labels_and_the_classes_below(tmp_path, mon
     already = Arrays(x[:300], fine[:300] % 20, x[300:], fine[300:] % 20)
     assert coarse(already) is already
     assert resolve("cifar20") == info
+
+
+def test_a_function_that_shuffles_or_augments_gives_the_same_data_again(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import random\nimport numpy as np\nimport torch\nfrom loreun_bench import dataset\n"
+        "@dataset('mine', embedded=True)\n"
+        "def registered(folder, download):\n    'Noise.'\n    return mine()\n"
+        "def mine():\n"
+        "    y = np.random.permutation(np.arange(30) % 3)\n"
+        "    return torch.rand(30, 1, 6, 6) * (1 - random.random() / 2), y\n"
+    )
+    load_plugin(tmp_path / "mine.py")
+    for name in (f"{tmp_path / 'mine.py'}:mine", "mine"):
+        found = set()
+        for _ in range(2):
+            for reseeded in (random.seed, np.random.seed, torch.seed):  # as in another process
+                reseeded()
+            found.add(resolve(name).sha256)
+        assert len(found) == 1
 
 
 def test_an_embedded_data_set_of_a_plug_in_follows_its_code(tmp_path):

@@ -18,6 +18,7 @@ from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.data.sources import is_idx, read_any, read_idx, read_npz
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
+from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
 from loreun_bench.plugins import is_users
@@ -87,7 +88,9 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
 def _resolved(dataset: str, image_size: int | None) -> DataInfo:
     if ".py:" in dataset:
         what = f"data set '{dataset}'"
-        return _own(dataset.rpartition(":")[2], as_arrays(what, call_reference(dataset, "data set"), image_size))
+        with seeded(0):  # pictures that are shuffled or augmented are the same when a sweep goes on
+            arrays = as_arrays(what, call_reference(dataset, "data set"), image_size)
+        return _own(dataset.rpartition(":")[2], arrays)
     path = Path(dataset).expanduser()
     if dataset not in {entry.name for entry in registry("datasets").entries()} and path.exists():
         return _of_path(path, image_size)
@@ -183,7 +186,7 @@ def _made(entry: Entry, source: Path | None) -> Arrays:
     if source is not None:
         found = read_any(entry.name, source)
     elif entry.info["embedded"] and not _ours(entry):
-        with blamed(entry.file, f"data set '{entry.name}'"):
+        with blamed(entry.file, f"data set '{entry.name}'"), seeded(0):
             found = as_arrays(f"data set '{entry.name}'", entry.item(data_root() / "download", True))
     else:
         try:
