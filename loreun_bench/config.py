@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.names import clean
 from loreun_bench.registry import Entry, blamed, registry, track
 
 PRESETS = Path(__file__).parent / "presets"
@@ -78,23 +79,39 @@ class Scenario(Strict):
     @property
     def label(self) -> str:
         """The scenario's name in records and tables, such as "class-3" or "random-10%"."""
-        return str(self.item.label) if hasattr(self.item, "label") else "-".join([self.kind, *self._values()])
+        with blamed(self.entry.file, f"scenario '{self.kind}'"):
+            label = self.item.label if hasattr(self.item, "label") else "-".join([self.kind, *self._values()])
+        if not isinstance(label, str) or not clean(label):
+            raise UserError(f"scenario '{self.kind}': its label must be a text, got {label!r}")
+        return clean(label)
 
     def spec(self) -> dict[str, Any]:
         """Its kind and its own settings with their defaults, as JSON can hold them."""
         return json.loads(json.dumps({"kind": self.kind} | dataclasses.asdict(self.item)))  # type: ignore[no-any-return]
 
     def _values(self) -> list[str]:
-        return [f"{value:g}" if isinstance(value, float) else str(value) for value in (self.model_extra or {}).values()]
+        return [_word(value) for value in (self.model_extra or {}).values()]
+
+
+def _word(value: Any) -> str:
+    """A setting as labels say it; of a file its name, wherever it lies."""
+    if isinstance(value, list):
+        return "+".join(map(_word, value))
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger one, nor does a record
 
 
 class Seeds(Strict):
     """Who draws what: the split, the training of original and retrained model, the unlearning, the evaluation."""
 
-    split: int = Field(ge=0)
-    train: int = Field(ge=0)
-    unlearn: int = Field(ge=0)
-    eval: int = Field(default=0, ge=0)
+    split: Seed
+    train: Seed
+    unlearn: Seed
+    eval: Seed = 0
 
 
 class SweepConfig(Strict):
@@ -123,6 +140,8 @@ class SweepConfig(Strict):
     def _names(cls, value: Any) -> Any:
         """A list of names stands for those names with their default settings."""
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            if twice := next((name for name in value if value.count(name) > 1), ""):
+                raise ValueError(f"'{twice}' is given twice")
             value = {name: {} for name in value}
         if isinstance(value, dict):
             value = {name: {} if settings is None else settings for name, settings in value.items()}
@@ -141,7 +160,8 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
     notes: list[str] = []
     for override in overrides:
         values = _set(values, override, notes)
-    values = values | {"seeds": _each_role(values.get("seeds"))}
+    if "seeds" in values:
+        values = values | {"seeds": _each_role(values["seeds"])}
     config: SweepConfig = check(track(values.get("track", "classification"))[0], values, "config")
     config._notes = tuple(notes)
     return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -27,6 +28,19 @@ def as_names(value: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("a name is given twice")
     return names
+
+
+LONGEST = 80  # characters of a label
+
+
+def clean(name: str) -> str:
+    """A name as prompts and labels have it: in one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+def short(label: str) -> str:
+    """A label that is not too long for a record; what was cut off is told apart by its hash."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 10]}… {sha256(label.encode()).hexdigest()[:8]}"
 
 
 Name = Annotated[str, BeforeValidator(as_name)]

@@ -240,6 +240,7 @@ def scenario(
     name: str,
     *,
     explicit: bool = False,
+    relabels: bool = False,
     needs: Collection[str] = (),
     paper: str = "",
     track: str = "classification",
@@ -248,8 +249,8 @@ def scenario(
     """Class decorator: a way to choose what is forgotten, a frozen dataclass whose fields are its settings, with `draw`.
 
     What `draw` is given and returns stands in the track's `scenarios` package. explicit: it names pictures one by one, so
-    all training pictures are offered to it, and the validation set is drawn from the others. needs: {"original"} for the
-    losses of the original model.
+    all training pictures are offered to it, and the validation set is drawn from the others. relabels: its `draw` gives
+    wrong labels, too, and the original is trained on them. needs: {"original"} for the losses of the original model.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -258,8 +259,13 @@ def scenario(
             raise UserError(f"scenario '{name}' lacks `draw`, which returns the positions of what is forgotten")
         if not set(needs) <= {"original"}:
             raise UserError(f"scenario '{name}': needs={sorted(needs)} must be of {{'original'}}")
+        if needs and (explicit or relabels):
+            word = "explicit" if explicit else "relabels"
+            raise UserError(f"scenario '{name}': with {word} it decides what the original is trained on, so that it cannot "
+                            "choose by the original's losses: take needs out")  # fmt: skip
         cls.kind = name  # type: ignore[attr-defined]
-        info = {"explicit": explicit, "needs": frozenset(needs), "paper": paper, "files": _files(files)}
+        told = {"explicit": explicit, "relabels": relabels, "needs": frozenset(needs)}
+        info = told | {"paper": paper, "files": _files(files)}
         return registry("scenarios", track).add(name, cls, **info)
 
     return register

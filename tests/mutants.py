@@ -59,7 +59,7 @@ MUTANTS = {
     "s5": ("a forgotten class comes back into the test set", C + "data/splits.py", "before.gone | gone", "gone", "unit/test_scenarios.py"),
     "s6": ("a file's end that two pictures share is taken", C + "data/lists.py", "if len(set(found)) > 1:", "if False:", "unit/test_scenarios.py"),
     "s8": ("a group picture is the last one's", C + "data/lists.py", "[*before, value] if", "[value] if", "unit/test_scenarios.py"),
-    "s9": ("one request's table is the other's, too", C + "data/splits.py", "for path in scenario.item.tables() if hasattr(scenario.item, \"tables\") else ():", "for path in self.csvs:", "unit/test_scenarios.py"),
+    "s9": ("one request's table is the other's, too", C + "data/splits.py", "for path in files_of(scenario, \"tables\"):", "for path in self.csvs:", "unit/test_scenarios.py"),
     "s7": ("007 is 7", "config.py", "[-+]?(0|[1-9][0-9]*)\", [*", "[-+]?[0-9]+\", [*", "unit/test_config.py"),
     "m1": ("the threshold counts samples, not sides", C + "metrics/mia.py", "below[0] * len(members) - below[1] * len(others)", "below[0] - below[1]", "unit/test_mia.py"),
     "m2": ("an attack at chance is believed", C + "metrics/mia.py", "return bool(test.pvalue > CHANCE) or", "return", "unit/test_mia.py"),

@@ -79,7 +79,7 @@ class Normalised(Strict):
 class ClassificationConfig(Normalised, SweepConfig):
     """A classification sweep."""
 
-    dataset: str = "digits"
+    dataset: str = Field(default="digits", min_length=1)
     image_size: int | None = Field(default=None, ge=1, description="for an image folder: its pictures are resized to this")
     model: str = "small-cnn"
     model_settings: dict[str, Any] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,9 @@ from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import check_scenario, class_files, uniform, weightings
 from loreun_bench.harness.seeding import derive
-from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.stage import Stage, code_digest, digest
+from loreun_bench.names import short
+from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
@@ -58,8 +61,8 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
             for block in each.blocks(seeds):
                 found += block.cells()
                 notes += [note for note in block.notes if note not in notes]
-    if not any(entry_of(name).item.from_scratch for name in config.methods):
-        notes.append("no Retrain among the methods: there is nothing to measure gaps and ToW against")
+    if "Retrain" not in config.methods:
+        notes.append("no row is called Retrain: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {k: v for k, v in (("steps", config.limit_steps), ("images", config.limit_images)) if v is not None}
@@ -76,8 +79,8 @@ class Requests:
 
     def __init__(self, config: ClassificationConfig, info: DataInfo, scenario: Scenario, trial: Trial) -> None:
         unused = check_scenario(scenario, config)
-        if config.checkpoint is not None and scenario.kind == "mislabelled":
-            raise UserError("checkpoint: a model trained elsewhere never saw the wrong labels of a mislabelled scenario")
+        if config.checkpoint is not None and scenario.entry.info["relabels"]:
+            raise UserError(f"checkpoint: a model trained elsewhere never saw the wrong labels of scenario {scenario.label}")
         self.config, self.info, self.trial = config, info, trial
         self.scenario, self.files = _located(scenario, config.dataset)
         people = splits.with_losses(splits.population(info, splits.csvs_of(self.scenario)), None)
@@ -101,13 +104,13 @@ class Requests:
     def label(self, number: int) -> str:
         """A request's name in records and tables."""
         own = self.each[number].label
-        return own if len(self.each) == 1 else f"request {number + 1} of {len(self.each)}: {own}"
+        return short(own if len(self.each) == 1 else f"request {number + 1} of {len(self.each)}: {own}")
 
     @cached_property
     def trained_on(self) -> Mapping[str, Any] | None:
         """The scenario that decides what the original is trained on: of those that keep pictures from validation, or give
         them wrong labels. None if it does not matter who is forgotten: scenarios share their original then."""
-        kept = [each for each in self.each if each.entry.info["explicit"] or each.kind == "mislabelled"]
+        kept = [each for each in self.each if each.entry.info["explicit"] or each.entry.info["relabels"]]
         if len(kept) < 2:
             return kept[0].spec() if kept else None
         return {"kind": "sequence", "requests": [each.spec() for each in kept]}
@@ -116,6 +119,18 @@ class Requests:
     def needs_losses(self) -> bool:
         """Whether the original's losses decide who is forgotten."""
         return any("original" in each.entry.info["needs"] for each in self.each)
+
+    @cached_property
+    def forget_set(self) -> dict[str, str]:
+        """What tells a forget set from another with the same label: that of a list, a table, a user's scenario, or of what
+        requests before it forgot."""
+        theirs = [each.entry.file for each in self.each if is_users(str(each.entry.file))]
+        if len(self.each) == 1 and not (self.files or theirs or self.each[0].entry.info["explicit"]):
+            return {}
+        text = json.dumps(self.scenario.spec(), sort_keys=True)
+        for path, contents in self.files.items():
+            text = text.replace(json.dumps(path), contents)
+        return {"forget set": digest([text, sorted(self.files.values()), list(map(code_digest, theirs))])[:8]}
 
     def _said(self, number: int) -> str:
         sizes = self.sizes[number]
@@ -263,6 +278,7 @@ class _Block:
         }
         if config.checkpoint is not None:
             found["original"] = f"checkpoint {self.original.config['checkpoint']['sha256'][:8]}"
+        found |= self.asked.forget_set
         return found | ({"model settings": config.model_settings} if config.model_settings else {})
 
     def _check_single(self, name: str, method: Any) -> None:
@@ -301,24 +317,28 @@ class _Block:
 
 
 def _located(scenario: Scenario, dataset: str) -> tuple[Scenario, dict[str, str]]:
-    """The scenario with whole paths to the files that it names, and their hashes. UserError for one that is nowhere."""
+    """The scenario with whole paths to the files that it names, and the hashes of all that it reads. UserError for one that
+    is nowhere."""
     values = scenario.model_dump()
     beside = Path(dataset.rpartition(":")[0] if ".py:" in dataset else dataset)
     places = (Path(), *((beside, beside.parent) if beside.exists() else ()))
     hashes: dict[str, str] = {}
 
-    def whole(value: Any, named: Collection[str]) -> Any:
-        if not isinstance(value, str) or value not in named:
-            return value
-        path = next((place / value for place in places if (place / value).is_file()), None)
+    def located(name: str) -> str:
+        path = next((place / name for place in places if (place / name).is_file()), None)
         if path is None:
-            raise UserError(f"scenario {scenario.label}: {value} not found, neither here nor beside the data")
+            raise UserError(f"scenario {scenario.label}: {name} not found, neither here nor beside the data")
         hashes[str(path.resolve())] = sha256_file(path)
         return str(path.resolve())
 
+    def whole(value: Any, paths: Mapping[str, str]) -> Any:
+        if isinstance(value, list):
+            return [whole(each, paths) for each in value]
+        return paths.get(value, value) if isinstance(value, str) else value
+
     def found(one: Scenario, own: dict[str, Any]) -> dict[str, Any]:
-        named = one.item.files() if hasattr(one.item, "files") else ()
-        return {key: whole(value, named) for key, value in own.items()}
+        paths = {name: located(name) for name in splits.files_of(one, "files", "tables")}
+        return {key: whole(value, paths) for key, value in own.items()}
 
     if scenario.kind == "sequence":
         pairs = zip(splits.requests(scenario), values["requests"], strict=True)

@@ -71,10 +71,10 @@ def plan(
     plugin: Plugins = None, workers: Workers = None, out: Out = None,
 ) -> None:  # fmt: skip
     """Print the stages, which are cached, and what the others will cost. Runs nothing."""
-    from tabulate import tabulate
-
+    from loreun_bench.cli.tables import terminal
     from loreun_bench.harness.plan import forecast
     from loreun_bench.harness.store import Store, default_root
+    from loreun_bench.report.text import wrapped
 
     _, planned = _prepare(source, set_, engine, device, plugin)
     stages = forecast(planned, Store(default_root()))
@@ -87,18 +87,26 @@ def plan(
         ]
         for f in stages
     ]
-    print(
-        tabulate(
-            rows, ["", "stage", "samples", "seconds"], colalign=("left", "left", "right", "right"), disable_numparse=True
-        )
-    )
+    room = terminal()
+    print(_stages(rows, room))
     for note in planned.notes:
-        print(f"note: {note}")
+        print(wrapped(f"note: {note}", room))
     todo = [f for f in stages if not f.cached]
-    print(
-        f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run"
-        + (f", {sum(f.stage.work for f in todo):,} samples,\n{_cost([f.seconds for f in todo])}" if todo else "")
-    )
+    head = f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run"
+    if todo:
+        head += f", {sum(f.stage.work for f in todo):,} samples,\n{_cost([f.seconds for f in todo])}"
+    print(wrapped(head, room))
+
+
+def _stages(rows: list[list[str]], room: int | None) -> str:
+    """The table of a plan's stages in `room` columns: what is too long for it goes on below."""
+    from tabulate import tabulate
+
+    state = min(24, max(len(row[0]) for row in rows))
+    return tabulate(
+        rows, ["", "stage", "samples", "seconds"], colalign=("left", "left", "right", "right"), disable_numparse=True,
+        maxcolwidths=None if room is None else [state, max(20, room - state - 28), None, None],
+    )  # fmt: skip
 
 
 def _cost(seconds: list[float | None]) -> str:

@@ -80,9 +80,10 @@ class MetricSettings(Strict):
 class GenerationConfig(SweepConfig):
     """A generation sweep."""
 
-    pipeline: str = "digits"
+    pipeline: str = Field(default="digits", min_length=1)
     dataset: str = Field(
-        default="digits", description="its name, a folder with one folder of pictures a class, or FILE.py:function"
+        default="digits", min_length=1,
+        description="its name, a folder with one folder of pictures a class, or FILE.py:function",
     )
     prompt: str = Field(
         default="an image of {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="a class's, in training and after"

@@ -13,7 +13,7 @@ from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
 from loreun_bench.generation.config import GenerationConfig, Scenario
 from loreun_bench.generation.data import concepts
-from loreun_bench.generation.data.names import plain, short
+from loreun_bench.generation.data.names import plain
 from loreun_bench.generation.pipeline import pipelines, schedules
 from loreun_bench.generation.pipeline.pipelines import PipelineFiles
 from loreun_bench.generation.scenarios import Concepts, check
@@ -25,6 +25,7 @@ from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import check_scenario, class_files, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
+from loreun_bench.names import short
 from loreun_bench.registry import Entry, blamed, registry
 
 PACKAGE = Path(__file__).parents[1]

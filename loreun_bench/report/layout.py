@@ -51,7 +51,9 @@ LAYOUTS = {
         ua="forget_acc",
         by_class=("forget_acc", "test_acc", "tow"),
         keeps=("retain_acc", "test_acc"),
-        hidden=("data", "pictures", "normalised by", "validation", "recipe", "model settings", "precision"),
+        hidden=(
+            "data", "pictures", "normalised by", "validation", "recipe", "model settings", "precision", "forget set",
+        ),
     ),
     "generation": Layout(
         shown=("forget_ua", "kept_acc", "fd", "fid", "kid", "nude_images", "nude_detections"),

@@ -80,7 +80,7 @@ class Odd:
         ("prompts", "draw returned tuple, not Concepts"),
         ("Concepts(prompts, tuple(classes), tuple(range(10)), tuple(classes), prompts)", "one concept at least is kept"),
         ("Concepts(prompts, tuple(classes), (3,), (), ())", "has one of each"),
-        ("Concepts(prompts, tuple(classes), (10,), ('a',), ('a',))", "forgot concept 10 of 10"),
+        ("Concepts(prompts, tuple(classes), (10,), ('a',), ('a',))", "forgot the concepts [10] of 10"),
         ("Concepts(prompts, tuple(classes), (3,), (classes[3],), (prompts[3],))", "odd: three of 10 concepts"),
     ],
 )

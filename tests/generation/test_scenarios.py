@@ -18,6 +18,7 @@ from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.datasets.digits import WORDS, digits
 from loreun_bench.generation.methods.fmn import concept_positions
 from loreun_bench.generation.pipeline.attention import watched
+from loreun_bench.generation.scenarios import Concepts, check
 from loreun_bench.generation.scene import Scene
 from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning import gradient as unlearning
@@ -131,11 +132,19 @@ def _metric(folder):
         (STYLES | {"retain_prompt": ["nine", "Nine"]}, "two of forget_prompt and retain_prompt are the same"),
         (STYLES | {"retain_prompt": ["nine", "nine "]}, "two of forget_prompt and retain_prompt are the same"),
         (STYLES | {"images": 1}, "greater than or equal to 2"),
+        (STYLES | {"retain_prompt": "a {}"}, "retain_prompt: 'a {}' has a {}, which stands for no name of what is kept"),
     ],
 )
 def test_what_cannot_be_forgotten_is_refused_in_one_line(scenario, words, random_pipeline, store, tmp_path, command):
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep(random_pipeline, scenarios=[scenario])))
     refused(command("plan", tmp_path / "sweep.yaml"), words)
+
+
+@pytest.mark.parametrize("forgotten", [(0, 0), (0, 3), (-1, 0)])
+def test_a_scenario_forgets_each_concept_once(forgotten):
+    found = Concepts(("a", "b", "c"), ("a", "b", "c"), forgotten, ("a", "b"), ("a", "b"))
+    with pytest.raises(UserError, match="each once, counted from 0"):
+        check(found)
 
 
 def pictures_of(folder, names):

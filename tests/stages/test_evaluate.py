@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -156,6 +158,13 @@ def test_a_checkpoint_is_measured_as_it_was_trained_and_the_table_says_so(tmp_pa
     notes = " ".join(plan.notes)
     for words in ("w.pt: weights under 'net'", "original of every seed", "this configuration's recipe", "mean 0.5, std 0.5"):
         assert words in notes
+    assert "as chance is" not in notes
+    weights = Store(default_root()).find(original.artifact).tensors()
+    turned = weights | {name: weights[name].roll(3, 0) for name in ("13.weight", "13.bias")}
+    torch.save(turned, tmp_path / "w.pt")
+    plan = loreun_bench.harness.plan.build(loreun_bench.config.load(config | {"normalise": half}))
+    notes = " ".join(plan.notes)
+    assert re.search("right on [0-9] of 100 test pictures, as chance is: are its classes in another order", notes)
 
 
 def test_normalisation_is_part_of_every_key_and_fits_the_channels(tmp_path):

@@ -47,6 +47,11 @@ def test_one_original_for_all_scenarios_and_one_retrain_for_each_split_and_seed(
     assert kinds(plan(noise_floor=True))["unlearn"] - kinds(found)["unlearn"] == 4
 
 
+def test_only_a_row_called_retrain_is_what_gaps_are_measured_to():
+    for methods, said in (({"Retrain": {}}, 0), ({"Retrain": {}, "Retrain:b": {}}, 0), ({"Retrain:b": {}}, 1), (["RL"], 1)):
+        assert sum("no row is called Retrain" in note for note in plan(methods=methods).notes) == said
+
+
 def test_a_mislabelled_scenario_trains_its_own_original():
     scenarios = [*SCENARIOS, {"kind": "mislabelled", "fraction": 0.1}]
     assert kinds(plan(scenarios=scenarios))["train"] == 2 * 2

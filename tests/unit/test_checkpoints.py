@@ -144,6 +144,18 @@ def test_what_holds_no_weights_is_one_line(tmp_path, content, says):
         loaded(tmp_path, content)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [lambda t: t.to("meta"), lambda t: t.to_sparse(), lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)],
+    ids=["meta", "sparse", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch says that some of these kinds are going
+def test_tensors_that_are_no_plain_numbers_are_one_line(tmp_path, changed):
+    weights = {name: changed(t) if t.dim() == 2 else t for name, t in network().state_dict().items()}
+    with pytest.raises(UserError, match=r"13.weight (is|has)"):
+        loaded(tmp_path, weights)
+
+
 def test_what_does_not_fit_names_its_nearest_match(tmp_path):
     weights = network().state_dict()
     weights["13.wieght"] = weights.pop("13.weight")

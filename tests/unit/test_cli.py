@@ -116,6 +116,19 @@ def test_a_plan_runs_nothing(cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_plan_fits_the_terminal(cli, monkeypatch):
+    asked = "[{kind: sequence, requests: [{kind: class, forget_class: [1, 3, 5, 7]}, {kind: random, fraction: 0.125}]}]"
+    words = ("plan", "tiny.yaml", "--set", f"scenarios={asked}", "--set", "normalise=none")
+    _, whole, _ = cli(*words)
+    assert max(map(len, whole.splitlines())) > 80  # where something else reads it, a line is a line
+    monkeypatch.setattr("loreun_bench.cli.tables.terminal", lambda: 80)
+    code, out, _ = cli(*words)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    letters = [sorted("".join(text.split()).replace("-", "")) for text in (whole, out)]
+    assert letters[0] == letters[1]  # nothing is left out
+
+
 def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
     (tmp_path / "bad.py").write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method\n"

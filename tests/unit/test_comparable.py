@@ -95,6 +95,37 @@ def test_the_planner_records_the_data_and_how_originals_are_made(tmp_path):
     append(tmp_path / "records.jsonl", [replace(record("RL"), conditions=base)])
 
 
+def test_forget_sets_of_one_label_are_tables_apart(tmp_path):
+    """Two lists of as many pictures, two tables of one name; the same in another folder is the same."""
+
+    def told(*scenarios):
+        config = ClassificationConfig(
+            name="x", track="classification", scenarios=scenarios, methods={"Retrain": {}}, device="cpu", noise_floor=False,
+            seeds=[{"split": 0, "train": 0, "unlearn": 0, "eval": 0}],
+        )  # fmt: skip
+        record = cells(config)[0][-1].record
+        return record.scenario, record.conditions.get("forget set", "")
+
+    def listed(*numbers):
+        return {"kind": "indices", "indices": list(numbers)}
+
+    def table_at(folder, who):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "who.csv"
+        path.write_text("index,who\n" + "".join(f"{number},anna\n" for number in who))
+        return {"kind": "column", "table": str(path), "column": "who", "value": "anna"}
+
+    assert told(listed(1, 2))[0] == told(listed(3, 4))[0]
+    assert told(listed(1, 2))[1] != told(listed(3, 4))[1]
+    first = told(table_at("a", [1, 2]))
+    assert first != told(table_at("b", [1, 3]))
+    assert first == told(table_at("c", [1, 2]))
+    assert told({"kind": "random", "count": 9}) == ("random-9", "")
+    one, other = (told({"kind": "sequence", "requests": [listed(n), {"kind": "random", "count": 9}]}) for n in (1, 2))
+    assert one[0] == other[0] == "request 2 of 2: random-9"
+    assert one[1] != other[1]
+
+
 def test_names_with_markup_and_control_characters_are_made_safe():
     nasty = [replace(r, dataset="a|b\x1b[31m\n<b>", method=m) for r, m in zip(run([0]), ("Retrain", "50%_x|y"), strict=True)]
     groups = table.build([("run", nasty)])

@@ -54,6 +54,12 @@ def test_overrides_reach_inside_and_leave_the_rest():
     assert [s.split for s in config.seeds] == [4]
 
 
+def test_what_is_left_out_is_called_missing():
+    for key in ("seeds", "scenarios", "methods"):
+        with pytest.raises(UserError, match=f"config.{key}: Field required"):
+            load({name: value for name, value in BASE.items() if name != key})
+
+
 def test_seed_roles_can_be_set_apart():
     config = load(BASE | {"seeds": [{"split": 0, "train": 1, "unlearn": 2}]})
     assert config.seeds[0].model_dump() == {"split": 0, "train": 1, "unlearn": 2, "eval": 0}
@@ -82,6 +88,10 @@ def test_seed_roles_can_be_set_apart():
         ({"seeds": 0}, "seeds"),
         ({"seeds": [0, 0]}, "differ"),
         ({"seeds": [-1]}, "seeds"),
+        ({"seeds": [2**63]}, "less than 9223372036854775808"),
+        ({"methods": ["RL", "FT", "RL"]}, "config.methods: 'RL' is given twice"),
+        ({"weightings": ["none", "none"]}, "'none' is given twice"),
+        ({"dataset": ""}, "config.dataset: String should have at least 1 character"),
         ({"protocol": "fair"}, "protocol"),
         ({"track": "clasification"}, "did you mean 'classification'"),
         ({"methods": {}}, "methods"),

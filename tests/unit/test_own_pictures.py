@@ -189,7 +189,7 @@ def test_what_is_not_read_or_read_twice_is_said(tmp_path):
     note = resolve(str(tmp_path), 8).note
     assert "left out: val/" in note
     assert "1 pictures lie in no class's folder and are left out, such as loose.png" in note
-    assert "2 test pictures are training pictures, too" in note
+    assert "2 of 2 test pictures are training pictures, too" in note
     for name in ("ant", "bee"):
         for i in range(3):
             path = tmp_path / "deep" / name / f"{i}.png"

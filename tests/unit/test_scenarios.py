@@ -203,6 +203,8 @@ def test_requests_of_a_sequence_follow_one_another():
         ({"kind": "sequence", "requests": [{"kind": "mislabelled", "count": 3}] * 2}, "cannot be of kind mislabelled"),
         ({"kind": "sequence", "requests": [{"kind": "random", "count": 3, "train": {"lr": 1}}] * 2}, "beside its requests"),
         ({"kind": "sequence", "requests": [{"kind": "random", "count": 3}, {"kind": "rando"}]}, "did you mean 'random'"),
+        ({"kind": "sequence", "requests": [{}, {}]}, "scenario sequence: request 1.kind: Field required"),
+        ({"kind": "sequence", "requests": [{"kind": "random", "count": 3}, {"kind": 3}]}, "request 2.kind: Input should be"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(scenario, says):
@@ -269,6 +271,31 @@ def test_rows_and_pictures_without_partner_are_said(tmp_path):
         "table people.csv: 2 of 3 rows are of pictures of the data, by its column 'file'; 1 are of none; "
         "598 of 600 training pictures have no row"
     )
+
+
+def test_rows_of_an_exported_split_keep_their_part(tmp_path):
+    """With a column more, the file that `split export` writes is a table of both parts."""
+    head = "part,index,set,person"
+    rows = ["train,3,retain,anna", "test,5,test,anna", "test,3,test,ben", "train,5,forget,ben"]
+    crowd = Population(LABELS, TEST, NAMES)
+    scenario = table_of(tmp_path, "\n".join([head, *rows]) + "\n", value="anna")
+    found = one(scenario, with_table(scenario, crowd))
+    assert found.forget.tolist() == [3]
+    assert found.test_forget.tolist() == [5]
+    beyond = table_of(tmp_path, "\n".join([head, *rows, f"test,{len(TEST)},test,anna"]) + "\n", value="anna")
+    with pytest.raises(UserError, match=f"'{len(TEST)}' in column 'index' is none of the test pictures 0 to"):
+        with_table(beyond, crowd)
+
+
+def test_a_list_of_rows_by_set_takes_any_case_and_no_test_picture(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("part,index,set\ntrain,3,Forget\nTrain,7,forget\ntest,8,test\n")
+    assert one({"kind": "indices", "file": str(path)}).forget.tolist() == [3, 7]
+    path.write_text("part,index,set\ntrain,3,forget\ntest,8,forget\n")
+    with pytest.raises(UserError, match="'8' is a test picture by its column 'part'; only training pictures are forgotten"):
+        one({"kind": "indices", "file": str(path)})
+    path.write_text("part,index\nwing,3\nwing,8\n")
+    assert one({"kind": "indices", "file": str(path)}).forget.tolist() == [3, 8]
 
 
 def test_values_that_differ_in_case_only_are_asked_about(tmp_path):

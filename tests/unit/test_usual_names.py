@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -56,6 +57,17 @@ def test_an_npz_by_any_of_the_usual_names_is_a_data_set(tmp_path, spelt):
     assert (pixels(info) == X).all()
     with pytest.raises(UserError, match=r"image_size: the pictures of .* are 8×8 and stay so"):
         resolve(str(tmp_path / "mine.npz"), 16)
+
+
+def test_arrays_that_are_tested_on_what_they_train_on_or_are_dark_say_so(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 40, (30, 6, 6, 1), np.uint8), np.arange(30) % 3
+    note = resolve(str(npz(tmp_path / "same.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9]))).note
+    assert "9 of 9 test pictures are training pictures, too" in note
+    assert f"the brightest pixel is {x.max()} of 255" in note
+    other = rng.integers(0, 256, (9, 6, 6, 1), np.uint8)
+    note = resolve(str(npz(tmp_path / "other.npz", x_train=x * 6, y_train=y, x_test=other, y_test=y[:9]))).note
+    assert note == ""
 
 
 def test_medmnists_validation_part_is_left_out_and_said(tmp_path):
@@ -249,6 +261,25 @@ def test_cifar20_has_super_classes_as_labels_and_the_classes_below(tmp_path, mon
     already = Arrays(x[:300], fine[:300] % 20, x[300:], fine[300:] % 20)
     assert coarse(already) is already
     assert resolve("cifar20") == info
+
+
+def test_a_function_that_shuffles_or_augments_gives_the_same_data_again(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import random\nimport numpy as np\nimport torch\nfrom loreun_bench import dataset\n"
+        "@dataset('mine', embedded=True)\n"
+        "def registered(folder, download):\n    'Noise.'\n    return mine()\n"
+        "def mine():\n"
+        "    y = np.random.permutation(np.arange(30) % 3)\n"
+        "    return torch.rand(30, 1, 6, 6) * (1 - random.random() / 2), y\n"
+    )
+    load_plugin(tmp_path / "mine.py")
+    for name in (f"{tmp_path / 'mine.py'}:mine", "mine"):
+        found = set()
+        for _ in range(2):
+            for reseeded in (random.seed, np.random.seed, torch.seed):  # as in another process
+                reseeded()
+            found.add(resolve(name).sha256)
+        assert len(found) == 1
 
 
 def test_an_embedded_data_set_of_a_plug_in_follows_its_code(tmp_path):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 DELIMITERS = ",;\t|"
+PARTS = ("train", "test")
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -108,7 +109,7 @@ def read_columns(
         raise UserError(f"table {path} has no rows under its header")
     if key is not None and key not in head:
         raise UserError(f"table {path} has no column '{key}'; {did_you_mean(key, head)}")
-    column, places = _places(path, head, rows, key, tables, counts[0])
+    column, places = _places(path, head, rows, key, tables, counts)
     found = [{name: np.full(count, "", dtype=object) for name in head} for count in counts]
     for place, row in zip(places, rows, strict=True):
         if place is not None:
@@ -120,8 +121,9 @@ def read_columns(
 
 
 def _places(
-    path: Path, head: list[str], rows: list[list[str]], key: str | None, tables: Sequence[Mapping[str, np.ndarray]], n: int
-) -> tuple[str, list[tuple[int, int] | None]]:
+    path: Path, head: list[str], rows: list[list[str]], key: str | None, tables: Sequence[Mapping[str, np.ndarray]],
+    counts: Sequence[int],
+) -> tuple[str, list[tuple[int, int] | None]]:  # fmt: skip
     """By which column, "" for their order, and for each row the picture that it is about."""
     if any("file" in table for table in tables):
         files = [table["file"].tolist() if "file" in table else [] for table in tables]
@@ -144,13 +146,15 @@ def _places(
             example = next(each[0] for each in files if each)
             what = f"its column '{key}' does not name" if key is not None else "none of its columns names"
             raise UserError(f"table {path}: {what} pictures of the data, such as {example}, in most of its rows")
-    return _by_order(path, head, rows, key, n)
+    return _by_order(path, head, rows, key, counts)
 
 
 def _by_order(
-    path: Path, head: list[str], rows: list[list[str]], key: str | None, n: int
+    path: Path, head: list[str], rows: list[list[str]], key: str | None, counts: Sequence[int]
 ) -> tuple[str, list[tuple[int, int] | None]]:
-    """The training pictures by a column of indices, or row by row where there are as many."""
+    """The pictures by a column of indices (of training pictures, but for a column `part`), or the training pictures row by
+    row where there are as many."""
+    n = counts[0]
     lower = [name.lower() for name in head]
     column = head.index(key) if key is not None else lower.index("index") if "index" in lower else None
     if column is None:
@@ -159,11 +163,14 @@ def _by_order(
                 f"table {path} has {len(rows)} rows for {n} training pictures, and no column `index` to say which they are"
             )
         return "", [(0, number) for number in range(n)]
-    words = [row[column] for row in rows]
-    wrong = next((word for word in words if not word.isdecimal() or int(word) >= n), None)
-    if wrong is not None:
-        raise UserError(f"table {path}: '{wrong}' in column '{head[column]}' is none of the training pictures 0 to {n - 1}")
-    return head[column], [(0, int(word)) for word in words]
+    found: list[tuple[int, int] | None] = []
+    for row, part in zip(rows, _parts(head, rows), strict=True):
+        word, kind = row[column], ("training", "test")[part]
+        if not word.isdecimal() or int(word) >= counts[part]:
+            what = f"'{word}' in column '{head[column]}' is none of the {kind} pictures 0 to {counts[part] - 1}"
+            raise UserError(f"table {path}: {what}")
+        found.append((part, int(word)))
+    return head[column], found
 
 
 def _said(path: Path, column: str, places: Sequence[tuple[int, int] | None], n: int) -> str:
@@ -210,6 +217,13 @@ def _positions(found: np.ndarray, n: int, path: Path) -> np.ndarray:
     return found.astype(np.int64)
 
 
+def _parts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The part of each row, 0: training, 1: test, by a column `part` as `split export` writes it; else all are training."""
+    lower = [name.lower() for name in head]
+    words = [row[lower.index("part")].casefold() for row in rows] if "part" in lower else []
+    return [PARTS.index(word) for word in words] if words and set(words) <= set(PARTS) else [0] * len(rows)
+
+
 def _listed(path: Path) -> list[str]:
     """The words of a CSV's column `index` or `file`, of rows that are to be forgotten; or of its only column, whose first
     line may be one of them."""
@@ -223,5 +237,8 @@ def _listed(path: Path) -> list[str]:
         rows = [row for row, own in zip(rows, sets, strict=True) if own.casefold() == "forget"]
         if sets and not rows:
             raise UserError(f"{path} lists no picture: no row's `set` is forget; its sets: {', '.join(sorted(set(sets)))}")
+    if odd := next((row for row, part in zip(rows, _parts(head, rows), strict=True) if part), None):
+        what = f"'{odd[column]}' is a test picture by its column 'part'"
+        raise UserError(f"{path}: {what}; only training pictures are forgotten")
     first = [head] if len(head) == 1 and (_is_number(head[0]) or PurePosixPath(head[0]).suffix) else []
     return [row[column] for row in first + rows]

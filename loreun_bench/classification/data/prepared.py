@@ -18,6 +18,7 @@ from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.data.sources import is_idx, read_any, read_idx, read_npz
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sha256_file, write_atomic
+from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
 from loreun_bench.plugins import is_users
@@ -87,7 +88,9 @@ def resolve(dataset: str, image_size: int | None = None) -> DataInfo:
 def _resolved(dataset: str, image_size: int | None) -> DataInfo:
     if ".py:" in dataset:
         what = f"data set '{dataset}'"
-        return _own(dataset.rpartition(":")[2], as_arrays(what, call_reference(dataset, "data set"), image_size))
+        with seeded(0):  # pictures that are shuffled or augmented are the same when a sweep goes on
+            arrays = as_arrays(what, call_reference(dataset, "data set"), image_size)
+        return _own(dataset.rpartition(":")[2], arrays)
     path = Path(dataset).expanduser()
     if dataset not in {entry.name for entry in registry("datasets").entries()} and path.exists():
         return _of_path(path, image_size)
@@ -126,20 +129,20 @@ def _of_path(path: Path, image_size: int | None) -> DataInfo:
         hashes, {part: found.files(part) for part in found.parts}, found.note, image_size,
         [code_digest(file) for file in (*READERS, Path(__file__))],
     ])  # fmt: skip
-    return _read_before(name, source) or _own(name, _of_pictures(found, hashes, image_size), source)
+    return _read_before(name, source) or _own(name, folders.read(found, image_size), source)
 
 
 def _own(name: str, arrays: Arrays, source: str = "") -> DataInfo:
-    return _write(name, checked(name, arrays), own=True, source=source)
+    return _write(name, _looked_at(checked(name, arrays)), own=True, source=source)
 
 
-def _of_pictures(found: folders.Found, hashes: dict[str, list[str]], size: int) -> Arrays:
-    """The pictures read, with what may surprise about them in the note."""
-    arrays = folders.read(found, size)
+def _looked_at(arrays: Arrays) -> Arrays:
+    """The user's arrays, with what may surprise about them in the note."""
     notes = [arrays.note] if arrays.note else []
-    again = len([each for each in hashes.get("test", ()) if each in set(hashes["train"])])
+    trained = {hashlib.sha256(picture.tobytes()).digest() for picture in arrays.train_images}
+    again = sum(hashlib.sha256(picture.tobytes()).digest() in trained for picture in arrays.test_images)
     if again:
-        notes.append(f"{again} test pictures are training pictures, too")
+        notes.append(f"{again} of {len(arrays.test_images)} test pictures are training pictures, too")
     brightest = int(arrays.train_images.max())
     if brightest < DARK:
         notes.append(f"the brightest pixel is {brightest} of 255, as of 16-bit pictures that use a part of their range")
@@ -182,7 +185,7 @@ def _made(entry: Entry, source: Path | None) -> Arrays:
     if source is not None:
         found = read_any(entry.name, source)
     elif entry.info["embedded"] and not _ours(entry):
-        with blamed(entry.file, f"data set '{entry.name}'"):
+        with blamed(entry.file, f"data set '{entry.name}'"), seeded(0):
             found = as_arrays(f"data set '{entry.name}'", entry.item(data_root() / "download", True))
     else:
         try:

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench import config as configuration
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
-from loreun_bench.harness.seeding import derive
+from loreun_bench.harness.seeding import derive, seeded
 from loreun_bench.plugins import blamed, is_users, undisturbed
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class Population:
     def columns(self, scenario: Scenario, part: int) -> dict[str, np.ndarray]:
         """What a scenario may choose by of a part's pictures (0: training, 1: test): the data's columns and its tables'."""
         found = dict((self.table, self.test_table)[part])
-        for path in scenario.item.tables() if hasattr(scenario.item, "tables") else ():
+        for path in files_of(scenario, "tables"):
             found |= self.csvs[path][part]
-        return found
+        return {name: column.copy() for name, column in found.items()}
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -100,8 +101,21 @@ def population(info: DataInfo, csvs: Sequence[tuple[str, str | None]] = ()) -> P
 
 def csvs_of(scenario: Scenario | None) -> list[tuple[str, str | None]]:
     """The tables that a scenario's requests choose by, each with the column of file names, if it is told."""
-    items = [each.item for each in requests(scenario)]
-    return [(path, getattr(item, "key", None)) for item in items if hasattr(item, "tables") for path in item.tables()]
+    asked = requests(scenario)
+    return [(path, getattr(each.item, "key", None)) for each in asked for path in files_of(each, "tables")]
+
+
+def files_of(scenario: Scenario, *kinds: str) -> list[str]:
+    """The paths that a scenario's `files()` and `tables()` name, or one of the two. UserError if they are no texts."""
+    found: list[Any] = []
+    for kind in kinds:
+        with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
+            paths: Any = getattr(scenario.item, kind, tuple)()
+            found += [paths] if isinstance(paths, str) else list(paths)
+    odd = next((path for path in found if not isinstance(path, str)), None)
+    if odd is not None:
+        raise UserError(f"scenario {scenario.label}: {' and '.join(kinds)} must name files, got {odd!r}")
+    return list(dict.fromkeys(found))
 
 
 def spelled(scenario: Scenario, names: Sequence[str]) -> Scenario:
@@ -119,9 +133,10 @@ def requests(scenario: Scenario | None) -> tuple[Scenario, ...]:
         return ()
     if scenario.kind != "sequence":
         return (scenario,)
-    found = tuple(Scenario(**each) for each in scenario.item.requests)
+    asked = enumerate(scenario.item.requests, 1)
+    found = tuple(configuration.check(Scenario, each, f"scenario sequence: request {number}") for number, each in asked)
     for each in found:
-        if each.kind in ("sequence", "mislabelled"):
+        if each.kind == "sequence" or each.entry.info["relabels"]:
             raise UserError(f"scenario sequence: a request cannot be of kind {each.kind}; use that scenario alone")
         if each.train or each.methods or each.weightings:
             raise UserError("scenario sequence: settings of methods, weightings and training belong beside its requests")
@@ -155,7 +170,8 @@ def draw_all(
 
     asked, labels = requests(scenario), people.labels
     drawing = _Drawing(people, seed)
-    named = {number: drawing.named(each, number) for number, each in enumerate(asked) if each.entry.info["explicit"]}
+    explicit = [number for number, each in enumerate(asked) if each.entry.info["explicit"]]
+    named = {number: drawing.named(asked[number], place) for place, number in enumerate(explicit)}
     kept = np.unique(np.concatenate([*named.values(), np.empty(0, np.int64)]))
     others = np.setdiff1d(np.arange(len(labels)), kept)
     others = _some(others, None if images is None else max(images - len(kept), 0), drawing.stream("pool"))
@@ -170,6 +186,8 @@ def draw_all(
     found = [_Drawn(labels.copy(), *nobody, train, np.zeros(len(people.test_labels), bool), nobody[0])]
     for number, each in enumerate(asked):
         found.append(drawing.next(each, number, found[-1], named.get(number)))
+        if found[-1].gone[test].all():
+            raise UserError(f"scenario {each.label}: no test image is left, all {len(test)} are of what is forgotten")
     return [each.split(trained, selection, held, test) for each in (found[1:] or found)]
 
 
@@ -207,7 +225,8 @@ class _Drawing:
         return np.random.default_rng(derive(self._seed, "split", *name))
 
     def named(self, scenario: Scenario, number: int) -> np.ndarray:
-        """What a scenario that names pictures one by one chooses of all."""
+        """What a scenario that names pictures one by one chooses of all; number: its place among such requests, so that it
+        is the same where the others are left out."""
         import numpy as np
 
         return self._drawn(scenario, number, np.arange(len(self._people.labels)))[0]
@@ -232,10 +251,10 @@ class _Drawing:
             )
         gone = np.zeros(len(people.test_labels), bool)
         if hasattr(scenario.item, "gone"):
-            with _guarded(scenario):
-                gone = np.asarray(
-                    scenario.item.gone(people.test_labels, people.classes, people.columns(scenario, 1)), dtype=bool
-                )
+            args = people.test_labels.copy(), people.classes, people.columns(scenario, 1)
+            with _guarded(scenario, self._seed):
+                chosen = scenario.item.gone(*args)
+            gone[_checked(scenario, chosen, len(gone), "gone")] = True
         earlier = np.union1d(before.earlier, before.forget)
         return _Drawn(labels, forget, earlier, retain, before.gone | gone, np.flatnonzero(gone & ~before.gone))
 
@@ -247,13 +266,20 @@ class _Drawing:
         table: Table = {name: column[among] for name, column in people.columns(scenario, 0).items()}
         losses = None if people.losses is None else people.losses[among]
         stream: Stream = lambda *name: self.stream(*name, *([number] if number else []))  # noqa: E731
-        with _guarded(scenario):
-            found = scenario.item.draw(people.labels[among], people.classes, table, stream, losses)
-        chosen, wrong = found if isinstance(found, tuple) else (found, None)
-        chosen = _checked(scenario, chosen, len(among))
+
+
+        def drawn() -> tuple[np.ndarray, np.ndarray | None]:
+            with _guarded(scenario, self._seed):
+                found = scenario.item.draw(people.labels[among], people.classes, dict(table), stream, losses)
+            return _parted(scenario, found, len(among))
+
+        chosen, wrong = drawn()
+        if is_users(str(scenario.entry.file)) and not np.array_equal(np.sort(chosen), np.sort(drawn()[0])):
+            raise UserError(
+                f"scenario {scenario.label}: draw chose other pictures the second time: take randomness from stream('NAME')"
+            )
         if wrong is None:
             return np.sort(among[chosen]), None
-        wrong = np.asarray(wrong)
         if wrong.shape != chosen.shape or not np.isin(wrong, np.arange(len(people.classes))).all():
             raise UserError(f"scenario {scenario.label}: draw must return a label of a class for each picture it chooses")
         order = np.argsort(among[chosen], kind="stable")
@@ -261,24 +287,47 @@ class _Drawing:
 
 
 @contextlib.contextmanager
-def _guarded(scenario: Scenario) -> Iterator[None]:
-    """A user's scenario is blamed for what it raises, and leaves this process as it was."""
+def _guarded(scenario: Scenario, seed: int) -> Iterator[None]:
+    """A user's scenario is blamed for what it raises, leaves this process as it was, and draws the same in every one."""
     file = scenario.entry.file
-    with undisturbed() if is_users(str(file)) else contextlib.nullcontext(), blamed(file, f"scenario '{scenario.kind}'"):
+    theirs = is_users(str(file))
+    still, same = (undisturbed(), seeded(derive(seed, "split", "global"))) if theirs else (contextlib.nullcontext(),) * 2
+    with still, same, blamed(file, f"scenario '{scenario.kind}'"):
         yield
 
 
-def _checked(scenario: Scenario, chosen: Any, n: int) -> np.ndarray:
-    """Positions in n pictures, each once. UserError for what else a `draw` may return."""
+def _parted(scenario: Scenario, found: Any, n: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """(positions in n pictures, the wrong labels that they get) of what `draw` returned. UserError for labels of a scenario
+    that does not say that it gives some: the original would not be trained on them."""
+    if not (isinstance(found, tuple) and len(found) == 2 and hasattr(found[0], "__len__")):
+        return _checked(scenario, found, n), None
+    if not scenario.entry.info["relabels"]:
+        raise UserError(f"scenario {scenario.label}: draw gives labels, too: say so with @scenario('{scenario.kind}', "
+                        "relabels=True), so that the original is trained on them")  # fmt: skip
+    return _checked(scenario, found[0], n), _array(scenario, found[1], "draw")
+
+
+def _array(scenario: Scenario, found: Any, function: str) -> np.ndarray:
     import numpy as np
 
-    found = np.asarray(chosen)
+    try:
+        return np.asarray(found)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"scenario {scenario.label}: {function} returned what makes no array: {error}") from error
+
+
+def _checked(scenario: Scenario, chosen: Any, n: int, function: str = "draw") -> np.ndarray:
+    """Positions in n pictures, each once. UserError for what else a `draw` or a `gone` may return."""
+    import numpy as np
+
+    found = _array(scenario, chosen, function)
     if found.dtype == bool and found.shape == (n,):
         found = np.flatnonzero(found)
     if found.ndim != 1 or (len(found) and not np.issubdtype(found.dtype, np.integer)):
-        raise UserError(f"scenario {scenario.label}: draw returned {found.dtype} {found.shape}, expected positions [m]")
+        given = f"{function} returned {found.dtype} {list(found.shape)}"
+        raise UserError(f"scenario {scenario.label}: {given}, expected positions [m] or booleans [{n}]")
     if len(found) and (found.min() < 0 or found.max() >= n or len(np.unique(found)) < len(found)):
-        raise UserError(f"scenario {scenario.label}: draw must return positions from 0 to {n - 1}, each once")
+        raise UserError(f"scenario {scenario.label}: {function} must return positions from 0 to {n - 1}, each once")
     return found.astype(np.int64)
 
 

@@ -19,9 +19,9 @@ Stream = Callable[..., "np.random.Generator"]  # a random generator by its name:
 class Scenario(Protocol):
     """What a scenario's file defines: settings, a label, and `draw`.
 
-    It may also have `gone(labels, names, table) -> bool [n]`: which test pictures are of what is forgotten as a whole, and
-    are tested on apart; `files() -> tuple[str, ...]`: the files that its settings name; and `tables() -> tuple[str, ...]`:
-    those of them that are CSVs with a row a picture.
+    It may also have `gone(labels, names, table)`: which test pictures are of what is forgotten as a whole, and are tested on
+    apart; `files() -> tuple[str, ...]`: the files that it reads, such as those that its settings name; and
+    `tables() -> tuple[str, ...]`: those of them that are CSVs with a row a picture. Positions may be booleans [n], too.
     """
 
     kind: ClassVar[str]
@@ -34,7 +34,8 @@ class Scenario(Protocol):
     def draw(
         self, labels: np.ndarray, names: Sequence[str], table: Table, stream: Stream, original: np.ndarray | None = None
     ) -> Any:
-        """The positions [m], of n training pictures, that are forgotten; or these and the wrong labels [m] they get.
+        """The positions [m], of n training pictures, that are forgotten; of a scenario that `relabels`, a pair of these and
+        the wrong labels [m] they get.
 
         labels: [n] int64; names: of the classes; table: what is known of the pictures, such as "file", "subclass" and a
         CSV's columns; original: the original model's losses [n], for a scenario that `needs` it.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@scenario("mislabelled", paper="Goel et al., 2022 (interclass confusion); LoReUn section 5")
+@scenario("mislabelled", relabels=True, paper="Goel et al., 2022 (interclass confusion); LoReUn section 5")
 @dataclass(frozen=True)
 class Mislabelled:
     """A random `fraction` (or `count`) of the training pictures gets wrong labels before the original is trained on them."""

@@ -113,6 +113,9 @@ def _reading(where: str, prefix: str, said: str, values: Weights, own: Weights) 
 
 def _converted(path: str | Path, name: str, tensor: Tensor, own: Tensor) -> Tensor:
     """The tensor in the model's type. UserError if it is of another kind, or not finite in it."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        kind = "no values (device meta)" if tensor.is_meta else f"the layout {str(tensor.layout)[6:]}"
+        raise UserError(f"checkpoint {path}: {name} has {kind}, expected a plain tensor")
     if own.is_floating_point() and not tensor.is_floating_point():
         raise UserError(f"checkpoint {path}: {name} is {str(tensor.dtype)[6:]}, expected floating numbers")
     converted = tensor.to(own.dtype)

@@ -29,6 +29,7 @@ from loreun_bench.harness.seeding import seeded
 if TYPE_CHECKING:
     from loreun_bench.classification.data.prepared import DataInfo
 
+LOOKED_AT, CHANCE = 100, 0.01  # test pictures that a checkpoint is tried on, and when it is no better than chance on them
 CLOSE = 1e-3  # relative, in the 2-norm: rounding is far below, another meaning of the numbers far above
 
 
@@ -80,10 +81,29 @@ def try_checkpoint(path: str, trial: Trial, info: DataInfo) -> list[str]:
         raise UserError(f"checkpoint {path}: with its weights the model gives logits that are NaN or infinite")
     return [
         *([f"checkpoint {name}: {said}"] if said else []),
+        *_notes_on_labels(f"checkpoint {name}", model, info),
         f"checkpoint {name} is the original of every seed: intervals do not hold its training; Retrain has this "
         "configuration's recipe, not the checkpoint's, so that gaps to it hold that difference, too; the split is drawn "
         "here, and validation and test images may be among those that it was trained on",
     ]
+
+
+def _notes_on_labels(what: str, model: nn.Module, info: DataInfo) -> Iterator[str]:
+    """Says so of a trained model that finds the test pictures' labels no better than chance does: it was trained on classes
+    in another order, or on images normalised otherwise, and every number of the sweep would rest on that."""
+    from scipy.stats import binom
+
+    from loreun_bench.classification.data.images import load_dataset
+
+    device = str(next(model.parameters()).device)
+    data = load_dataset(info.path, info.mean, info.std, info.classes, device)
+    n = min(LOOKED_AT, len(data.test))
+    index = torch.arange(n, device=data.test.device) * len(data.test) // n
+    with torch.no_grad():
+        hits = int((model.eval()(data.test.batch(index)).argmax(1) == data.test_labels[index]).sum())
+    if binom.sf(hits - 1, n, 1 / info.classes) > CHANCE:
+        yield (f"{what} is right on {hits} of {n} test pictures, as chance is: are its classes in another order, or its "
+               "images normalised otherwise?")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 IMAGENETTE = {  # ImageNet's identifier → the name that prompts use
     "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
     "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
     "n03445777": "golf ball", "n03888257": "parachute",
 }  # fmt: skip
-
-
-LONGEST = 80  # characters of a label
-
-
-def clean(name: str) -> str:
-    """A name as prompts and labels have it: in one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
-
-
-def short(label: str) -> str:
-    """A label that is not too long for a record; what was cut off is told apart by its hash."""
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 10]}… {sha256(label.encode()).hexdigest()[:8]}"
 
 
 def plain(name: str) -> str:

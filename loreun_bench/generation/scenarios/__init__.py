@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.data.names import clean
+from loreun_bench.names import clean
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def check(found: Concepts) -> None:
     if not 0 < sizes[1] == sizes[2] == sizes[3] < sizes[0] == len(found.shown):
         raise UserError(f"draw gave {sizes[0]} prompts, {sizes[1]} forgotten, {sizes[2]} names, {sizes[3]} bare texts: each "
                         "forgotten concept has one of each, and one concept at least is kept")  # fmt: skip
-    if not set(found.forgotten) <= set(range(sizes[0])):
-        raise UserError(f"draw forgot concept {max(found.forgotten)} of {sizes[0]}, which are counted from 0")
+    if not set(found.forgotten) <= set(range(sizes[0])) or len(set(found.forgotten)) < sizes[1]:
+        raise UserError(f"draw forgot the concepts {list(found.forgotten)} of {sizes[0]}: each once, counted from 0")
 
 
 def filled(texts: Sequence[str], names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.data.names import clean
 from loreun_bench.generation.scenarios import Concepts, filled
-from loreun_bench.names import Names, places
+from loreun_bench.names import Names, clean, places
 from loreun_bench.registry import scenario
 
 

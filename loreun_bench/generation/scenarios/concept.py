@@ -9,9 +9,9 @@ from typing import Annotated
 from annotated_types import Ge
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.data.names import clean, plain
+from loreun_bench.generation.data.names import plain
 from loreun_bench.generation.scenarios import Concepts, filled
-from loreun_bench.names import Names
+from loreun_bench.names import Names, clean
 from loreun_bench.registry import scenario
 
 
@@ -40,6 +40,8 @@ class Concept:
         """The forgotten concepts, then the kept ones."""
         names = tuple(clean(name) for name in self.name)
         forget, retain = filled(self.forget_prompt, names, "forget_prompt"), tuple(map(clean, self.retain_prompt))
+        if filling := next((each for each in retain if "{}" in each), ""):
+            raise UserError(f"retain_prompt: '{filling}' has a {{}}, which stands for no name of what is kept: write it out")
         every = [plain(each) for each in (*forget, *retain)]
         if len(set(every)) < len(every):
             raise UserError("two of forget_prompt and retain_prompt are the same")
