@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive
-from loreun_bench.plugins import blamed, is_users, undisturbed
+from loreun_bench.plugins import blamed, is_users, running, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -263,8 +263,9 @@ class _Drawing:
 @contextlib.contextmanager
 def _guarded(scenario: Scenario) -> Iterator[None]:
     """A user's scenario is blamed for what it raises, and leaves this process as it was."""
-    file = scenario.entry.file
-    with undisturbed() if is_users(str(file)) else contextlib.nullcontext(), blamed(file, f"scenario '{scenario.kind}'"):
+    file, origin = scenario.entry.file, scenario.entry.origin
+    guard = running(Path(origin)) if origin.endswith(".py") else undisturbed() if is_users(str(file)) else None
+    with guard or contextlib.nullcontext(), blamed(file, f"scenario '{scenario.kind}'"):
         yield
 
 
