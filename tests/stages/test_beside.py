@@ -176,3 +176,15 @@ def test_what_lies_beside_hides_no_module_from_a_library(tmp_path: Path) -> None
     spec = importlib.util.find_spec("colorsys")
     assert spec is not None
     assert str(tmp_path) not in str(spec.origin)
+
+
+@pytest.mark.parametrize("track", ["classification", "generation"])
+def test_check_finds_what_lies_beside_in_both_tracks(tmp_path: Path, monkeypatch: Any, command: Any, track: str) -> None:
+    write(tmp_path / "mine", {"nets/tiny.py": "WIDTH = 4\n"})
+    monkeypatch.chdir(tmp_path / "mine")
+    assert command("new", "method", "own", "--track", track)[0] == 0
+    path = tmp_path / "mine" / "own.py"
+    path.write_text(path.read_text() + "\n\nfrom nets.tiny import WIDTH\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, out, err = command("check", path)
+    assert (code, err) == (0, ""), out + err
