@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 import loreun_bench
 from loreun_bench.errors import UserError
-from loreun_bench.plugins import load_plugin
+from loreun_bench.plugins import call_reference
 
 CONFIG = {
     "name": "beside", "dataset": "digits", "seeds": 1, "device": "cpu", "train": {"epochs": 1}, "noise_floor": False,
@@ -167,15 +167,19 @@ def test_one_row_in_which_names_meet_only_when_it_runs_fails(tmp_path: Path) -> 
     assert "'utils' is a module beside" in row.reason
 
 
-def test_what_lies_beside_hides_no_module_from_a_library(tmp_path: Path) -> None:
-    """`colorsys` of the user's is the user's alone: Python's own is what a library that imports it later gets."""
-    sys.modules.pop("colorsys", None)
-    write(tmp_path / "mine", {"colorsys.py": "MINE = True\n", "mine.py": "def f():\n    import colorsys\n"})
-    load_plugin(tmp_path / "mine" / "mine.py")
-    assert not hasattr(importlib.import_module("colorsys"), "MINE")
-    spec = importlib.util.find_spec("colorsys")
-    assert spec is not None
-    assert str(tmp_path) not in str(spec.origin)
+def test_what_lies_beside_hides_no_module_from_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `shutil.py` of the user's is the user's alone: argparse, which imports it when it is used, gets Python's."""
+    text = (
+        "import argparse, sys\n"
+        "def library():\n    argparse.HelpFormatter('x')\n    return sys.modules['shutil']\n"
+        "def own():\n    import shutil\n    return shutil\n"
+    )
+    write(tmp_path / "mine", {"shutil.py": "MINE = True\n", "mine.py": text})
+    for name, mine in (("library", False), ("own", True)):
+        monkeypatch.delitem(sys.modules, "shutil")
+        assert hasattr(call_reference(f"{tmp_path}/mine/mine.py:{name}", "function"), "MINE") == mine
+    monkeypatch.delitem(sys.modules, "shutil")
+    assert not hasattr(importlib.import_module("shutil"), "MINE")
 
 
 @pytest.mark.parametrize("track", ["classification", "generation"])
