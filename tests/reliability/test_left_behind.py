@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from test_engine import outcome, task
 from test_interrupt import until
 from test_own_process import CONFIG, HEAD, METHOD, NICE, rows
 
 import loreun_bench
 from loreun_bench.harness import scratch
+from loreun_bench.harness.engines.local import LocalEngine
 from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.store import Store
 
@@ -195,9 +199,25 @@ def test_a_plug_in_that_kills_others_changes_no_row_but_its_own(
     assert found["with"]["Evil", "none"][0] == expected, [p.read_text() for p in tmp_path.glob("with/run/errors/*")]
 
 
-def test_the_sweep_goes_on_when_the_server_dies_between_two_stages(tmp_path: Path, monkeypatch: Any) -> None:
-    from multiprocessing import forkserver
+def test_after_a_death_processes_come_of_a_new_server(tmp_path: Path) -> None:
+    """The old one may be about to die: it takes a connection, and starts nothing. Here it is stopped."""
+    engine, found = LocalEngine(1), []
+    try:
+        assert outcome(engine, task(tmp_path, "dies")).status == "failed"
+        server: Any = forkserver._forkserver
+        old = server._forkserver_pid
+        os.kill(old, signal.SIGSTOP)
+        run = threading.Thread(target=lambda: found.append(outcome(engine, task(tmp_path, "ok")).status), daemon=True)
+        run.start()
+        run.join(60)
+        assert found == ["ok"]
+    finally:
+        if not found:
+            os.kill(old, signal.SIGKILL)
+        engine.close()
 
+
+def test_the_sweep_goes_on_when_the_server_dies_between_two_stages(tmp_path: Path, monkeypatch: Any) -> None:
     nice = plugin(tmp_path, "Nice", NICE)
     first = rows(tmp_path, monkeypatch, "first", ["Nice"], [nice])
     server: Any = forkserver._forkserver
