@@ -62,11 +62,13 @@ def execute(
     if in_own_process():
         raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
     claim(out, config)
-    engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
-    try:
-        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
-    finally:
-        engine.close()
+    store = Store(default_root())
+    with store.in_use():
+        engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
+        try:
+            return scheduler.run(plan, engine, store, out, config.device, listen, fresh)
+        finally:
+            engine.close()
 
 
 def resolve(config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:

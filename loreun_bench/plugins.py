@@ -1,7 +1,8 @@
 """The user's files: which they are, loaded from their source, blamed for what they raise, read again when they changed.
 
-What such code does to the process that plans a sweep (`undisturbed`) is put back; a stage that runs it has a process of
-its own, where nothing needs to be.
+What such code does to the process that plans a sweep (`undisturbed`) is put back: plans and tables need its items there, so
+that a process of its own for planning would spare nothing. A stage that runs such code has a process of its own, and there
+nothing needs to be.
 """
 
 from __future__ import annotations
@@ -13,27 +14,26 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-import sysconfig
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loreun_bench import untouched
+from loreun_bench import beside, surroundings, untouched
 from loreun_bench.errors import UserError
+from loreun_bench.whose import PACKAGE as PACKAGE
+from loreun_bench.whose import is_users as is_users
+from loreun_bench.whose import users_place
 
-PACKAGE = Path(__file__).parent
-INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 PLUGIN = "loreun_plugin_"  # how the names of their modules begin
 
 _loaded: dict[Path, tuple[str, Any]] = {}  # each file's hash when it was loaded, and its module
-_imported: dict[str, tuple[str, Any]] = {}  # the user's modules that came with them: file, and its signature then
+_imported: dict[tuple[str, str], Any] = {}  # the user's modules that came with them, and their files: its signature then
 _under_way: list[Path] = []
 _on_reload: list[Callable[[Path], None]] = []
-_added: set[str] = set()  # to sys.path, by plug-ins
 _own_process = False
+_depth = 0
 
 
 def load_plugin(path: str | Path) -> Path:
@@ -76,7 +76,7 @@ def load_module(path: Path) -> Any:
     sys.modules[name] = module
     _under_way.append(path)
     try:
-        with from_source():
+        with from_source(), beside.of(path.parent, _own_process):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -94,7 +94,7 @@ def call_reference(reference: str, what: str, *args: Any, **options: Any) -> Any
     function = getattr(load_module(path), name, None)
     if not callable(function):
         raise UserError(f"{what} '{reference}': {file} has no function '{name}'")
-    with undisturbed(), blamed(path, what):
+    with running(path), blamed(path, what):
         return function(*args, **options)
 
 
@@ -111,22 +111,6 @@ def module_of(path: Path) -> Any:
 def on_reload(forget: Callable[[Path], None]) -> None:
     """Have `forget(path)` called before a plug-in file is loaded."""
     _on_reload.append(forget)
-
-
-@cache
-def is_users(file: str) -> bool:
-    """Whether a file is neither this package's, nor Python's, nor an installed package's."""
-    if file.startswith("<"):
-        return False
-    path = os.path.abspath(file)
-    return not (path.startswith(_not_theirs()) or any(part in path for part in INSTALLED))
-
-
-@cache
-def _not_theirs() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    folders = {str(PACKAGE), *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
-    return tuple(sorted(folder + os.sep for each in folders for folder in (each, os.path.realpath(each))))
 
 
 @contextlib.contextmanager
@@ -150,72 +134,53 @@ def from_source() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """What the user's code does to this process inside is put back: working directory, environment, random state, torch's
-    gradient mode, threads and default type. Its modules are noted, to be read again when they change."""
+    """What the user's code does to this process inside is put back, as far as it can be (`surroundings`, `untouched`). Its
+    modules are noted, to be read again when they change."""
+    global _depth
     if _own_process:
         yield
         return
     refresh()
-    before, saved, restore, put_back = set(sys.modules), os.environ.copy(), _state(), untouched.remember()
-    folder, path = os.getcwd(), set(sys.path)
+    _depth += 1
+    before = {id(module) for _, module in beside.loaded()}
+    restore, put_back = surroundings.remember(), untouched.remember()
     try:
         with from_source():
             yield
     finally:
-        os.chdir(folder)
-        if dict(os.environ) != saved:
-            os.environ.clear()
-            os.environ.update(saved)
         put_back()
+        for name, module in beside.loaded():
+            place = users_place(module) if id(module) not in before and not name.startswith(PLUGIN) else None
+            if place is not None:
+                _imported[name, place] = _known(place)
+        _depth -= 1
+        if not _depth:
+            beside.give_back()
         restore()
-        _added.update(set(sys.path) - path)
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and is_users(file) and not name.startswith(PLUGIN):
-                _imported[name] = (file, signature(file))
 
 
-def clean_path() -> list[str]:
-    """Where modules are found, without what plug-ins have added."""
-    return [folder for folder in sys.path if folder not in _added]
-
-
-def _state() -> Callable[[], None]:
-    """Remembers the global state of what is imported, and returns what puts it back."""
-    import random
-
-    python, numpy, torch = random.getstate(), sys.modules.get("numpy"), sys.modules.get("torch")
-    arrays = numpy.random.get_state() if numpy else None
-    tensors = None
-    if torch:
-        tensors = torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
-
-    def restore() -> None:
-        random.setstate(python)
-        if numpy:
-            numpy.random.set_state(arrays)
-        if (now := sys.modules.get("torch")) is None:
-            return
-        now.set_grad_enabled(tensors is None or tensors[3])
-        if tensors is None:
-            now.set_default_dtype(now.float32)
-            return
-        if now.get_num_threads() != tensors[0]:
-            now.set_num_threads(tensors[0])
-        now.set_default_dtype(tensors[1])
-        now.set_rng_state(tensors[2])
-
-    return restore
+@contextlib.contextmanager
+def running(path: Path) -> Iterator[None]:
+    """Inside runs code of the user's file `path`, which finds what is beside it, and leaves this process as it was."""
+    with undisturbed(), beside.of(path.parent, _own_process):
+        yield
 
 
 def refresh(always: bool = False) -> None:
     """Forget the user's modules, so that they are read again, if a file of theirs has changed (or always)."""
-    if always or any(signature(file) != known for file, known in _imported.values()):
-        for name in _imported:
-            sys.modules.pop(name, None)
+    if always or any(_known(place) != known for (_, place), known in _imported.items()):
+        for name, place in reversed(_imported):  # a package's own first
+            if users_place(sys.modules.get(name)) == place:
+                del sys.modules[name]
+        beside.forget()
         _imported.clear()
         _loaded.clear()
         importlib.invalidate_caches()
+
+
+def _known(place: str) -> Any:
+    """What tells a change of a module; nothing of a folder, whose files are modules of their own."""
+    return None if place.endswith(os.sep) else signature(place)
 
 
 def own_process() -> None:

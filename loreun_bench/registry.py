@@ -146,6 +146,13 @@ def origins(files: Iterable[Path]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.origin for entry in found))
 
 
+def homes(files: Iterable[Path]) -> list[Path]:
+    """The folders beside whose plug-in files the code in `files` looks for modules."""
+    files = list(files)
+    found = [Path(origin) for origin in origins(files) if origin.endswith(".py")]
+    return list(dict.fromkeys(file.parent for file in [*found, *(f for f in files if plugins.module_of(f) is not None)]))
+
+
 def declared(file: Path) -> tuple[str, ...]:
     """The files that the items in the user's `file` declare to use (`files=`, or FILES of the module), as written there."""
     entries = [entry for each in _registries for entry in each._entries.values() if entry.file == file]

@@ -1,40 +1,87 @@
-"""The functions and classes of libraries, remembered and put back where the user's code has replaced them."""
+"""The functions, classes and constants of libraries, remembered and put back where the user's code has replaced them."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 LIBRARIES = frozenset((
-    "loreun_bench", "torch", "numpy", "builtins", "copy", "functools", "hashlib", "json", "math", "os", "pickle", "random",
-    "time",
+    "loreun_bench", "torch", "torchvision", "numpy", "PIL", "builtins", "copy", "csv", "functools", "glob", "hashlib", "io",
+    "json", "math", "os", "pathlib", "pickle", "random", "time",
 ))  # fmt: skip
 CODE = (FunctionType, BuiltinFunctionType, type, property, classmethod, staticmethod)
-Remembered = list[tuple[Any, dict[str, Any]]]  # a module or class, and the code in it by name
+CONSTANT = (bool, int, float, str, type(None))  # if its name is in capitals
+Remembered = dict[int, tuple[Any, dict[str, Any]]]  # by its id, a module or class, and what is in it by name
+
+_open: list[Remembered] = []
 
 
 def remember() -> Callable[[], list[str]]:
-    """Remembers the code of LIBRARIES as far as it is imported. What is returned puts it back, and tells what it was.
+    """Remembers the code of LIBRARIES as far as it is imported, and of what is imported later as it then is. What is
+    returned puts it back, and tells what it was.
 
-    Tens of milliseconds: for the few times that a plan runs a plug-in's code. Data that a library keeps stays as it is.
+    Tens of milliseconds: for the few times that a plan runs a plug-in's code. Other data of a library stays as it is.
     """
-    modules = [m for name, m in list(sys.modules.items()) if isinstance(m, ModuleType) and _ours(name)]
-    found: Remembered = [(module, _code(module)) for module in modules]
-    classes = {value for _, code in found for value in code.values() if isinstance(value, type) and _ours(value.__module__)}
-    found += [(cls, _code(cls)) for cls in classes]
+    found: Remembered = {}
+    there = {name: module for name, module in list(sys.modules.items()) if isinstance(module, ModuleType) and _ours(name)}
+    for module in there.values():
+        _note(found, module)
+    _open.append(found)
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
 
     def restore() -> list[str]:
-        pairs = [(owner, name, value) for owner, code in found for name, value in code.items()]
+        _open[:] = [each for each in _open if each is not found]
+        if not _open:
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not _Finder]
+        pairs = [(owner, name, value) for owner, code in found.values() for name, value in code.items()]
         changed = [(owner, name, value) for owner, name, value in pairs if vars(owner).get(name) is not value]
         for owner, name, value in changed:
             with contextlib.suppress(AttributeError, TypeError):  # of a class that is closed
                 setattr(owner, name, value)
+        sys.modules.update(there)
         return sorted({f"{owner.__name__}.{name}" for owner, name, _ in changed})
 
     return restore
+
+
+class _Finder:
+    """Finds modules of LIBRARIES as the others do, and has them noted once they are imported."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of such a module; None of any other."""
+        for finder in sys.meta_path if _ours(name) else ():
+            find: Callable[..., ModuleSpec | None] | None = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find is not None and finder is not _Finder else None
+            if spec is not None:
+                if isinstance(spec.loader, (SourceFileLoader, ExtensionFileLoader)):
+                    _follow(spec.loader)
+                return spec
+        return None
+
+
+def _follow(loader: Any) -> None:
+    run = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        run(module)
+        for found in _open:
+            _note(found, module)
+
+    loader.exec_module = exec_module
+
+
+def _note(found: Remembered, module: ModuleType) -> None:
+    code = _code(module)
+    found[id(module)] = module, code
+    for cls in code.values():
+        if isinstance(cls, type) and id(cls) not in found and _ours(cls.__module__):
+            found[id(cls)] = cls, _code(cls)
 
 
 def _ours(name: object) -> bool:
@@ -42,4 +89,8 @@ def _ours(name: object) -> bool:
 
 
 def _code(owner: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(owner).items() if issubclass(type(value), CODE)}
+    return {name: value for name, value in vars(owner).items() if _kept(name, value)}
+
+
+def _kept(name: str, value: Any) -> bool:
+    return issubclass(type(value), CODE) or (name.isupper() and type(value) in CONSTANT)

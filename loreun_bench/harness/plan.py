@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loreun_bench import beside
 from loreun_bench.harness.cache import Found, look_up
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.unseen import unseen
 from loreun_bench.plugins import undisturbed
-from loreun_bench.registry import track
+from loreun_bench.registry import homes, track
 
 if TYPE_CHECKING:
     from loreun_bench.config import SweepConfig
@@ -53,6 +54,8 @@ def build(config: SweepConfig) -> Plan:
     with undisturbed():  # a planner tries what the user brings
         cells, notes = planner(config)
         stages = tuple(_ordered(cells))
+    for together in {stage.plugins for stage in stages}:
+        beside.check(homes(together))
     plugins = tuple(dict.fromkeys(path for stage in stages for path in stage.plugins))
     return Plan(tuple(cells), stages, (*notes, *unseen(plugins)))
 

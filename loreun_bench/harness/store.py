@@ -8,12 +8,12 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import locked, sha256_file, sync, sync_folder, write_atomic
+from loreun_bench.harness.files import locked, sha256_file, shared, sync, sync_folder, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 
 if TYPE_CHECKING:
@@ -124,6 +124,15 @@ class Store:
         artifact = self.find(key)
         assert artifact is not None
         return artifact
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Inside, a sweep uses the store. The first removes what those that were killed have left half-written."""
+        with shared(self.root / "tmp" / ".lock") as alone:
+            for path in [*self.root.glob("tmp/[!.]*"), *self.root.glob("used/*/.*")] if alone else ():
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            yield
 
     def set_aside(self, artifact: Artifact) -> None:
         """Move a corrupt artifact to `corrupt/`, for a look, out of the way of a rebuild."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loreun_bench import plugins
+from loreun_bench import beside, plugins
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness import environment, files_used, progress
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
+from loreun_bench.registry import homes
 
 if TYPE_CHECKING:
     from loreun_bench.harness.watch import Watch
@@ -168,7 +169,7 @@ def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
         if error is not None:
             raise error
         yield
-        used |= watch.names()
+        used |= _names(task, watch)
     else:  # in the caller's process, as far as that goes
         from loreun_bench.harness import openers, watching
 
@@ -177,7 +178,13 @@ def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
         with plugins.undisturbed(), watching.watched(task.stage.plugins, _log(task)) as watch:
             _load(task)
             yield
-            used |= watch.names()
+            used |= _names(task, watch)
+
+
+def _names(task: Task, watch: Watch) -> dict[str, str | None]:
+    """What the stage has used. UserError if two projects' code was mixed in it."""
+    beside.check(homes(task.stage.plugins))
+    return watch.names()
 
 
 def _text(error: BaseException) -> str:

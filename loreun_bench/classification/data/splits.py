@@ -14,7 +14,7 @@ from loreun_bench import config as configuration
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive, seeded
-from loreun_bench.plugins import blamed, is_users, undisturbed
+from loreun_bench.plugins import blamed, is_users, running, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -289,10 +289,11 @@ class _Drawing:
 @contextlib.contextmanager
 def _guarded(scenario: Scenario, seed: int) -> Iterator[None]:
     """A user's scenario is blamed for what it raises, leaves this process as it was, and draws the same in every one."""
-    file = scenario.entry.file
-    theirs = is_users(str(file))
-    still, same = (undisturbed(), seeded(derive(seed, "split", "global"))) if theirs else (contextlib.nullcontext(),) * 2
-    with still, same, blamed(file, f"scenario '{scenario.kind}'"):
+    file, origin = scenario.entry.file, scenario.entry.origin
+    still = running(Path(origin)) if origin.endswith(".py") else undisturbed() if is_users(str(file)) else None
+    same = seeded(derive(seed, "split", "global")) if still else None
+    nothing = contextlib.nullcontext()
+    with still or nothing, same or nothing, blamed(file, f"scenario '{scenario.kind}'"):
         yield
 
 

@@ -1,7 +1,8 @@
 """The local engine: processes on this machine, one torch thread each.
 
 Our own stages share warm ones, which are replaced when they die. A stage that runs the user's code has one to itself, so
-that what such code does to a process ends with it.
+that what such code does to a process ends with it. Whoever's process ends unexplained while the user's code ran beside it
+runs once more with nothing beside it: one row cannot end another's, nor the server that all are forked from.
 
 On Linux all are forked from a server that has imported what stages need, in about 20 ms; elsewhere each imports it anew.
 """
@@ -14,16 +15,40 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
+from loreun_bench.harness import scratch
+from loreun_bench.harness.engines.guard import DIED, Killed
 from loreun_bench.harness.work import Outcome, Task, execute, failed, prepare
-from loreun_bench.plugins import clean_path
 
 PRELOAD = "loreun_bench.harness.engines.preload"
+LINUX = sys.platform == "linux"
+TRIES, PAUSE = 5, 0.1  # to start a process, and seconds between
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+@dataclass(eq=False)
+class _Job:
+    """A task and its result. alone: it runs again, with nothing beside it."""
+
+    task: Task
+    result: Future[Outcome] = field(default_factory=Future)
+    alone: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether it needs a process of its own."""
+        return bool(self.task.stage.plugins)
 
 
 class LocalEngine:
@@ -34,34 +59,20 @@ class LocalEngine:
 
     def __init__(self, workers: int, modules: Sequence[str] = ()) -> None:
         self._context = _context(modules)
+        self._lock = threading.RLock()
+        self._queue: deque[_Job] = deque()
         self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self._busy: dict[_Job, _Worker] = {}
         self._workers = workers
-        self._closed = False
+        self._closed = self._doubt = False
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Run the task: on an idle worker, or on one of its own."""
-        own = bool(task.stage.plugins)
-        worker = self._idle.pop() if self._idle and not own else _Worker(self._context, task if own else None)
-        try:
-            future = worker.start(task)
-        except BrokenProcessPool:  # it died while it was idle
-            worker = _Worker(self._context)
-            future = worker.start(task)
-        self._busy.append(worker)
-        result: Future[Outcome] = Future()
-
-        def done(future: Future[Outcome]) -> None:
-            outcome, alive = worker.read(future)
-            self._busy.remove(worker)
-            if own or self._closed:
-                worker.kill()
-            elif alive:
-                self._idle.append(worker)
-            result.set_result(outcome)
-
-        future.add_done_callback(done)
-        return result
+        job = _Job(task)
+        with self._lock:
+            self._queue.append(job)
+            self._advance()
+        return job.result
 
     def capacity(self) -> int:
         """The number of workers."""
@@ -69,46 +80,117 @@ class LocalEngine:
 
     def close(self) -> None:
         """Kill the workers; the store holds only whole artifacts, so nothing is lost but the stages under way."""
-        self._closed = True
-        for worker in [*self._idle, *self._busy]:
-            worker.kill()
+        with self._lock:
+            self._closed = True
+            for worker in [*self._idle, *self._busy.values()]:
+                worker.kill()
+
+    def _advance(self) -> None:
+        """Start what waits, as far as nothing is to run alone."""
+        while self._queue and not self._closed:
+            if self._busy and (self._queue[0].alone or any(job.alone for job in self._busy)):
+                return
+            self._start(self._queue.popleft())
+
+    def _start(self, job: _Job) -> None:
+        started = self._launch(job)
+        if started is None:
+            job.result.set_result(Outcome("failed", DIED))
+            return
+        worker, future = started
+        worker.met = worker.met or self._meets_own()
+        if job.own:
+            for other in [*self._idle, *self._busy.values()]:
+                other.met = True
+        self._busy[job] = worker
+        future.add_done_callback(lambda future: self._done(job, worker, future))
+
+    def _launch(self, job: _Job) -> tuple[_Worker, Future[Outcome]] | None:
+        """A worker that runs the job; None if none comes up. An idle one may have died, the server, too."""
+        for _ in range(TRIES):
+            if self._doubt and not self._busy:
+                self._begin_anew()
+            idle = self._idle and not (job.own or job.alone)
+            with contextlib.suppress(BrokenProcessPool, OSError, EOFError):
+                worker = self._idle.pop() if idle else _Worker(self._context, job.own)
+                return worker, worker.start(job.task)
+            self._doubt = True
+            time.sleep(PAUSE)
+        return None
+
+    def _begin_anew(self) -> None:
+        """End the server, and the idle workers that it has started: whether it is about to die cannot be seen."""
+        self._doubt = False
+        while self._idle:
+            self._idle.pop().kill()
+        if LINUX and (server := forkserver._forkserver._forkserver_pid) is not None:  # type: ignore[attr-defined]
+            with contextlib.suppress(OSError):
+                os.kill(server, KILL)
+                os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)  # it is collected when the next is started
+
+    def _meets_own(self) -> bool:
+        return any(job.own for job in self._busy)
+
+    def _done(self, job: _Job, worker: _Worker, future: Future[Outcome]) -> None:
+        with self._lock:
+            outcome, alive = worker.read(future)
+            del self._busy[job]
+            self._doubt = self._doubt or outcome is None
+            again = outcome is None and worker.met and not job.alone and not self._closed
+            if job.own or self._closed or not alive:
+                worker.kill()
+            else:
+                worker.met = self._meets_own()
+                self._idle.append(worker)
+            if again:
+                job.alone = True
+                self._queue.appendleft(job)
+            self._advance()
+        if not again:
+            job.result.set_result(outcome or Outcome("failed", DIED))
 
 
 class _Worker:
-    """One process: warm, or a task's own."""
+    """One process: warm, or (`own`) a task's own and its guard. met: the user's code has run beside it since it last proved
+    to be alive."""
 
-    def __init__(self, context: Any, task: Task | None = None) -> None:
+    def __init__(self, context: Any, own: bool) -> None:
+        self._own, self._timed_out, self.met = own, False, False
         with _bare():
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(dict(os.environ),))
-            self._pid = self._pool.submit(_ready, task)  # done when the worker is ready
-        self._timed_out = False
+            about = dict(os.environ), own
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=about)
+            self._pid = self._pool.submit(os.getpid)
 
     def start(self, task: Task) -> Future[Outcome]:
-        """Run the task; its time limit counts from when the worker is ready."""
+        """Run the task; its time limit counts from when the process is ready."""
         self._limit = task.stage.timeout_s
-        future = self._pool.submit(execute, task)
+        ready = self._pool.submit(_prepare, task, scratch.folder() / uuid.uuid4().hex[:8]) if self._own else self._pid
+        future = self._pool.submit(_run, task) if self._own else self._pool.submit(execute, task)
         if self._limit is not None:
             timer = threading.Timer(self._limit, self._expire, [future])
             timer.daemon = True
             future.add_done_callback(lambda _: timer.cancel())
-            self._pid.add_done_callback(lambda _: timer.start())
+            ready.add_done_callback(lambda _: timer.start())
         return future
 
-    def read(self, future: Future[Outcome]) -> tuple[Outcome, bool]:
-        """The outcome, and whether the worker can go on."""
+    def read(self, future: Future[Outcome]) -> tuple[Outcome | None, bool]:
+        """The outcome, None if the process died unexplained, and whether the worker can go on."""
         try:
             return future.result(), True
-        except BrokenProcessPool:
-            if self._timed_out:
-                return Outcome("timeout", f"ran longer than timeout_s = {self._limit:g}"), False
-            return Outcome("failed", "the worker process died: killed, out of memory, or ended by the code it ran"), False
+        except (BrokenProcessPool, Killed):
+            timeout = Outcome("timeout", f"ran longer than timeout_s = {self._limit:g}") if self._timed_out else None
+            return timeout, False
         except BaseException as error:
             return failed(error), True
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and all that the user's code has started."""
         with contextlib.suppress(Exception):
-            os.kill(self._pid.result(timeout=60), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+            pid = self._pid.result(timeout=60)
+            if self._own and LINUX:
+                _end_guard(pid)
+            else:
+                os.kill(pid, KILL)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _expire(self, future: Future[Outcome]) -> None:
@@ -117,12 +199,19 @@ class _Worker:
             self.kill()
 
 
+def _end_guard(pid: int) -> None:
+    """Have a guard end what it guards; if it is gone, end its session."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGCONT):  # it may have been stopped
+            os.kill(pid, number)
+    except ProcessLookupError:
+        os.killpg(pid, KILL)
+
+
 def _context(modules: Sequence[str]) -> Any:
     """How processes start. A server that was started with other modules gives way."""
-    if sys.platform != "linux":
+    if not LINUX:
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
-
     server: Any = forkserver._forkserver
     packages = dict.fromkeys(module.rpartition(".")[0] for module in modules if "." in module)
     wanted = [PRELOAD, *(f"{package}.preload" for package in packages)]
@@ -130,26 +219,27 @@ def _context(modules: Sequence[str]) -> Any:
         server._stop()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(wanted)
-    with _bare():
+    with _bare(), scratch.used():
         forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
 def _bare() -> Iterator[None]:
-    """Processes started inside import neither the script that runs this nor what plug-ins have put on the path."""
-    main, path = sys.modules["__main__"], sys.path
-    sys.modules["__main__"], sys.path = types.ModuleType("__main__"), clean_path()
+    """Processes started inside do not import the script that runs this."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield
     finally:
-        sys.modules["__main__"], sys.path = main, path
+        sys.modules["__main__"] = main
 
 
-def _begin(environment: Mapping[str, str]) -> None:
+def _begin(environment: Mapping[str, str], own: bool) -> None:
     """In the process: leave Ctrl-C to the parent, die with it, load torch once with one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    if not (own and LINUX):
+        threading.Thread(target=_follow_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     import torch
@@ -157,11 +247,20 @@ def _begin(environment: Mapping[str, str]) -> None:
     torch.set_num_threads(1)
 
 
-def _ready(task: Task | None) -> int:
-    """The number of this process, which is ready now: for any stage, or with what one task needs."""
-    if task is not None:
+def _prepare(task: Task, folder: Path) -> None:
+    if LINUX:
+        from loreun_bench.harness.engines import guard
+
+        guard.begin(task, folder)
+    else:
         prepare(task)
-    return os.getpid()
+
+
+def _run(task: Task) -> Outcome:
+    from loreun_bench.harness.engines import guard
+
+    how: Callable[[Task], Outcome] = guard.run if LINUX else execute
+    return how(task)
 
 
 def _follow_parent() -> None:
