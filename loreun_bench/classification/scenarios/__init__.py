@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge, Gt, Lt
+
+from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,23 +46,29 @@ class Scenario(Protocol):
         ...
 
 
-def portion(fraction: float | None, count: int | None, n: int) -> int:
-    """How many of n a fraction or a count is. UserError if there are not so many."""
-    from loreun_bench.errors import UserError
+@dataclass(frozen=True)
+class Sized:
+    """The settings of a scenario that forgets a `fraction` of the training pictures, or a `count` of them."""
 
-    if count is not None and count > n:
-        raise UserError(f"count: {count} pictures are to be forgotten and there are {n}")
-    return count if count is not None else round((fraction or 0.0) * n)
+    fraction: Fraction | None = None
+    count: Count | None = None
+
+    def __post_init__(self) -> None:
+        if (self.fraction is None) == (self.count is None):
+            raise UserError("give fraction (a share between 0 and 1) or count (a number of pictures), one of the two")
+
+    @property
+    def size(self) -> str:
+        """As labels say it: 10% or 450."""
+        return f"{self.count}" if self.count is not None else percent(self.fraction or 0.0)
+
+    def portion(self, n: int) -> int:
+        """How many of n that is. UserError if there are not so many."""
+        if self.count is not None and self.count > n:
+            raise UserError(f"count: {self.count} pictures are to be forgotten and there are {n}")
+        return self.count if self.count is not None else round((self.fraction or 0.0) * n)
 
 
-def one_size(fraction: float | None, count: int | None, optional: bool = False) -> None:
-    """UserError unless one of the two is given; optional: or none."""
-    from loreun_bench.errors import UserError
-
-    if (fraction is not None) + (count is not None) > 1 or (fraction is count is None and not optional):
-        raise UserError("give fraction (a share between 0 and 1) or count (a number of pictures), one of the two")
-
-
-def size_label(fraction: float | None, count: int | None) -> str:
-    """A size as labels say it: 10% or 450."""
-    return f"{count}" if count is not None else f"{100 * (fraction or 0):g}%"
+def percent(fraction: float) -> str:
+    """10%."""
+    return f"{100 * fraction:g}%"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from loreun_bench.classification.scenarios import Count, Fraction, Stream, Table, one_size, portion, size_label
+from loreun_bench.classification.scenarios import Sized, Stream, Table
 from loreun_bench.registry import scenario
 
 if TYPE_CHECKING:
@@ -15,23 +15,18 @@ if TYPE_CHECKING:
 
 @scenario("by-loss", needs={"original"}, paper="MUBox, 2025 (lowest and highest loss); LoReUn's own hypothesis")
 @dataclass(frozen=True)
-class ByLoss:
+class ByLoss(Sized):
     """The `fraction` (or `count`) of the training pictures with the lowest, or the highest, loss on the original model.
 
     Losses are in evaluation mode, without augmentation; each seed has its own original, and so its own forget set.
     """
 
-    fraction: Fraction | None = None
-    count: Count | None = None
     which: Literal["lowest", "highest"] = "lowest"
-
-    def __post_init__(self) -> None:
-        one_size(self.fraction, self.count)
 
     @property
     def label(self) -> str:
         """lowest-loss-10%, highest-loss-450."""
-        return f"{self.which}-loss-{size_label(self.fraction, self.count)}"
+        return f"{self.which}-loss-{self.size}"
 
     def draw(
         self, labels: np.ndarray, names: Sequence[str], table: Table, stream: Stream, original: np.ndarray | None = None
@@ -41,4 +36,4 @@ class ByLoss:
 
         assert original is not None
         order = np.argsort(original if self.which == "lowest" else -original, kind="stable")
-        return order[: portion(self.fraction, self.count, len(labels))]
+        return order[: self.portion(len(labels))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from loreun_bench.classification.scenarios import Fraction, Stream, Table, portion, size_label
+from loreun_bench.classification.scenarios import Fraction, Stream, Table, percent
 from loreun_bench.names import Names, places
 from loreun_bench.registry import scenario
 
@@ -28,7 +28,7 @@ class ClassWise:
     @property
     def label(self) -> str:
         """class-3, class-cat+dog, class-cat-50%."""
-        part = f"-{size_label(self.fraction, None)}" if self.fraction else ""
+        part = f"-{percent(self.fraction)}" if self.fraction else ""
         return f"class-{'+'.join(self.forget_class)}{part}"
 
     def spelled(self, names: Sequence[str]) -> ClassWise:
@@ -45,7 +45,7 @@ class ClassWise:
         if self.fraction is None:
             return np.flatnonzero(np.isin(labels, wanted))
         parts = [stream("forget", number).permutation(np.flatnonzero(labels == number)) for number in wanted]
-        return np.concatenate([part[: portion(self.fraction, None, len(part))] for part in parts])
+        return np.concatenate([part[: round(self.fraction * len(part))] for part in parts])
 
     def gone(self, labels: np.ndarray, names: Sequence[str], table: Table) -> np.ndarray:
         """The test pictures of classes that are forgotten whole."""
