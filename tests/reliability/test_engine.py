@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,3 +212,28 @@ def test_close_kills_the_workers_and_what_they_were_doing(root: Path) -> None:
     engine.close()
     assert future.result(LIMIT).status == "failed"
     wait_until_dead(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server starts the processes")
+def test_ctrl_c_while_processes_start_leaves_none_that_finds_nobody(root, tmp_path):
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "preload.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(3)\n")
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import pickle, sys\nfrom pathlib import Path\n"
+        "from loreun_bench.harness.engines.local import LocalEngine\n"
+        "engine = LocalEngine(1, ['slow.stages'])\n"
+        "try:\n    engine.submit(pickle.loads(Path(sys.argv[1]).read_bytes()))\n"
+        "except KeyboardInterrupt:\n    engine.close()\n    sys.exit(130)\n"
+    )
+    (tmp_path / "task").write_bytes(pickle.dumps(task(root, "ok")))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "task")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout.readline() == "loading\n"
+    time.sleep(0.5)  # the sweep waits for its first process
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT)  # the server writes there, too
+    assert (process.returncode, errors) == (130, "")

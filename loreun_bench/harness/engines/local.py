@@ -112,8 +112,12 @@ class LocalEngine:
                 self._begin_anew()
             idle = self._idle and not (job.own or job.alone)
             with contextlib.suppress(BrokenProcessPool, OSError, EOFError):
-                worker = self._idle.pop() if idle else _Worker(self._context, job.own)
-                return worker, worker.start(job.task)
+                try:
+                    worker = self._idle.pop() if idle else _Worker(self._context, job.own)
+                    return worker, worker.start(job.task)
+                except KeyboardInterrupt:
+                    self._begin_anew()  # the server would still start a process that finds nobody
+                    raise
             self._doubt = True
             time.sleep(PAUSE)
         return None
