@@ -151,10 +151,12 @@ def sweep(folder, **changes):
     } | changes  # fmt: skip
 
 
-def test_curves_by_set_are_measured_on_their_sets_and_the_record_says_how(random_pipeline, store, tmp_path, command):
+def test_curves_by_set_are_measured_on_their_sets_and_the_record_says_how(
+    random_pipeline, classifier_file, store, tmp_path, command
+):
     samples = {}
     for name, own in (("one", {}), ("two", {"per_set": True, "fit": "interpolated"})):
-        values = sweep(random_pipeline, curve={"points": 5, "samples": 3} | own)
+        values = sweep(random_pipeline, curve={"points": 5, "samples": 3} | own, classifier=str(classifier_file))
         _, row = api.sweep(values, tmp_path / name, workers=0)
         assert row.reason == ""
         samples[name] = row.cost["forward_samples"]

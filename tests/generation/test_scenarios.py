@@ -14,12 +14,14 @@ from PIL import Image
 
 from loreun_bench import api
 from loreun_bench.errors import UserError
+from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.datasets.digits import WORDS, digits
 from loreun_bench.generation.methods.fmn import concept_positions
 from loreun_bench.generation.pipeline.attention import watched
 from loreun_bench.generation.scenarios import Concepts, check
 from loreun_bench.generation.scene import Scene
+from loreun_bench.generation.scoring import classifiers
 from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.unlearning import gradient as unlearning
 from loreun_bench.generation.unlearning.method import Context, Data
@@ -158,8 +160,10 @@ def pictures_of(folder, names):
 def test_names_that_yaml_or_python_would_read_otherwise_are_names(random_pipeline, store, tmp_path, command):
     names = ["7", "no", "100% pure {x}", "2024-01-01", "$x$ {} %s"]
     where = pictures_of(tmp_path / "data", names)
+    pictures, classifier = concepts.dataset(str(where), "train"), tmp_path / "small.safetensors"
+    classifiers.save_small(classifier, pictures.classes, classifiers.train_small(pictures, 64, seed=0, steps=5))
     values = sweep(random_pipeline, dataset=str(where), methods={"RL": {"batch_size": 2}, "ESD-x": {"ddim_steps": 2}},
-                   weightings=["none"])  # fmt: skip
+                   weightings=["none"], classifier=str(classifier))  # fmt: skip
     text = yaml.safe_dump(values | {"scenarios": "HERE"})
     for written, forgotten in (("7", "7"), ("no", "no"), ("2024-01-01", "2024-01-01"), ("'100% pure {x}'", "100% pure {x}")):
         config = tmp_path / "sweep.yaml"

@@ -363,7 +363,7 @@ def test_files_that_are_not_loaded_do_not_matter(random_pipeline, store, tmp_pat
         ({"methods": {"ESD": {}}}, "unknown method 'ESD'"),
         ({"methods": {"RL": {"parameters": "some"}}}, "methods.RL.parameters"),
         ({"metrics": ["nude"]}, "unknown metric 'nude'"),
-        ({"pipeline": ""}, "pipeline '' is no folder"),
+        ({"pipeline": ""}, "config.pipeline"),
         ({"pipeline": "a b/c"}, "pipeline 'a b/c' is no folder"),
         ({"scenarios": [CONCEPT]}, "ua is about classes"),
         ({"scenarios": [CONCEPT | {"forget_prompt": "an image of two"}]}, "are the same"),

@@ -208,7 +208,7 @@ def test_what_takes_the_place_of_a_presets_settings_is_said():
     config = load("digits", ["methods={Retrain: {}, RL: {}}"])
     assert config.methods == {"Retrain": {}, "RL": {}}
     (note,) = config.notes
-    assert "RL (epochs 10, lr 0.05, batch_size 64), SalUn (" in note
+    assert "RL (epochs 10, lr 0.2, batch_size 64), SalUn (" in note
     assert "methods.RL.KEY=VALUE" in note
     assert "methods.+NAME={}" in note
     assert load("digits", ["weightings=[none, w_f]"]).notes != ()
@@ -218,7 +218,7 @@ def test_what_takes_the_place_of_a_presets_settings_is_said():
 def test_a_plus_adds_a_row_and_nothing_else():
     config = load("digits", ["methods.+FT={}", "methods.+RL:paired={schedule: paired}"])
     assert list(config.methods) == ["Retrain", "RL", "SalUn", "FT", "RL:paired"]
-    assert config.methods["RL"]["lr"] == 0.05
+    assert config.methods["RL"]["lr"] == 0.2
     with pytest.raises(UserError, match="'RL' is there already"):
         load("digits", ["methods.+RL={}"])
 
