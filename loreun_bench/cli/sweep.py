@@ -137,7 +137,7 @@ def _prepare(
 
 
 def _seconds(value: float | None) -> str:
-    return "?" if value is None else f"{value:.1f}"
+    return "?" if value is None else f"{value:.1f}" if value >= 0.05 else "<0.1"
 
 
 def _interrupt(*_: Any) -> None:

@@ -183,8 +183,8 @@ def test_the_normalisation_of_the_data_is_part_of_every_key(monkeypatch):
 
 
 def test_a_sweep_without_retrain_says_what_it_lacks():
-    assert any("no Retrain" in note for note in plan(methods={"RL": {}}).notes)
-    assert not any("no Retrain" in note for note in plan().notes)
+    assert any("no row is called Retrain" in note for note in plan(methods={"RL": {}}).notes)
+    assert not any("called Retrain" in note for note in plan().notes)
 
 
 def test_the_plan_says_no_time_for_what_has_never_run(command, tmp_path):
