@@ -74,6 +74,7 @@ class _Run:
         self.needs = {cell.record.cell: closure(cell.evaluation) for cell in plan.cells}
 
     def run(self) -> list[Record]:
+        self._tell_other_data()
         open_cells = list(self.plan.cells)
         while self.waiting or self.running:
             self.waiting = [stage for stage in self.waiting if not self._advance(stage)]
@@ -85,6 +86,15 @@ class _Run:
             self._close(cell)
         self._tell()
         return [self.results[cell.record.cell] for cell in self.plan.cells]
+
+    def _tell_other_data(self) -> None:
+        """Say what was otherwise when the run folder had its rows: of one configuration, what the user's own files hold."""
+        pairs = [(cell.record, self.old.get(cell.record.cell)) for cell in self.plan.cells]
+        both = [(new.conditions, old.conditions) for new, old in pairs if old is not None and old.conditions]
+        other = {name for new, old in both for name in new.keys() | old.keys() if new.get(name) != old.get(name)}
+        if other:
+            names = ", ".join(sorted(other))
+            self.listen(Event("note", text=f"changed since the last run in {self.out}: {names}; its rows are made again"))
 
     def _wait(self) -> set[Future[Outcome]]:
         """The tasks that finish next; meanwhile listeners hear how far the running ones are."""

@@ -76,7 +76,7 @@ class Project:
         self.runs += 1
         self.heard.clear()
         plugins = change.pop("plugins", ())
-        out = self.folder.parent / f"run-{self.folder.name}-{self.runs}"
+        out = change.pop("out", self.folder.parent / f"run-{self.folder.name}-{self.runs}")
         options = {"workers": workers, "plugins": plugins, "listen": self.heard.append}
         records: list[Record] = loreun_bench.sweep(CONFIG | change, out, **options)
         assert [record.reason for record in records if record.status != "ok"] == []
@@ -252,10 +252,14 @@ def test_a_table_that_a_data_function_reads_and_a_module_beside_it(project: Proj
         "    images = (images + 20 * int(open('rows.csv').read()) * shift.BY).astype(np.uint8)\n"
         "    return images[:150], labels[:150], images[150:], labels[150:]\n",
     )
-    change = {"dataset": f"{file}:data", "limit_images": None}
+    change = {"dataset": f"{file}:data", "limit_images": None, "out": project.folder.parent / "run"}
     found = [project.sweep(workers, **change)]
+    assert project.notes == []
     project.write("rows.csv", "3\n")
     found.append(project.sweep(workers, **change))
+    (note,) = project.notes
+    assert note.startswith("changed since the last run")
+    assert note.endswith(": data, normalised by; its rows are made again")
     project.write("shift.py", "BY = 2\n")
     found.append(project.sweep(workers, **change))
     assert len({json.dumps(each, sort_keys=True) for each in found}) == 3
