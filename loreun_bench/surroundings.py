@@ -41,7 +41,7 @@ def remember() -> Restore:
 
     That raises UserError if a limit of the process was lowered that cannot be raised again.
     """
-    others = [_torch(), _streams(), _handlers(), _exits()]
+    others = [_streams(), _handlers(), _exits()]
     before = [(write, read, read()) for read, write in _pairs()]
 
     def restore() -> None:
@@ -55,6 +55,9 @@ def remember() -> Restore:
 
 
 def _pairs() -> Iterator[Pair]:
+    import torch  # first: it changes some of the rest, and a plug-in may be the first to import it
+
+    yield from _of_torch(torch)
     yield os.getcwd, os.chdir
     yield _umask, os.umask
     yield os.environ.copy, _set_environment
@@ -89,6 +92,16 @@ def _contents(values: Any) -> Pair:
         values[:] = before
 
     return lambda: list(values), write
+
+
+def _entries(table: dict[Any, Any]) -> Pair:
+    """A dictionary that others hold, too."""
+
+    def write(before: dict[Any, Any]) -> None:
+        table.clear()
+        table.update(before)
+
+    return lambda: dict(table), write
 
 
 def _umask() -> int:
@@ -249,27 +262,10 @@ def _exits() -> Restore:
     return restore
 
 
-def _torch() -> Restore:
-    """torch's modes, threads, random state, hooks of all modules, and what a checkpoint may hold."""
-    import torch
-
-    numbers, hooks = torch.get_rng_state(), _hooks()
-    before = [(write, read, read()) for read, write in _of_torch(torch)]
-
-    def restore() -> None:
-        for write, read, value in before:
-            if read() != value:
-                write(value)
-        torch.set_rng_state(numbers)
-        for table, content in hooks:
-            if dict(table) != content:
-                table.clear()
-                table.update(content)
-
-    return restore
-
-
 def _of_torch(torch: Any) -> Iterator[Pair]:
+    """Modes, threads, random state, hooks of all modules, and what a checkpoint may hold."""
+    yield _random_bytes, lambda state: torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    yield from _hooks()
     yield torch.is_grad_enabled, torch.set_grad_enabled
     yield torch.get_num_threads, torch.set_num_threads
     yield torch.get_default_dtype, torch.set_default_dtype
@@ -284,7 +280,13 @@ def _of_torch(torch: Any) -> Iterator[Pair]:
     yield safe.get_safe_globals, lambda known: (safe.clear_safe_globals(), safe.add_safe_globals(known))
 
 
-def _hooks() -> list[tuple[Any, dict[Any, Any]]]:
+def _random_bytes() -> bytes:
+    import torch
+
+    return torch.get_rng_state().numpy().tobytes()
+
+
+def _hooks() -> Iterator[Pair]:
     modules = [(sys.modules[name], start) for name, start in HOOKS if name in sys.modules]
     tables = [table for module, start in modules for name, table in vars(module).items() if name.startswith(start)]
-    return [(table, dict(table)) for table in tables if isinstance(table, dict)]
+    yield from (_entries(table) for table in tables if isinstance(table, dict))
