@@ -25,7 +25,6 @@ from loreun_bench.harness.rows import check_scenario, class_files, uniform, weig
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
-from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class Requests:
     def forget_set(self) -> dict[str, str]:
         """What tells a forget set from another with the same label: that of a list, a table, a user's scenario, or of what
         requests before it forgot."""
-        theirs = [each.entry.file for each in self.each if is_users(str(each.entry.file))]
+        theirs = [each.entry.file for each in self.each if each.entry.plugged]
         if len(self.each) == 1 and not (self.files or theirs or self.each[0].entry.info["explicit"]):
             return {}
         text = json.dumps(self.scenario.spec(), sort_keys=True)

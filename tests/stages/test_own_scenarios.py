@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +64,48 @@ def planned(**change):
 def notes(draw, mine):
     mine(draw)
     return " ".join(planned().notes)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Imports a module as the entry point of an installed package does."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def put(name, text):
+        (folder / f"{name}.py").write_text(text)
+        importlib.import_module(name)
+        return folder / f"{name}.py"
+
+    yield put
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def test_a_scenario_of_an_installed_package_is_looked_at_as_that_of_a_file_is(installed):
+    installed("afar_scenario", SCENARIO.format(draw="[len(CALLS)]", more="", options=""))
+    with pytest.raises(UserError, match="draw chose other pictures the second time"):
+        planned()
+
+
+def test_a_data_set_of_an_installed_package_is_read_at_each_plan(installed):
+    path = installed(
+        "afar_data",
+        "import numpy as np\nfrom pathlib import Path\nfrom loreun_bench import dataset\n"
+        "from loreun_bench.classification import Arrays\n"
+        "@dataset('afar', shape=(6, 7, 1), classes=4, embedded=True)\n"
+        "def afar(root, download):\n    'Shades.'\n    labels = np.arange(200) % 4\n"
+        "    images = np.random.default_rng(0).integers(0, 50, (200, 6, 7, 1)) + 50 * labels[:, None, None, None]\n"
+        "    images = (images + int((Path(__file__).parent / 'rows.csv').read_text())).astype(np.uint8)\n"
+        "    return Arrays(images[:150], labels[:150], images[150:], labels[150:])\n",
+    )
+    found = []
+    for rows in ("2", "40"):
+        (path.parent / "rows.csv").write_text(rows)
+        plan = planned(dataset="afar", limit_images=None, scenarios=[{"kind": "random", "fraction": 0.1}])
+        found.append(plan.cells[0].record.conditions["data"])
+    assert len(set(found)) == 2
 
 
 @pytest.mark.parametrize(

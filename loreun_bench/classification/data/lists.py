@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.pictures import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
 
 DELIMITERS = ",;\t|"
-PARTS = ("train", "test")
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -221,7 +221,7 @@ def _parts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     """The part of each row, 0: training, 1: test, by a column `part` as `split export` writes it; else all are training."""
     lower = [name.lower() for name in head]
     words = [row[lower.index("part")].casefold() for row in rows] if "part" in lower else []
-    return [PARTS.index(word) for word in words] if words and set(words) <= set(PARTS) else [0] * len(rows)
+    return [list(PARTS).index(word) for word in words] if words and set(words) <= set(PARTS) else [0] * len(rows)
 
 
 def _listed(path: Path) -> list[str]:

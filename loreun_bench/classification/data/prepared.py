@@ -21,14 +21,12 @@ from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
-from loreun_bench.plugins import is_users
 from loreun_bench.registry import Entry, blamed, call_reference, registry
 
 if TYPE_CHECKING:
     import numpy as np
 
 READERS = tuple(Path(str(module.__file__)) for module in (pictures, folders, contents, plain))
-PARTS = ("train", "test")
 MEAN_SLACK = 0.005  # how far the mean pixel, of [0, 1], may be from the published one
 DARK = 64  # 16-bit pictures that use a part of their range come out below this
 
@@ -97,7 +95,7 @@ def _resolved(dataset: str, image_size: int | None) -> DataInfo:
     if path.suffix.lower() == ".npz" or len(path.parts) > 1:
         raise UserError(f"dataset: {dataset} is not there: give an .npz, or a folder of pictures or idx files")
     entry = registry("datasets").get(dataset)
-    if entry.info["embedded"] and not _ours(entry):
+    if entry.info["embedded"] and entry.plugged:
         return _own(dataset, _made(entry, None))  # again each time: its code may have changed
     if not (data_root() / f"{dataset}.json").is_file():
         if not entry.info["embedded"]:
@@ -177,14 +175,14 @@ def prepare(name: str, source: Path | None = None) -> DataInfo:
     UserError if it cannot be had, or is not what is published under that name.
     """
     entry = registry("datasets").get(name)
-    return _write(name, _made(entry, source), code="" if _ours(entry) else code_digest(entry.file))
+    return _write(name, _made(entry, source), code=code_digest(entry.file) if entry.plugged else "")
 
 
 def _made(entry: Entry, source: Path | None) -> Arrays:
     """The registered data set, checked to be what its decorator says."""
     if source is not None:
         found = read_any(entry.name, source)
-    elif entry.info["embedded"] and not _ours(entry):
+    elif entry.info["embedded"] and entry.plugged:
         with blamed(entry.file, f"data set '{entry.name}'"), seeded(0):
             found = as_arrays(f"data set '{entry.name}'", entry.item(data_root() / "download", True))
     else:
@@ -212,7 +210,7 @@ def difference(info: DataInfo, entry: Entry) -> str:
         return f"{info.classes} classes, not {about['classes']}"
     if entry.plugged and about["names"] and info.names != tuple(about["names"]):
         return f"classes are called {', '.join(info.names[:5])}, not {', '.join(about['names'][:5])}"
-    for part, word, counts in zip(PARTS, ("training", "test"), about["counts"] or (), strict=False):
+    for part, word, counts in zip(pictures.PARTS, ("training", "test"), about["counts"] or (), strict=False):
         found = getattr(info, part)
         if sum(found) != sum(counts):
             return f"{sum(found)} {word} images, not {sum(counts)}"
@@ -223,10 +221,6 @@ def difference(info: DataInfo, entry: Entry) -> str:
         if abs(found - published) > MEAN_SLACK:
             return f"training pixels of mean {found:.3f}, not {published:.3f}"
     return ""
-
-
-def _ours(entry: Entry) -> bool:
-    return not is_users(str(entry.file))
 
 
 def verify(name: str) -> DataInfo:
@@ -325,8 +319,9 @@ def _write(name: str, arrays: Arrays, own: bool = False, source: str = "", code:
     import numpy as np
     from safetensors.numpy import save
 
-    tensors = {f"{part}_{kind}": getattr(arrays, f"{part}_{kind}") for part in PARTS for kind in ("images", "labels")}
-    for part in PARTS:
+    names = [f"{part}_{kind}" for part in pictures.PARTS for kind in ("images", "labels")]
+    tensors = {name: getattr(arrays, name) for name in names}
+    for part in pictures.PARTS:
         if getattr(arrays, f"{part}_files"):
             text = "\n".join(getattr(arrays, f"{part}_files")).encode(errors="surrogateescape")
             tensors[f"{part}_files"] = np.frombuffer(text, np.uint8)

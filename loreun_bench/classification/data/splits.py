@@ -14,7 +14,7 @@ from loreun_bench import config as configuration
 from loreun_bench.classification.config import Scenario
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import derive, seeded
-from loreun_bench.plugins import blamed, is_users, running, undisturbed
+from loreun_bench.plugins import blamed, running, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -274,7 +274,7 @@ class _Drawing:
             return _parted(scenario, found, len(among))
 
         chosen, wrong = drawn()
-        if is_users(str(scenario.entry.file)) and not np.array_equal(np.sort(chosen), np.sort(drawn()[0])):
+        if scenario.entry.plugged and not np.array_equal(np.sort(chosen), np.sort(drawn()[0])):
             raise UserError(
                 f"scenario {scenario.label}: draw chose other pictures the second time: take randomness from stream('NAME')"
             )
@@ -289,11 +289,11 @@ class _Drawing:
 @contextlib.contextmanager
 def _guarded(scenario: Scenario, seed: int) -> Iterator[None]:
     """A user's scenario is blamed for what it raises, leaves this process as it was, and draws the same in every one."""
-    file, origin = scenario.entry.file, scenario.entry.origin
-    still = running(Path(origin)) if origin.endswith(".py") else undisturbed() if is_users(str(file)) else None
+    entry = scenario.entry
+    still = running(Path(entry.origin)) if entry.origin.endswith(".py") else undisturbed() if entry.plugged else None
     same = seeded(derive(seed, "split", "global")) if still else None
     nothing = contextlib.nullcontext()
-    with still or nothing, same or nothing, blamed(file, f"scenario '{scenario.kind}'"):
+    with still or nothing, same or nothing, blamed(entry.file, f"scenario '{scenario.kind}'"):
         yield
 
 
