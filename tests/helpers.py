@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,15 @@ def generation_config(folder, classifier="small", **changes):
         "methods": {"RL": {"batch_size": 4, "epochs": 1}, "ESD-x": {"ddim_steps": 2}, "FMN": {"steps": 1}},
         "weightings": ["none", "w_f", "loreun-s"],
     } | changes  # fmt: skip
+
+
+def launched(*words, stdout=subprocess.DEVNULL, **environment):
+    """Python with these words, leading a process group, and hearing Ctrl-C, which a shell's background job ignores."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], env=os.environ | environment, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def until(condition: Callable[[], bool]) -> None:

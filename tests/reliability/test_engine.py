@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import launched
 
 from loreun_bench.harness import work
 from loreun_bench.harness.engines import Engine
@@ -227,11 +228,8 @@ def test_ctrl_c_while_processes_start_leaves_none_that_finds_nobody(root, tmp_pa
         "except KeyboardInterrupt:\n    engine.close()\n    sys.exit(130)\n"
     )
     (tmp_path / "task").write_bytes(pickle.dumps(task(root, "ok")))
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "task")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    process = launched(script, tmp_path / "task", stdout=subprocess.PIPE, PYTHONPATH=path)
     assert process.stdout.readline() == "loading\n"
     time.sleep(0.5)  # the sweep waits for its first process
     os.killpg(process.pid, signal.SIGINT)

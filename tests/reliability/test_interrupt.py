@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import group_is_gone, until
+from helpers import LIMIT, group_is_gone, launched, until
 
 from loreun_bench import load_records
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 
-LIMIT = 180  # seconds after which a test gives up waiting
 CELLS = 5  # Original, Retrain, Retrain-2, RL none, RL w_f
 CONFIG = """
 dataset: digits
@@ -39,13 +37,10 @@ class Sweeps:
 
     def start(self, name: str, workers: int) -> subprocess.Popen[str]:
         """Start the sweep with run folder and store of this name, as the leader of a process group."""
-        command = [sys.executable, "-m", "loreun_bench", "sweep", str(self.root / "tiny.yaml")]
-        process = subprocess.Popen(
-            [*command, "--out", str(self.out(name)), "--workers", str(workers)],
-            env={**os.environ, "LOREUN_STORE": str(self.store(name)), "LOREUN_DATA": str(self.data), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-        )  # fmt: skip
+        words = "-m", "loreun_bench", "sweep", self.root / "tiny.yaml", "--out", self.out(name), "--workers", workers
+        process = launched(
+            *words, LOREUN_STORE=str(self.store(name)), LOREUN_DATA=str(self.data), OMP_NUM_THREADS="1"
+        )
         self.started.append(process)
         return process
 

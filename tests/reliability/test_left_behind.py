@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import launched, until
 from test_engine import outcome, task
-from test_interrupt import until
 from test_own_process import CONFIG, HEAD, METHOD, NICE, rows
 
 import loreun_bench
@@ -103,12 +103,8 @@ def test_what_a_stage_has_started_ends_with_the_sweep_and_the_next_removes_what_
     file = plugin(tmp_path, "Parent", f"start({str(tmp_path)!r}); open({str(begun)!r}, 'w').close(); {busy}", CHILDREN)
     config, temporary = tmp_path / "c.yaml", short
     config.write_text(yaml.safe_dump(CONFIG | {"methods": {"Parent": {}}}))
-    words = [sys.executable, "-m", "loreun_bench", "sweep", config, "--plugin", file, "--out", tmp_path / "run"]
-    process = subprocess.Popen(
-        list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env=os.environ | {"TMPDIR": str(temporary)},
-    )  # fmt: skip
+    words = "-m", "loreun_bench", "sweep", config, "--plugin", file, "--out", tmp_path / "run"
+    process = launched(*words, TMPDIR=str(temporary))
     until(lambda: begun.exists() or process.poll() is not None)
     if how == "interrupt":
         os.killpg(process.pid, signal.SIGINT)
@@ -123,7 +119,7 @@ def test_what_a_stage_has_started_ends_with_the_sweep_and_the_next_removes_what_
     write_atomic(store.parent / "used" / "01" / ".0123.json.abcd", "[]")
     plugin(tmp_path, "Parent", "pass")
     environment = os.environ | {"TMPDIR": str(temporary)}
-    subprocess.run(list(map(str, words)), env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, *map(str, words)], env=environment, check=True, capture_output=True)
     assert [path.name for path in store.iterdir()] == [".lock"]
     assert not list(store.parent.glob("used/*/.*"))
     assert [path.name for path in temporary.iterdir() if path.name.startswith(("pymp", "loreun"))] == []

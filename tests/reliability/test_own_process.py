@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import group_is_gone, until
+from helpers import group_is_gone, launched, until
 
 import loreun_bench
 from loreun_bench.harness.store import Store
@@ -189,11 +188,7 @@ def test_a_sweep_that_is_ended_takes_the_process_of_a_plug_in_with_it_and_goes_o
     body = f"open({str(flag)!r}, 'w').close()\n        import time; time.sleep(BY)"
     plugin.write_text(HEAD + "BY = 600\n" + METHOD.format(name="Slow", body=body))
     config.write_text(yaml.safe_dump(CONFIG | {"methods": {"Slow": {}}}))
-    words = [sys.executable, "-m", "loreun_bench", "sweep", config, "--plugin", plugin, "--out", tmp_path / "run"]
-    process = subprocess.Popen(
-        list(map(str, words)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = launched("-m", "loreun_bench", "sweep", config, "--plugin", plugin, "--out", tmp_path / "run")
     try:
         until(lambda: flag.exists() or process.poll() is not None)
         if how == "kill":
