@@ -18,6 +18,7 @@ CONSTANT = (bool, int, float, str, type(None))  # if its name is in capitals
 Remembered = dict[int, tuple[Any, dict[str, Any]]]  # by its id, a module or class, and what is in it by name
 
 _open: list[Remembered] = []
+_known: dict[int, tuple[int, dict[str, Any], list[type], Any]] = {}  # by id: how many names, the code, classes, the owner
 
 
 def remember() -> Callable[[], list[str]]:
@@ -38,8 +39,13 @@ def remember() -> Callable[[], list[str]]:
         _open[:] = [each for each in _open if each is not found]
         if not _open:
             sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not _Finder]
-        pairs = [(owner, name, value) for owner, code in found.values() for name, value in code.items()]
-        changed = [(owner, name, value) for owner, name, value in pairs if vars(owner).get(name) is not value]
+        changed = [
+            (owner, name, value)
+            for owner, code in found.values()
+            for values in (vars(owner),)
+            for name, value in code.items()
+            if values.get(name) is not value
+        ]
         for owner, name, value in changed:
             with contextlib.suppress(AttributeError, TypeError):  # of a class that is closed
                 setattr(owner, name, value)
@@ -77,19 +83,27 @@ def _follow(loader: Any) -> None:
 
 
 def _note(found: Remembered, module: ModuleType) -> None:
-    code = _code(module)
+    code, classes = _code(module)
     found[id(module)] = module, code
-    for cls in code.values():
-        if isinstance(cls, type) and id(cls) not in found and _ours(cls.__module__):
-            found[id(cls)] = cls, _code(cls)
+    for cls in classes:
+        if id(cls) not in found:
+            found[id(cls)] = cls, _code(cls)[0]
 
 
 def _ours(name: object) -> bool:
     return isinstance(name, str) and name.partition(".")[0] in LIBRARIES
 
 
-def _code(owner: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(owner).items() if _kept(name, value)}
+def _code(owner: Any) -> tuple[dict[str, Any], list[type]]:
+    """The code in a module or class, and those of its values that are classes of LIBRARIES. It is looked for anew only where
+    there are more names, or fewer, than there were, or one of them means something else: hardly ever."""
+    values = vars(owner)
+    known = _known.get(id(owner))
+    if known is None or known[0] != len(values) or any(values.get(name) is not value for name, value in known[1].items()):
+        code = {name: value for name, value in values.items() if _kept(name, value)}
+        classes = [value for value in code.values() if isinstance(value, type) and _ours(value.__module__)]
+        known = _known[id(owner)] = len(values), code, classes, owner
+    return known[1], known[2]
 
 
 def _kept(name: str, value: Any) -> bool:

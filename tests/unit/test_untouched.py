@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from loreun_bench import untouched
@@ -37,3 +38,14 @@ def test_a_plug_in_that_replaces_a_function_leaves_the_planner_its_own(tmp_path)
 
 def test_nothing_is_touched_where_nothing_was_replaced():
     assert untouched.remember()() == []
+
+
+@pytest.mark.parametrize("name", ["added", "loads"])
+def test_what_a_library_has_since_the_last_time_is_remembered_as_it_is_now(monkeypatch, name):
+    untouched.remember()()
+    mine = lambda text: text  # noqa: E731
+    monkeypatch.setattr(json, name, mine, raising=False)
+    restore = untouched.remember()
+    setattr(json, name, len)
+    assert restore() == [f"json.{name}"]
+    assert getattr(json, name) is mine
