@@ -33,6 +33,7 @@ _imported: dict[tuple[str, str], Any] = {}  # the user's modules that came with 
 _under_way: list[Path] = []
 _on_reload: list[Callable[[Path], None]] = []
 _own_process = False
+_in_stage = False
 _depth = 0
 
 
@@ -133,21 +134,26 @@ def from_source() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(stage: bool = False) -> Iterator[None]:
     """What the user's code does to this process inside is put back, as far as it can be (`surroundings`, `untouched`). Its
-    modules are noted, to be read again when they change."""
-    global _depth
-    if _own_process:
+    modules are noted, to be read again when they change.
+
+    stage: inside is one stage, in which nothing is put back before its end: as in a process of its own.
+    """
+    global _depth, _in_stage
+    if _own_process or _in_stage:
         yield
         return
     refresh()
     _depth += 1
+    _in_stage = stage
     before = {id(module) for _, module in beside.loaded()}
     restore, put_back = surroundings.remember(), untouched.remember()
     try:
         with from_source():
             yield
     finally:
+        _in_stage = False
         put_back()
         for name, module in beside.loaded():
             place = users_place(module) if id(module) not in before and not name.startswith(PLUGIN) else None

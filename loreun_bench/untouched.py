@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
 from collections.abc import Callable
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 LIBRARIES = frozenset((
     "loreun_bench", "torch", "torchvision", "numpy", "PIL", "builtins", "copy", "csv", "functools", "glob", "hashlib", "io",
@@ -15,17 +16,32 @@ LIBRARIES = frozenset((
 ))  # fmt: skip
 CODE = (FunctionType, BuiltinFunctionType, type, property, classmethod, staticmethod)
 CONSTANT = (bool, int, float, str, type(None))  # if its name is in capitals
-Remembered = dict[int, tuple[Any, dict[str, Any]]]  # by its id, a module or class, and what is in it by name
+
+
+class Owner(NamedTuple):
+    """A module or class of LIBRARIES: how many names it has, its code by name, and what of that are classes of LIBRARIES."""
+
+    itself: Any
+    names: int
+    code: dict[str, Any]
+    classes: list[type]
+
+    def holds(self) -> bool:
+        """Whether its code is as it was. This is asked tens of thousands of times, so that no Python runs for a name."""
+        return all(map(operator.is_, self.code.values(), map(vars(self.itself).get, self.code)))
+
+
+Remembered = dict[int, Owner]  # by id
 
 _open: list[Remembered] = []
-_known: dict[int, tuple[int, dict[str, Any], list[type], Any]] = {}  # by id: how many names, the code, classes, the owner
+_known: Remembered = {}
 
 
 def remember() -> Callable[[], list[str]]:
     """Remembers the code of LIBRARIES as far as it is imported, and of what is imported later as it then is. What is
     returned puts it back, and tells what it was.
 
-    Tens of milliseconds: for the few times that a plan runs a plug-in's code. Other data of a library stays as it is.
+    Some milliseconds: for the few times that a plan runs a plug-in's code. Other data of a library stays as it is.
     """
     found: Remembered = {}
     there = {name: module for name, module in list(sys.modules.items()) if isinstance(module, ModuleType) and _ours(name)}
@@ -40,11 +56,11 @@ def remember() -> Callable[[], list[str]]:
         if not _open:
             sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not _Finder]
         changed = [
-            (owner, name, value)
-            for owner, code in found.values()
-            for values in (vars(owner),)
-            for name, value in code.items()
-            if values.get(name) is not value
+            (owner.itself, name, value)
+            for owner in found.values()
+            if not owner.holds()
+            for name, value in owner.code.items()
+            if vars(owner.itself).get(name) is not value
         ]
         for owner, name, value in changed:
             with contextlib.suppress(AttributeError, TypeError):  # of a class that is closed
@@ -83,27 +99,25 @@ def _follow(loader: Any) -> None:
 
 
 def _note(found: Remembered, module: ModuleType) -> None:
-    code, classes = _code(module)
-    found[id(module)] = module, code
-    for cls in classes:
+    found[id(module)] = owner = _owner(module)
+    for cls in owner.classes:
         if id(cls) not in found:
-            found[id(cls)] = cls, _code(cls)[0]
+            found[id(cls)] = _owner(cls)
 
 
 def _ours(name: object) -> bool:
     return isinstance(name, str) and name.partition(".")[0] in LIBRARIES
 
 
-def _code(owner: Any) -> tuple[dict[str, Any], list[type]]:
-    """The code in a module or class, and those of its values that are classes of LIBRARIES. It is looked for anew only where
-    there are more names, or fewer, than there were, or one of them means something else: hardly ever."""
-    values = vars(owner)
-    known = _known.get(id(owner))
-    if known is None or known[0] != len(values) or any(values.get(name) is not value for name, value in known[1].items()):
+def _owner(itself: Any) -> Owner:
+    """A module or class as it is now. It is looked through anew only where there are more names, or fewer, than there were, or
+    one of them means something else: hardly ever."""
+    values, known = vars(itself), _known.get(id(itself))
+    if known is None or known.names != len(values) or not known.holds():
         code = {name: value for name, value in values.items() if _kept(name, value)}
         classes = [value for value in code.values() if isinstance(value, type) and _ours(value.__module__)]
-        known = _known[id(owner)] = len(values), code, classes, owner
-    return known[1], known[2]
+        known = _known[id(itself)] = Owner(itself, len(values), code, classes)
+    return known
 
 
 def _kept(name: str, value: Any) -> bool:

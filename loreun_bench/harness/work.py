@@ -175,7 +175,7 @@ def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
 
         openers.follow()
         plugins.refresh(always=True)  # so that its imports are seen
-        with plugins.undisturbed(), watching.watched(task.stage.plugins, _log(task)) as watch:
+        with plugins.undisturbed(stage=True), watching.watched(task.stage.plugins, _log(task)) as watch:
             _load(task)
             yield
             used |= _names(task, watch)

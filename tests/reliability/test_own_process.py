@@ -103,6 +103,33 @@ def test_a_hostile_plug_in_changes_no_row_but_its_own_and_leaves_this_process_as
     assert len(both) == len(without) + 1
 
 
+LASTING = """
+import torch
+def net(channels, num_classes, image_size):
+    usual = torch.nn.functional.relu
+    torch.nn.functional.relu = lambda x, inplace=False: usual(x) - 0.05
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), Bend(), torch.nn.Linear(16, num_classes))
+class Bend(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.relu(x)
+"""
+
+
+def test_what_a_model_function_does_lasts_as_long_in_this_process_as_in_one_of_its_own(tmp_path, monkeypatch) -> None:
+    """To the end of the stage. (Put back when the function returns, the numbers were others without workers.)"""
+    (tmp_path / "lasting.py").write_text(LASTING)
+    usual = torch.nn.functional.relu
+    found = []
+    for workers in 0, 1:
+        monkeypatch.setenv("LOREUN_STORE", str(tmp_path / f"store-{workers}"))
+        config = {**CONFIG, "model": f"{tmp_path / 'lasting.py'}:net", "weightings": ["none"]}
+        records = loreun_bench.sweep(config, tmp_path / f"run-{workers}", workers=workers)
+        assert [record.reason for record in records if record.status != "ok"] == []
+        found.append({record.method: (record.artifact, record.metrics) for record in records})
+        assert torch.nn.functional.relu is usual
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("body", ["raise KeyError('no')", "import os; os._exit(3)", "import sys; sys.exit()"])
 def test_a_plug_in_that_ends_its_process_is_a_failed_row_and_leaves_no_process(tmp_path, monkeypatch, body) -> None:
     file = tmp_path / "bad.py"
