@@ -45,6 +45,8 @@ def libraries_are_no_garbage():
     """What is there when a file's tests begin is not looked through each time for garbage: half the time of many."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
