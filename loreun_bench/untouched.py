@@ -6,9 +6,11 @@ import contextlib
 import operator
 import sys
 from collections.abc import Callable
-from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
+
+from loreun_bench.finders import followed
 
 LIBRARIES = frozenset((
     "loreun_bench", "torch", "torchvision", "numpy", "PIL", "builtins", "copy", "csv", "functools", "glob", "hashlib", "io",
@@ -72,30 +74,17 @@ def remember() -> Callable[[], list[str]]:
 
 
 class _Finder:
-    """Finds modules of LIBRARIES as the others do, and has them noted once they are imported."""
+    """Has modules of LIBRARIES noted once they are imported."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """The spec of such a module; None of any other."""
-        for finder in sys.meta_path if _ours(name) else ():
-            find: Callable[..., ModuleSpec | None] | None = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find is not None and finder is not _Finder else None
-            if spec is not None:
-                if isinstance(spec.loader, (SourceFileLoader, ExtensionFileLoader)):
-                    _follow(spec.loader)
-                return spec
-        return None
+        return followed(_Finder, _note_in_all, name, path, target) if _ours(name) else None
 
 
-def _follow(loader: Any) -> None:
-    run = loader.exec_module
-
-    def exec_module(module: ModuleType) -> None:
-        run(module)
-        for found in _open:
-            _note(found, module)
-
-    loader.exec_module = exec_module
+def _note_in_all(module: ModuleType) -> None:
+    for found in _open:
+        _note(found, module)
 
 
 def _note(found: Remembered, module: ModuleType) -> None:
@@ -110,8 +99,8 @@ def _ours(name: object) -> bool:
 
 
 def _owner(itself: Any) -> Owner:
-    """A module or class as it is now. It is looked through anew only where there are more names, or fewer, than there were, or
-    one of them means something else: hardly ever."""
+    """A module or class as it is now. It is looked through anew only where there are more names, or fewer, than there were,
+    or one of them means something else: hardly ever."""
     values, known = vars(itself), _known.get(id(itself))
     if known is None or known.names != len(values) or not known.holds():
         code = {name: value for name, value in values.items() if _kept(name, value)}

@@ -21,7 +21,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import check_scenario, class_files, uniform, weightings
+from loreun_bench.harness.rows import check_scenario, class_files, samples, uniform, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -226,7 +226,7 @@ class _Block:
             "seed": derive(self.seeds.unlearn, "unlearn"), "init_seed": 0,
         }  # fmt: skip
         inputs = {"split": self.split}
-        work = method.samples(self.sizes) if hasattr(method, "samples") else self._samples(1)
+        work = samples(method, self.sizes, self._samples(1))
         if method.from_scratch:
             replicate = getattr(method, "replicate", 0)
             own = self.protocol.own_init or replicate

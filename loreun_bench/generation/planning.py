@@ -22,7 +22,7 @@ from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import check_scenario, class_files, weightings
+from loreun_bench.harness.rows import asked_of, check_scenario, class_files, samples, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -112,7 +112,8 @@ class _Block:
             entry = registry("methods", "generation").get(name)
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
-            method.check(self.asked)
+            if hasattr(method, "check"):
+                asked_of(method, "check", self.asked)
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for rule, weighting in chosen:
@@ -186,7 +187,7 @@ class _Block:
         inputs = self._pictures() | self._curve(weighting)
         sources = (*TRAINING, *class_files(entry.item), *class_files(rule.item))
         label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
-        return self._stage("unlearn", config, inputs, sources, label, method.samples(self.sizes))
+        return self._stage("unlearn", config, inputs, sources, label, samples(method, self.sizes, 0))
 
     def _cell(self, method: str, weighting: str, model: Stage, rule: Any = None) -> Cell:
         inputs = self._classifier() | self._curve(rule)

@@ -16,7 +16,7 @@ from loreun_bench import config as configuration
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness.measuring import checked
 from loreun_bench.harness.plan import build
-from loreun_bench.harness.rows import active_phases
+from loreun_bench.harness.rows import active_phases, phases_of
 from loreun_bench.harness.unseen import unseen
 from loreun_bench.ops import loreun_weights
 from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
@@ -59,14 +59,8 @@ def _weighting(entry: Entry) -> str:
     """Its phases are valid, and give weights that sum to 1."""
     import torch
 
-    phases = entry.item().phases()
-    for name, phase in phases.items():
-        if name not in ("forget", "retain"):
-            raise UserError(f"phase '{name}' must be 'forget' or 'retain'")
-        if phase.direction not in ("forget", "retain") or phase.score not in ("current", "original"):
-            raise UserError(f"phase '{name}': direction must be forget or retain, score current or original")
-        if not math.isfinite(phase.eta):
-            raise UserError(f"phase '{name}': eta {phase.eta} is not finite")
+    phases = phases_of(entry, entry.item())
+    for phase in phases.values():
         weights = loreun_weights(torch.rand(64, dtype=torch.float64), eta=phase.eta, direction=phase.direction)
         assert abs(float(weights.sum()) - 1) < 1e-9
     return f"weights {' and '.join(phases) or 'nothing'}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from loreun_bench.finders import followed
 from loreun_bench.harness import asked
 from loreun_bench.harness.watching import reads, writes
 
@@ -46,26 +47,11 @@ def follow() -> None:
 
 
 class _Finder:
-    """Finds modules as the others do, and wraps the openers of those in OPENERS once they are imported."""
+    """Has the openers of the modules in OPENERS and WRITERS wrapped once these are imported."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """The spec of a module in OPENERS or WRITERS; None of any other."""
-        if name not in OPENERS and name not in WRITERS:
-            return None
-        for finder in sys.meta_path:
-            find: Callable[..., Any] | None = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find is not None and finder is not self else None
-            if spec is not None and spec.loader is not None:
-                run = spec.loader.exec_module
-
-                def exec_module(module: ModuleType, run: Callable[[ModuleType], None] = run) -> None:
-                    run(module)
-                    _wrap(module)
-
-                with contextlib.suppress(AttributeError):
-                    spec.loader.exec_module = exec_module
-                return spec
-        return None
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of such a module; None of any other."""
+        return followed(self, _wrap, name, path, target) if name in OPENERS or name in WRITERS else None
 
 
 def _wrap(module: ModuleType) -> None:

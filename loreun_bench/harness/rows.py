@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
+import numbers
 import types
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.registry import Entry, blamed, registry
+from loreun_bench.weightings import PHASES, Phase
 
 
 def check_scenario(scenario: Any, config: Any) -> list[str]:
@@ -31,7 +35,7 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
     notes on those left out. The scenario's settings come before the sweep's, and these before the track's defaults."""
     active = active_phases(method)
     if not active:
-        told = says_active(type(method)) or (hasattr(method, "active") and not set(method.active()))
+        told = says_active(type(method)) or (hasattr(method, "active") and not _said(method))
         reason = f"{name} × weightings left out: its own `unlearn` reads none (`active` can say which phases it weighs)"
         return [uniform()], [] if told else [reason]
     found, notes = [], []
@@ -39,10 +43,7 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
         entry = registry("weightings").get(rule)
         own = entry.info["defaults"].get(config.track, {})
         weighting = configuration.settings(entry, own | values | scenario.weightings.get(rule, {}), f"weightings.{rule}")
-        with blamed(entry.file, f"weighting '{rule}'"):
-            phases = set(weighting.phases())
-        if not phases <= {"forget", "retain"}:
-            raise UserError(f"weighting '{rule}': phases {sorted(phases)} must be of 'forget' and 'retain'")
+        phases = phases_of(entry, weighting).keys()
         if phases <= active:
             found.append((entry, weighting))
         else:
@@ -56,10 +57,42 @@ def active_phases(method: Any) -> set[str]:
     them and no `active` says which."""
     cls = type(method)
     if says_active(cls):
-        return set(method.active())
+        return _said(method)
     if not _mentions(vars(_definer(cls, "unlearn"))["unlearn"]):
         return set()
-    return (set(method.active()) if hasattr(cls, "active") else set()) or {"forget", "retain"}
+    return (_said(method) if hasattr(cls, "active") else set()) or set(PHASES)
+
+
+def phases_of(entry: Entry, weighting: Any) -> Mapping[str, Phase]:
+    """A weighting's phases. UserError if it does not return a Phase for some of PHASES."""
+    with blamed(entry.file, f"weighting '{entry.name}'"):
+        found = weighting.phases()
+    if not isinstance(found, Mapping) or not found.keys() <= PHASES or not all(isinstance(p, Phase) for p in found.values()):
+        raise UserError(f"weighting '{entry.name}': phases() returned {found!r}, not a Phase for 'forget', 'retain' or both")
+    return found
+
+
+def _said(method: Any) -> set[str]:
+    """What the method's `active` says. UserError if that is no phases."""
+    found = asked_of(method, "active")
+    if isinstance(found, str) or not isinstance(found, Iterable) or not (said := set(found)) <= PHASES:
+        raise UserError(f"method '{method.name}': active() returned {found!r}, not some of 'forget' and 'retain'")
+    return said
+
+
+def asked_of(method: Any, question: str, *args: Any) -> Any:
+    """What a method answers when the sweep is planned. UserError, with its line, if it raises."""
+    with blamed(Path(inspect.getfile(type(method))), f"method '{method.name}'"):
+        found = getattr(method, question)(*args)
+        return list(found) if inspect.isgenerator(found) else found
+
+
+def samples(method: Any, sizes: Mapping[str, int], usual: int) -> int:
+    """The samples that the method says it passes forward; `usual` where it does not say. UserError if that is no number."""
+    found = asked_of(method, "samples", sizes) if hasattr(method, "samples") else usual
+    if not isinstance(found, numbers.Real) or not math.isfinite(found) or found < 0:
+        raise UserError(f"method '{method.name}': samples() returned {found!r}, not how many pass forward")
+    return int(float(found))
 
 
 def says_active(cls: type) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Protocol
 from annotated_types import Ge
 
 Eta = Annotated[float, Ge(0)]
+PHASES = frozenset({"forget", "retain"})  # of unlearning, that can be weighted
 
 
 @dataclass(frozen=True)

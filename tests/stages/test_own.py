@@ -273,6 +273,9 @@ def test_a_batch_larger_than_the_data_is_all_of_the_data(tmp_path):
         ("{'forget': Phase('sideways', 0.1)}", "sideways"),
         ("{'forgot': Phase('forget', 0.1)}", "forgot"),
         ("1 / 0", "ZeroDivisionError"),
+        ("['forget', 3]", r"returned \['forget', 3\], not a Phase"),
+        ("{'forget': 0.1}", "not a Phase"),
+        ("None", "returned None"),
     ],
 )
 def test_a_weighting_with_wrong_phases_is_refused_before_anything_runs(tmp_path, phases, says):

@@ -1,4 +1,4 @@
-"""Pins what a method with an `unlearn` of its own may return and leave, and which rows it has (cases 29 to 31)."""
+"""Pins what a method with an `unlearn` of its own may return, leave and answer, and which rows it has (cases 29 to 31)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import loreun_bench
 from loreun_bench import config as configuration
+from loreun_bench.errors import UserError
 from loreun_bench.harness.plan import build
 from loreun_bench.plugins import load_plugin
 
@@ -154,3 +155,38 @@ def test_what_is_no_model_that_fits_is_one_line_in_a_sweep_and_in_check(plugin, 
     code, out, _ = command("check", path)
     assert code == 2
     assert says in out
+
+
+ANSWERS = [
+    ("active", "raise KeyError('x')", "mine.py:[0-9]+ raised KeyError: 'x'"),
+    ("active", "yield from [3]", r"active\(\) returned \[3\], not some of 'forget' and 'retain'"),
+    ("active", "return None", "returned None, not some of"),
+    ("active", "return 'forget'", "returned 'forget', not some of"),
+    ("samples", "return 1 / 0", "mine.py:[0-9]+ raised ZeroDivisionError"),
+    ("samples", "return None", r"samples\(\) returned None, not how many"),
+    ("samples", "return float('nan')", "returned nan, not how many"),
+    ("samples", "return -1", "returned -1, not how many"),
+    ("check", "return 1 / 0", "mine.py:[0-9]+ raised ZeroDivisionError"),
+]
+GENERATION = {
+    "track": "generation", "seeds": 1, "device": "cpu", "methods": ["mine"], "weightings": ["none", "w_f"],
+    "scenarios": [{"kind": "class", "forget_class": "seven"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("derived", [False, True])
+@pytest.mark.parametrize(("track", "config"), [("classification", CONFIG), ("generation", GENERATION)])
+def test_what_the_plan_asks_of_a_method_is_blamed_on_its_file(plugin, track, config, derived) -> None:
+    """Of a class of the user's alone, too, which answers nothing that it does not define."""
+    path = plugin("context.phases", base="(Base)" if derived else "", active="{hook}")
+    text = path.read_text().replace('"retain"}', f'"retain"}}, track="{track}"')
+    text = text.replace("import GradientMethod, Method", "import Method").replace("(Base)", "(Method)")
+    text = text.replace("loreun_bench.classification", f"loreun_bench.{track}")
+    for name, body, says in ANSWERS if track == "generation" else ANSWERS[:-1]:
+        path.write_text(text.replace("{hook}", f"def {name}(self, *asked):\n        {body}"))
+        with pytest.raises(UserError, match=f"method 'mine'.*{says}"):
+            load_plugin(path), build(configuration.load(config))
+    path.write_text(text.replace("{hook}", ""))
+    load_plugin(path)
+    cells = [cell for cell in build(configuration.load(config)).cells if cell.record.method == "mine"]
+    assert [cell.record.weighting for cell in cells] == config["weightings"]

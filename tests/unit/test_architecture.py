@@ -15,6 +15,7 @@ FLOORS = [
     "lazy",
     "names",
     "pictures",
+    "finders",
     "untouched",
     "whose",
     "beside",
