@@ -8,13 +8,13 @@ from loreun_bench.lazy import lazily
 
 if TYPE_CHECKING:
     from loreun_bench.api import evaluate, sweep
+    from loreun_bench.decorators import dataset, method, metric, model, scenario, weighting
     from loreun_bench.harness.records import Record, load_records
-    from loreun_bench.registry import dataset, method, metric, model, scenario, weighting
 
 _WHERE = {
     "sweep": "api", "evaluate": "api", "load_records": "harness.records", "Record": "harness.records",
-    "method": "registry", "weighting": "registry", "metric": "registry", "dataset": "registry", "model": "registry",
-    "scenario": "registry",
+    "method": "decorators", "weighting": "decorators", "metric": "decorators", "dataset": "decorators",
+    "model": "decorators", "scenario": "decorators",
 }  # fmt: skip
 __all__ = ["Record", "dataset", "evaluate", "load_records", "method", "metric", "model", "scenario", "sweep", "weighting"]
 

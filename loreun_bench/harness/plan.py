@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loreun_bench import beside
+from loreun_bench.errors import UserError
 from loreun_bench.harness.cache import Found, look_up
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.stage import Stage
@@ -53,11 +54,22 @@ def build(config: SweepConfig) -> Plan:
     _, planner = track(config.track)
     with undisturbed():  # a planner tries what the user brings
         cells, notes = planner(config)
+        _check_rows(cells)
         stages = tuple(_ordered(cells))
     for together in {stage.plugins for stage in stages}:
         beside.check(homes(together))
     plugins = tuple(dict.fromkeys(path for stage in stages for path in stage.plugins))
     return Plan(tuple(cells), stages, (*notes, *unseen(plugins)))
+
+
+def _check_rows(cells: Iterable[Cell]) -> None:
+    """UserError if two rows of one table would have the same name: each would count as the other's."""
+    seen = set()
+    for r in (cell.record for cell in cells):
+        key = r.scenario, r.method, r.weighting, tuple(sorted(r.seeds.items()))
+        if key in seen:
+            raise UserError(f"{r.scenario}: two rows are called {r.method} {r.weighting}: rename one of the two methods")
+        seen.add(key)
 
 
 def closure(stage: Stage) -> set[str]:

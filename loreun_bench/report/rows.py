@@ -9,11 +9,11 @@ from typing import Any
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.records import Record
+from loreun_bench.registry import REFERENCES as REFERENCES
 from loreun_bench.registry import Entry
 from loreun_bench.report.layout import layout
 from loreun_bench.report.stats import UNBOUNDED, Estimate, estimate
 
-REFERENCES = ("Original", "Retrain", "Retrain-2")  # shown for orientation, not ranked
 Seeds = tuple[tuple[str, int], ...]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Gt
 
-from loreun_bench.registry import weighting
+from loreun_bench.decorators import weighting
 from loreun_bench.weightings import Phase
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loreun_bench.registry import weighting
+from loreun_bench.decorators import weighting
 from loreun_bench.weightings import Eta, Phase
 
 

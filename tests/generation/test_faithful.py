@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from loreun_bench import api
+from loreun_bench.decorators import weighting
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.datasets.digits import WORDS, digits
@@ -18,7 +19,7 @@ from loreun_bench.generation.unlearning import curve as curves
 from loreun_bench.generation.unlearning import gradient as unlearning
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
-from loreun_bench.registry import registry, weighting
+from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.optimiser import make_optimiser
 from loreun_bench.training.saliency import GradientMask, HardMask

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -241,10 +243,12 @@ def test_frozen_weights_stay_and_tied_ones_stay_tied(tmp_path, nets):
 
 
 def test_results_repeat_where_a_network_draws_from_numpy_and_python(tmp_path, nets, monkeypatch):
+    """Whatever the process that runs the sweep has drawn before."""
     found = []
     for name in ("a", "b"):
         monkeypatch.setenv("LOREUN_STORE", str(tmp_path / name))
         (tmp_path / f"run-{name}").mkdir()
+        np.random.rand(), random.random()
         records = sweep(tmp_path / f"run-{name}", f"{nets}:Numpy", dataset=colour(tmp_path))
         found.append([(r.method, r.weighting, r.artifact, r.metrics) for r in records])
     assert found[0] == found[1]

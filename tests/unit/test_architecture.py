@@ -22,6 +22,7 @@ FLOORS = [
     "surroundings",
     "plugins",
     "registry",
+    "decorators",
     "ops",
     "weightings",
     "config",

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from loreun_bench.decorators import metric
 from loreun_bench.errors import UserError
 from loreun_bench.harness.measuring import Measured, measure, measured
 from loreun_bench.harness.records import Record
-from loreun_bench.registry import metric
 from loreun_bench.report import byclass, leaderboard, table
 
 KEYS = ("forget_acc", "retain_acc", "test_acc", "mia_confidence")

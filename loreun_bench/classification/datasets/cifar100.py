@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loreun_bench.classification.data.arrays import Arrays
-from loreun_bench.registry import dataset
+from loreun_bench.decorators import dataset
 
 SUPERCLASSES = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),

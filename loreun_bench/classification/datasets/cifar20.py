@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.classification.datasets.cifar100 import MEAN, NAMES, SUPERCLASSES
-from loreun_bench.registry import dataset
+from loreun_bench.decorators import dataset
 
 
 def coarse(arrays: Arrays) -> Arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loreun_bench.classification.data.arrays import Arrays
-from loreun_bench.registry import dataset
+from loreun_bench.decorators import dataset
 
 TRAIN = (151, 161, 143, 131, 147, 154, 150, 136, 127, 138)
 TEST = (27, 21, 34, 52, 34, 28, 31, 43, 47, 42)

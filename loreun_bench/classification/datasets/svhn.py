@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loreun_bench.classification.data.arrays import Arrays
-from loreun_bench.registry import dataset
+from loreun_bench.decorators import dataset
 
 TRAIN = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
 TEST = (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595)

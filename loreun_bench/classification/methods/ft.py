@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 
 @method("FT", uses={"retain"}, paper="Warnecke et al., NDSS 2023")

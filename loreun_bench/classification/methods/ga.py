@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.classification.unlearning.method import Epochs, Rate
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 
 @method("GA", uses={"forget"}, paper="Thudi et al., EuroS&P 2022")

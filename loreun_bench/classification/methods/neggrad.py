@@ -7,7 +7,7 @@ from typing import Literal
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.classification.unlearning.method import Share
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 
 @method("NegGrad+", uses={"forget", "retain"}, paper="Kurmanji et al., NeurIPS 2023")

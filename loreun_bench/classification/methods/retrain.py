@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Ge
 
 from loreun_bench.classification.unlearning.method import Context, Data, Method
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 if TYPE_CHECKING:
     from torch import nn

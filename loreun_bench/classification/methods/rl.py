@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.classification.unlearning.method import Context, Data
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 if TYPE_CHECKING:
     from torch import Tensor

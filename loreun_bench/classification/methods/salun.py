@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loreun_bench.classification.methods.rl import RandomLabel
 from loreun_bench.classification.unlearning.method import Context, Data, Share
-from loreun_bench.registry import method
+from loreun_bench.decorators import method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loreun_bench.decorators import metric
 from loreun_bench.harness.measuring import Measured
-from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     from loreun_bench.classification.scoring.evaluation import Outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loreun_bench.registry import metric
+from loreun_bench.decorators import metric
 
 KEYS, MIA = ("forget_acc", "retain_acc", "test_acc"), "mia_confidence"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from loreun_bench.registry import metric
+from loreun_bench.decorators import metric
 
 if TYPE_CHECKING:
     from loreun_bench.classification.scoring.evaluation import Outputs

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loreun_bench.decorators import metric
 from loreun_bench.harness.measuring import Measured
-from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     import numpy as np

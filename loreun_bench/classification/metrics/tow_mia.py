@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from loreun_bench.registry import metric
+from loreun_bench.decorators import metric
 
 KEYS = ("mia_confidence", "retain_acc", "test_acc")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loreun_bench.registry import model
+from loreun_bench.decorators import model
 
 if TYPE_CHECKING:
     from torch import nn

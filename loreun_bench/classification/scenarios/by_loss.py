@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loreun_bench.classification.scenarios import Sized, Stream, Table
-from loreun_bench.registry import scenario
+from loreun_bench.decorators import scenario
 
 if TYPE_CHECKING:
     import numpy as np

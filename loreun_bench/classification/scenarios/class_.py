@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loreun_bench.classification.scenarios import Fraction, Stream, Table, percent
+from loreun_bench.decorators import scenario
 from loreun_bench.names import Names, places
-from loreun_bench.registry import scenario
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench.classification.scenarios import Stream, Table
+from loreun_bench.decorators import scenario
 from loreun_bench.errors import UserError
-from loreun_bench.registry import scenario
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from loreun_bench.decorators import scenario
 from loreun_bench.errors import UserError
-from loreun_bench.registry import scenario
 
 
 @scenario("sequence", paper="Foster et al., AAAI 2024; SAFER, 2026")

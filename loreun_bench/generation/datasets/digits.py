@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from loreun_bench.decorators import dataset
 from loreun_bench.generation.scoring.pictures import Pictures
-from loreun_bench.registry import dataset
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_SHARE = 5  # every fifth picture of a class is kept for the test

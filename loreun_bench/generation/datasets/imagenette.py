@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loreun_bench.decorators import dataset
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.data.names import IMAGENETTE
 from loreun_bench.generation.datasets.folder import checked_split, of_files
 from loreun_bench.generation.scoring.pictures import Pictures
 from loreun_bench.pictures import part_of, pictures_in
-from loreun_bench.registry import dataset
 
 ARCHIVES = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
 SIZES = tuple(ARCHIVES)

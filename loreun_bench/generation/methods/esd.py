@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
+from loreun_bench.decorators import method
 from loreun_bench.generation.unlearning.method import Asked, Context, Count, Data, Method, Parameters
-from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from loreun_bench.decorators import method
 from loreun_bench.generation.unlearning.method import Asked, Context, Count, Data, Method
-from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     import torch

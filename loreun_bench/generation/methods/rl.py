@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loreun_bench.decorators import method
 from loreun_bench.generation.unlearning.gradient import GradientMethod
 from loreun_bench.generation.unlearning.method import Context, Data
-from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le
 
+from loreun_bench.decorators import method
 from loreun_bench.generation.methods.rl import RandomLabel
 from loreun_bench.generation.unlearning.method import Context, Data
-from loreun_bench.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

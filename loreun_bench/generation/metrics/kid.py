@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench.decorators import metric
 from loreun_bench.generation.scoring.optional import fidelity
-from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scene import Planned, Scene

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench.decorators import metric
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.scoring.optional import nudenet
 from loreun_bench.harness.measuring import Measured
-from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scene import Planned, Scene

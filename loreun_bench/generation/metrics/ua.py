@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench.decorators import metric
 from loreun_bench.errors import UserError
 from loreun_bench.harness.measuring import Measured
-from loreun_bench.registry import metric
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scene import Planned, Scene

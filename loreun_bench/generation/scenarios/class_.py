@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loreun_bench.decorators import scenario
 from loreun_bench.errors import UserError
 from loreun_bench.generation.scenarios import Concepts, filled
 from loreun_bench.names import Names, clean, places
-from loreun_bench.registry import scenario
 
 
 @scenario("class", paper="Fan et al., ICLR 2024; LoReUn section 5", track="generation")

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from loreun_bench.decorators import scenario
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data.names import plain
 from loreun_bench.generation.scenarios import Concepts, filled
 from loreun_bench.names import Names, clean
-from loreun_bench.registry import scenario
 
 
 @scenario("concept", paper="Fan et al., ICLR 2024, of nudity; LoReUn section 5", track="generation")
