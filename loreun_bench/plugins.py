@@ -147,7 +147,7 @@ def undisturbed(stage: bool = False) -> Iterator[None]:
     refresh()
     _depth += 1
     _in_stage = stage
-    before = {id(module) for _, module in beside.loaded()}
+    before = {id(module): module for _, module in beside.loaded()}  # held: another might get the id of one that goes
     restore, put_back = surroundings.remember(), untouched.remember()
     try:
         with from_source():

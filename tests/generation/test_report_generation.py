@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loreun_bench import registry
+from loreun_bench import decorators, registry
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record, append
 from loreun_bench.report import byclass, leaderboard, table
@@ -32,7 +32,7 @@ def metrics():
             return {}
 
         function.__doc__, function.__qualname__ = words, name
-        registry.metric(name, columns=columns, unit=unit, best=best, track="generation", span=span)(function)
+        decorators.metric(name, columns=columns, unit=unit, best=best, track="generation", span=span)(function)
 
     ways = {"forget_ua": "low", "kept_acc": "high"}
     words = "UA: the forgotten, still recognised. kept: the others, recognised."

@@ -209,7 +209,7 @@ def test_missing_extras_are_named(cli, monkeypatch):
 
 def test_own_metrics_and_their_mistakes(cli, place):
     (place / "own.py").write_text(
-        "from loreun_bench.registry import metric\n"
+        "from loreun_bench import metric\n"
         "@metric('count', columns={'n': 'pictures'}, unit='', track='generation')\n"
         "def count(scene):\n    'Pictures in the folder.'\n    return {'n': len(scene.images)}\n"
         "@metric('bad', columns={'m': 'm'}, unit='', track='generation')\n"

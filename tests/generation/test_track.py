@@ -143,7 +143,7 @@ def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pip
     )  # fmt: skip
     plugin = tmp_path / "counted.py"
     plugin.write_text(
-        "from loreun_bench.registry import metric\n"
+        "from loreun_bench import metric\n"
         '@metric("counted", columns={"pictures": "N"}, track="generation")\n'
         'def counted(scene):\n    """Pictures."""\n    scene.details["counted"] = scene.settings["own"]\n'
         '    scene.details["more"] = 3.0\n    return {"pictures": len(scene.images)}\n'

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+from loreun_bench.plugins import undisturbed
 
 CHANGES = {  # what a plug-in does → how the process that plans tells that it was done
     "umask": ("os.umask(0o077)", "oct(umask())"),
@@ -153,3 +158,16 @@ def test_a_limit_that_cannot_be_raised_again_is_refused(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert "UserError: a user's file has lowered RLIMIT_NOFILE of the process that plans" in done.stderr
+
+
+def test_a_module_that_is_replaced_meanwhile_lends_its_identity_to_no_other() -> None:
+    """As a plug-in's own is, when it is read anew: another module then had its id, counted as one that was there before, and
+    was never read again, nor did it give way to another project's."""
+    sys.modules["passing"] = ModuleType("passing")
+    alive = weakref.ref(sys.modules["passing"])
+    with undisturbed():
+        del sys.modules["passing"]
+        gc.collect()
+        assert alive() is not None
+    gc.collect()
+    assert alive() is None
