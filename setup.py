@@ -25,8 +25,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-ROOT = Path(__file__).parent
-ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+ROOT = Path(__file__).resolve().parent
+ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;11.0;12.0+PTX"
 OLDEST_TORCH = (2, 10)
 
 
@@ -62,6 +62,13 @@ def cmake_architectures(wanted: str) -> str:
     return ";".join(found)
 
 
+def known_to(nvcc: Path) -> str:
+    """Those of ARCHITECTURES that the compiler has: 11.0 is newer than CUDA 12, say."""
+    listed = subprocess.run([str(nvcc), "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
+    names = {each: "compute_" + each.removesuffix("+PTX").replace(".", "") for each in ARCHITECTURES.split(";")}
+    return ";".join(each for each, name in names.items() if name in listed) or ARCHITECTURES
+
+
 def visible_architecture() -> str:
     """The GPU's own architecture, if one is here."""
     try:
@@ -86,7 +93,7 @@ def cuda_options() -> tuple[list[str], str]:
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or visible_architecture()
     if not wanted and not flag("FORCE_CUDA"):
         return [], "no GPU where it was built (FORCE_CUDA=1 builds them all the same)"
-    architectures = cmake_architectures(wanted or ARCHITECTURES)
+    architectures = cmake_architectures(wanted or known_to(nvcc))
     return [
         "-DLOREUN_CUDA=ON",
         f"-DCMAKE_CUDA_COMPILER={nvcc}",
@@ -128,6 +135,14 @@ def run(command: list[str]) -> None:
         raise Unavailable(f"the compiler failed: {lines[0].strip()[:200] if lines else 'see the output'}")
 
 
+def clean(folder: Path) -> None:
+    """Remove what an earlier build of another source folder, torch or CMake left: CMake would refuse to go on with it."""
+    cache = folder / "CMakeCache.txt"
+    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT}\n" not in cache.read_text(errors="replace"):
+        print(f"loreun_bench operator: {folder} is of another source folder, and is made anew", file=sys.stderr)
+        shutil.rmtree(folder)
+
+
 def compile_operator(folder: Path) -> dict[str, object]:
     """Configure and build in `folder`; returns what was built, in the words of `_build.json`. Raises Unavailable."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -135,6 +150,7 @@ def compile_operator(folder: Path) -> dict[str, object]:
         if not shutil.which(tool):
             raise Unavailable(f"{tool} is not on PATH")
     cuda, words = cuda_options()
+    clean(folder)
     folder.mkdir(parents=True, exist_ok=True)
     build_type = "Debug" if flag("DEBUG") else "Release"
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}"]

@@ -2,6 +2,7 @@
 #include <cooperative_groups.h>
 
 #include "cross_entropy_tile.cuh"
+#include "host.cuh"
 #include "launch.h"
 
 namespace loreun::gpu {
@@ -158,7 +159,7 @@ __device__ Partial<Acc<T>> finish_pieces(const Arguments& a, int p) {
   using A = Acc<T>;
   const CrossEntropy& part = a.part[p];
   const int64_t splits = a.plan.part[p].splits;
-  const Group group(lanes_for(splits));
+  const Group group(lanes_for(splits, part.rows));
   const Tile<T> tile(a, p, 0);
   Partial<A> sums;
   for (int64_t first = 0; first < part.rows; first += group.count) {
@@ -244,87 +245,52 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<T>) gradient_kernel(c
 
 // ---- host ----
 
-Access access_of(const CrossEntropy& part) {
-  const int64_t size = kSize[static_cast<int>(part.dtype)];
-  const auto dense = [&](const void* start, int64_t row_stride, int64_t class_stride) {
-    return class_stride == 1 && row_stride == part.classes && aligned(start);
-  };
-  Access access;
-  access.vectors = part.class_stride == 1;
-  access.dense_rows = dense(part.logits, part.row_stride, part.class_stride);
-  access.dense_grad = dense(part.grad, part.grad_row_stride, part.grad_class_stride);
-  const auto offset = reinterpret_cast<intptr_t>(part.grad) - reinterpret_cast<intptr_t>(part.logits);
-  access.grad_vectors = access.vectors && part.grad_class_stride == 1 && offset % kVectorBytes == 0 &&
-                        (part.grad_row_stride - part.row_stride) * size % kVectorBytes == 0;
-  return access;
-}
+struct Loss {
+  using Part = CrossEntropy;
+  using Access = gpu::Access;
 
-bool fill(Arguments* a, const CrossEntropy* parts, int count) {
-  if (count < 1 || count > 2) return false;
-  *a = {};
-  a->count = count;
-  a->with_grad = true;
-  for (int p = 0; p < count; p++) {
-    if (parts[p].dtype != parts[0].dtype || parts[p].classes > INT32_MAX / 2) return false;
-    a->part[p] = parts[p];
-    a->access[p] = access_of(parts[p]);
-    if (parts[p].rows * parts[p].classes > 0) a->with_grad = a->with_grad && parts[p].grad;  // none has no address
+  static Access access_of(const Part& part) {
+    const int64_t size = kSize[static_cast<int>(part.dtype)];
+    const auto dense = [&](const void* start, int64_t row_stride, int64_t class_stride) {
+      return class_stride == 1 && row_stride == part.classes && aligned(start);
+    };
+    Access access;
+    access.vectors = part.class_stride == 1;
+    access.dense_rows = dense(part.logits, part.row_stride, part.class_stride);
+    access.dense_grad = dense(part.grad, part.grad_row_stride, part.grad_class_stride);
+    const auto offset = reinterpret_cast<intptr_t>(part.grad) - reinterpret_cast<intptr_t>(part.logits);
+    access.grad_vectors = access.vectors && part.grad_class_stride == 1 && offset % kVectorBytes == 0 &&
+                          (part.grad_row_stride - part.row_stride) * size % kVectorBytes == 0;
+    return access;
   }
-  return true;
-}
 
-cudaError_t lay_out(Arguments* a) {
-  Device device;
-  const cudaError_t error = current_device(&device);
-  if (error) return error;
-  Shape shapes[2];
-  for (int p = 0; p < a->count; p++) shapes[p] = {a->part[p].rows, a->part[p].classes};
-  a->plan = plan_cross_entropy(device, a->part[0].dtype, shapes, a->count, a->with_grad);
-  return cudaSuccess;
-}
+  static Shape shape_of(const Arguments& a, int p) { return {a.part[p].rows, a.part[p].classes}; }
+  static constexpr auto plan = plan_cross_entropy;
+  static constexpr auto gradient_plan = plan_cross_entropy_gradient;
 
-template <typename T>
-int launch_gradient(const Arguments& forward, int p, const void* grad_out, void* stream) {
-  Arguments a = forward;
-  a.part[0] = forward.part[p];
-  a.access[0] = forward.access[p];
-  a.grad_out = grad_out;
-  if (a.part[0].rows == 0) return cudaSuccess;
-  a.plan = plan_cross_entropy_gradient(a.part[0].dtype, {a.part[0].rows, a.part[0].classes});
-  return launch(gradient_kernel<T>, a.plan, a, stream);
-}
+  template <typename T>
+  static constexpr auto fused() { return fused_kernel<T>; }
+  template <typename T>
+  static constexpr auto stats() { return stats_kernel<T>; }
+  template <typename T>
+  static constexpr auto combine() { return combine_kernel<T>; }
+  template <typename T>
+  static constexpr auto gradient() { return gradient_kernel<T>; }
+};
 
-template <typename T>
-int launch_forward(const Arguments& a, void* stream) {
-  if (a.plan.regime != Regime::split) return launch(fused_kernel<T>, a.plan, a, stream);
-  int error = launch(stats_kernel<T>, a.plan, a, stream);
-  if (!error) error = launch(combine_kernel<T>, plan_combine(a.count, sizeof(Acc<T>)), a, stream);
-  for (int p = 0; a.with_grad && !error && p < a.count; p++) error = launch_gradient<T>(a, p, nullptr, stream);
-  return error;
-}
+using Launcher = Host<Loss>;
 
 }  // namespace
 }  // namespace loreun::gpu
 
-using namespace loreun;
+using loreun::CrossEntropy;
+using loreun::gpu::Launcher;
 
-extern "C" int64_t loreun_cuda_ce_workspace(const CrossEntropy* parts, int count) {
-  gpu::Arguments a;
-  return gpu::fill(&a, parts, count) && !gpu::lay_out(&a) ? a.plan.workspace : 0;
-}
-
+extern "C" int64_t loreun_cuda_ce_workspace(const CrossEntropy* p, int n) { return Launcher::workspace(p, n); }
+extern "C" int loreun_cuda_ce_plan(const CrossEntropy* p, int n, loreun::Plan* plan) { return Launcher::plan(p, n, plan); }
 extern "C" int loreun_cuda_ce_forward(const CrossEntropy* parts, int count, void* loss, void* workspace, void* stream) {
-  gpu::Arguments a;
-  if (!gpu::fill(&a, parts, count)) return cudaErrorInvalidValue;
-  if (const cudaError_t error = gpu::lay_out(&a)) return error;
-  a.loss = loss;
-  a.workspace = workspace;
-  return gpu::with_type(parts->dtype, [&](auto type) { return gpu::launch_forward<decltype(type)>(a, stream); });
+  return Launcher::forward(parts, count, loss, workspace, stream);
 }
-
 extern "C" int loreun_cuda_ce_backward(const CrossEntropy* part, const void* grad_out, void* stream) {
-  gpu::Arguments a;
-  if (!gpu::fill(&a, part, 1)) return cudaErrorInvalidValue;
-  return gpu::with_type(part->dtype,
-                        [&](auto type) { return gpu::launch_gradient<decltype(type)>(a, 0, grad_out, stream); });
+  return Launcher::backward(part, grad_out, stream);
 }

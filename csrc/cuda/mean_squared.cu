@@ -1,7 +1,7 @@
 // LoReUn's weighted mean squared error: the fused kernel, and the three of the split regime.
 #include <cooperative_groups.h>
 
-#include "launch.cuh"
+#include "host.cuh"
 #include "launch.h"
 #include "mean_squared.cuh"
 
@@ -83,7 +83,7 @@ __device__ Partial<A> finish_pieces(const Arguments& a, int p, bool write, int64
   const MeanSquared& part = a.part[p];
   const int64_t splits = a.plan.part[p].splits;
   const Squares<A>* pieces = workspace_of<Squares<A>>(a, p);
-  const Group group(lanes_for(splits));
+  const Group group(lanes_for(splits, part.rows));
   Partial<A> batch;
   for (int64_t first = 0; first < part.rows; first += group.count) {
     const int64_t row = first + group.index;
@@ -267,83 +267,49 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<T>) gradient_kernel(c
 
 // ---- host ----
 
-Access access_of(const MeanSquared& part) {
-  const int64_t lanes = kVectorBytes / kSize[static_cast<int>(part.dtype)];
-  const auto whole = [&](const void* start, int64_t stride) { return aligned(start) && stride % lanes == 0; };
-  const auto shared = [&](const void* start, int64_t stride) { return !start || whole(start, stride); };
-  const bool vectors = part.row_size % lanes == 0 && whole(part.input, part.input_stride) &&
-                       whole(part.target, part.target_stride) && shared(part.score_target, part.score_stride);
-  const bool both = part.score_target && !part.weighting.score_loss && !part.weighting.detach;
-  return {vectors, whole(part.grad, part.grad_stride), both};
-}
+struct Loss {
+  using Part = MeanSquared;
+  using Access = gpu::Access;
 
-bool fill(Arguments* a, const MeanSquared* parts, int count) {
-  if (count < 1 || count > 2) return false;
-  *a = {};
-  a->count = count;
-  a->with_grad = true;
-  for (int p = 0; p < count; p++) {
-    if (parts[p].dtype != parts[0].dtype || parts[p].row_size > INT32_MAX / 2) return false;
-    a->part[p] = parts[p];
-    a->access[p] = access_of(parts[p]);
-    if (parts[p].rows * parts[p].row_size > 0) a->with_grad = a->with_grad && parts[p].grad;  // none has no address
+  static Access access_of(const Part& part) {
+    const int64_t lanes = kVectorBytes / kSize[static_cast<int>(part.dtype)];
+    const auto whole = [&](const void* start, int64_t stride) { return aligned(start) && stride % lanes == 0; };
+    const auto shared = [&](const void* start, int64_t stride) { return !start || whole(start, stride); };
+    const bool vectors = part.row_size % lanes == 0 && whole(part.input, part.input_stride) &&
+                         whole(part.target, part.target_stride) && shared(part.score_target, part.score_stride);
+    const bool both = part.score_target && !part.weighting.score_loss && !part.weighting.detach;
+    return {vectors, whole(part.grad, part.grad_stride), both};
   }
-  return true;
-}
 
-cudaError_t lay_out(Arguments* a) {
-  Device device;
-  const cudaError_t error = current_device(&device);
-  if (error) return error;
-  Shape shapes[2];
-  for (int p = 0; p < a->count; p++)
-    shapes[p] = {a->part[p].rows, a->part[p].row_size, a->with_grad ? 1 + a->access[p].both : 0};
-  a->plan = plan_mean_squared(device, a->part[0].dtype, shapes, a->count, a->with_grad);
-  return cudaSuccess;
-}
+  static Shape shape_of(const Arguments& a, int p) {
+    return {a.part[p].rows, a.part[p].row_size, a.with_grad ? 1 + a.access[p].both : 0};
+  }
+  static constexpr auto plan = plan_mean_squared;
+  static constexpr auto gradient_plan = plan_mean_squared_gradient;
 
-template <typename T>
-int launch_gradient(const Arguments& forward, int p, const void* grad_out, void* stream) {
-  Arguments a = forward;
-  a.part[0] = forward.part[p];
-  a.access[0] = forward.access[p];
-  a.grad_out = grad_out;
-  if (a.part[0].rows == 0) return cudaSuccess;
-  a.plan = plan_mean_squared_gradient(a.part[0].dtype, {a.part[0].rows, a.part[0].row_size});
-  return launch(gradient_kernel<T>, a.plan, a, stream);
-}
+  template <typename T>
+  static constexpr auto fused() { return fused_kernel<T>; }
+  template <typename T>
+  static constexpr auto stats() { return stats_kernel<T>; }
+  template <typename T>
+  static constexpr auto combine() { return combine_kernel<Acc<T>>; }
+  template <typename T>
+  static constexpr auto gradient() { return gradient_kernel<T>; }
+};
 
-template <typename T>
-int launch_forward(const Arguments& a, void* stream) {
-  if (a.plan.regime != Regime::split) return launch(fused_kernel<T>, a.plan, a, stream);
-  int error = launch(stats_kernel<T>, a.plan, a, stream);
-  if (!error) error = launch(combine_kernel<Acc<T>>, plan_combine(a.count, sizeof(Acc<T>)), a, stream);
-  for (int p = 0; a.with_grad && !error && p < a.count; p++) error = launch_gradient<T>(a, p, nullptr, stream);
-  return error;
-}
+using Launcher = Host<Loss>;
 
 }  // namespace
 }  // namespace loreun::gpu
 
-using namespace loreun;
+using loreun::MeanSquared;
+using loreun::gpu::Launcher;
 
-extern "C" int64_t loreun_cuda_mse_workspace(const MeanSquared* parts, int count) {
-  gpu::Arguments a;
-  return gpu::fill(&a, parts, count) && !gpu::lay_out(&a) ? a.plan.workspace : 0;
-}
-
+extern "C" int64_t loreun_cuda_mse_workspace(const MeanSquared* p, int n) { return Launcher::workspace(p, n); }
+extern "C" int loreun_cuda_mse_plan(const MeanSquared* p, int n, loreun::Plan* plan) { return Launcher::plan(p, n, plan); }
 extern "C" int loreun_cuda_mse_forward(const MeanSquared* parts, int count, void* loss, void* workspace, void* stream) {
-  gpu::Arguments a;
-  if (!gpu::fill(&a, parts, count)) return cudaErrorInvalidValue;
-  if (const cudaError_t error = gpu::lay_out(&a)) return error;
-  a.loss = loss;
-  a.workspace = workspace;
-  return gpu::with_type(parts->dtype, [&](auto type) { return gpu::launch_forward<decltype(type)>(a, stream); });
+  return Launcher::forward(parts, count, loss, workspace, stream);
 }
-
 extern "C" int loreun_cuda_mse_backward(const MeanSquared* part, const void* grad_out, void* stream) {
-  gpu::Arguments a;
-  if (!gpu::fill(&a, part, 1)) return cudaErrorInvalidValue;
-  return gpu::with_type(part->dtype,
-                        [&](auto type) { return gpu::launch_gradient<decltype(type)>(a, 0, grad_out, stream); });
+  return Launcher::backward(part, grad_out, stream);
 }

@@ -43,10 +43,11 @@ __device__ __forceinline__ Value reduce_group(Value value, int group) {
   return value;
 }
 
-// Lanes that merge `count` values: not more than there are.
-__device__ __forceinline__ int lanes_for(int64_t count) {
+// Lanes that merge `count` values of each of `rows` rows: not more than there are values, nor than leave a block's threads
+// a row each, so that it is done in as few rounds as can be.
+__device__ __forceinline__ int lanes_for(int64_t count, int64_t rows) {
   int lanes = kWarp;
-  while (lanes > 1 && lanes >= 2 * count) lanes /= 2;
+  while (lanes > 1 && (lanes >= 2 * count || lanes * rows > thread_count())) lanes /= 2;
   return lanes;
 }
 

@@ -19,11 +19,6 @@ py::dict build() {
   return d;
 }
 
-const char* regime_name(loreun::Regime regime) {
-  constexpr const char* names[] = {"tiny", "on_chip", "split"};
-  return names[int(regime)];
-}
-
 loreun::DType dtype_named(const std::string& name) {
   constexpr std::array names = {"float32", "float64", "bfloat16", "float16"};
   for (size_t i = 0; i < names.size(); i++)
@@ -43,7 +38,7 @@ py::dict plan(const std::string& loss, const std::string& dtype, const std::vect
   const auto p = (squares ? loreun::plan_mean_squared : loreun::plan_cross_entropy)(
       device, dtype_named(dtype), given, int(shapes.size()), with_grad);
   py::dict d;
-  d["regime"] = regime_name(p.regime), d["blocks"] = p.blocks, d["threads"] = p.threads;
+  d["regime"] = loreun::kRegimeNames[int(p.regime)], d["blocks"] = p.blocks, d["threads"] = p.threads;
   d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.part[0].splits;
   return d;
 }

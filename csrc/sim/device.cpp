@@ -60,6 +60,9 @@ void loreun_sim_configure(int sms, int shared_optin, int capability, int64_t see
   loreun_sim::limits.clear();
 }
 
+// From the next launch on, others' kernels hold so many SMs.
+void loreun_sim_hold(int sms) { device.held = sms; }
+
 int64_t loreun_sim_launches() { return loreun_sim::launches; }
 
 // Of the latest launch: blocks, threads per block, bytes of shared memory, cooperative or not.
@@ -82,6 +85,8 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t count, cudaStream_t
 
 const char* cudaGetErrorName(cudaError_t error) { return error == cudaSuccess ? "cudaSuccess" : "emulated CUDA error"; }
 const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;

@@ -373,7 +373,7 @@ cudaError_t run(const void* kernel, const Shape& shape, void (*body)(void*), voi
     return cudaErrorInvalidConfiguration;
   }
   if (shape.shared_bytes > shared_limit(kernel)) return cudaErrorInvalidValue;
-  const uint64_t room = uint64_t(device.sms) * device.blocks_per_sm(int(threads), shape.shared_bytes);
+  const uint64_t room = uint64_t(device.sms - device.held) * device.blocks_per_sm(int(threads), shape.shared_bytes);
   if (!room) return cudaErrorLaunchOutOfResources;
   if (shape.cooperative && device.capability < 60) return cudaErrorNotSupported;
   if (shape.cooperative && blocks > room) return cudaErrorCooperativeLaunchTooLarge;

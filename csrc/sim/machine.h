@@ -40,6 +40,7 @@ cudaError_t run(const void* kernel, const Shape& shape, void (*body)(void*), voi
 
 struct Device {
   int sms = 4, shared_optin = 227 * 1024, capability = 90;
+  int held = 0;  // SMs that others' kernels hold: what the runtime says of the device does not tell
   uint64_t seed = 1;
   int blocks_per_sm(int threads, size_t shared_bytes) const;
 };

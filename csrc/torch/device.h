@@ -6,11 +6,7 @@
 #include "cpu/kernels.h"
 #include "cuda/launch.h"
 #include "torch/arguments.h"
-
-#ifdef LOREUN_WITH_CUDA
-// Weak: a build with CUDA also loads under a torch without it, where the symbol is missing.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
-#endif
+#include "torch/stream.h"
 
 namespace loreun {
 
@@ -24,13 +20,26 @@ struct Stream {
   torch::stable::accelerator::DeviceGuard guard;
   void* handle = nullptr;
   explicit Stream(const Tensor& t) : guard(t.get_device_index()) {
-    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, "this torch has no CUDA");
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &handle));
+    const CurrentStream current = current_stream();
+    STD_TORCH_CHECK(current, "torch's current CUDA stream was not found: this torch has no CUDA");
+    TORCH_ERROR_CODE_CHECK(current(t.get_device_index(), &handle));
   }
 };
 
-inline void check_cuda(int code, const char* what) {
-  STD_TORCH_CHECK(code == 0, what, ": CUDA error ", code, " (cudaError_t)");
+inline int plan_of(const CrossEntropy* p, int n, Plan* plan) { return loreun_cuda_ce_plan(p, n, plan); }
+inline int plan_of(const MeanSquared* p, int n, Plan* plan) { return loreun_cuda_mse_plan(p, n, plan); }
+inline int64_t size_of(const CrossEntropy& p) { return p.classes; }
+inline int64_t size_of(const MeanSquared& p) { return p.row_size; }
+
+// Says of a launch that failed what was launched, and how.
+template <typename Part>
+void check_cuda(int code, const char* pass, const Part* parts, int count) {
+  if (code == 0) return;
+  Plan plan;
+  const bool known = plan_of(parts, count, &plan) == 0;
+  STD_TORCH_CHECK(false, pass, " of ", parts->rows, " x ", size_of(*parts), ": ", loreun_cuda_error(code), " (cudaError ",
+                  code, "); ", known ? kRegimeNames[int(plan.regime)] : "no plan", ", ", plan.blocks, " blocks of ",
+                  plan.threads, " threads, ", plan.smem, " bytes of shared memory");
 }
 #endif
 
@@ -66,7 +75,8 @@ Tensor forward(const Part* parts, int count, const Tensor& like) {
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
   Tensor work = fresh(like, {workspace(parts, count)}, ScalarType::Byte);
-  check_cuda(on_cuda_forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle), "forward");
+  const int code = on_cuda_forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
+  check_cuda(code, "forward", parts, count);
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
 #endif
@@ -81,7 +91,7 @@ void backward(const Part& part, const Tensor& grad_out, const Tensor& like) {
   if (like.is_cpu()) return on_cpu_backward(part, number_of(grad_out));
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  check_cuda(on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle), "backward");
+  check_cuda(on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle), "backward", &part, 1);
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
 #endif

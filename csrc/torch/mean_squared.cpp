@@ -124,8 +124,8 @@ void scale_(Tensor grad, Tensor grad_out) {
   STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(dtype), "grad_out does not fit");
   same_device(grad_out, grad, "grad_out");
   const Stream stream(grad);
-  check_cuda(loreun_cuda_scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle),
-             "scale");
+  const int code = loreun_cuda_scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle);
+  STD_TORCH_CHECK(code == 0, "scaling of ", grad.numel(), " elements: ", loreun_cuda_error(code), " (cudaError ", code, ")");
 }
 #endif
 

@@ -4,13 +4,26 @@
 #include <Python.h>
 
 #include "cpu/kernels.h"
+#include "cuda/launch.h"
+#include "torch/stream.h"
 
 namespace {
 
 PyObject* cpu_capability(PyObject*, PyObject*) { return PyUnicode_FromString(loreun::cpu_kernels().name); }
 
+PyObject* cuda(PyObject*, PyObject*) {
+#ifdef LOREUN_WITH_CUDA
+  return Py_BuildValue("{s:O,s:i,s:i}", "stream", loreun::current_stream() ? Py_True : Py_False, "runtime",
+                       loreun_cuda_runtime_version(), "driver", loreun_cuda_driver_version());
+#else
+  Py_RETURN_NONE;
+#endif
+}
+
 PyMethodDef methods[] = {
     {"cpu_capability", cpu_capability, METH_NOARGS, "The CPU kernels in use: portable, avx2 or avx512."},
+    {"cuda", cuda, METH_NOARGS,
+     "None without CUDA kernels; else whether torch's stream is found, the CUDA they were built with, and the driver's."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -128,6 +128,26 @@ def _register_fakes() -> None:
         torch.library.register_fake(f"loreun::{name}", fake)
 
 
+def cuda_reason() -> str:
+    """In words, why the CUDA kernels are used, or are not: what they were built for and with, the driver, torch's stream."""
+    built = str(_report().get("cuda", "unknown"))
+    found = importlib.import_module("loreun_bench.ops._operator").cuda()
+    if found is None:
+        return built
+    built += f" with CUDA {_version(found['runtime'])}"
+    driver = found["driver"]
+    has = f"it runs CUDA {_version(driver)}" if driver else "there is none"
+    if driver // 1000 < found["runtime"] // 1000:
+        return f"{built}; not used: they need a driver of CUDA {found['runtime'] // 1000} or newer, {has}"
+    if not torch.cuda.is_available():
+        return f"{built}; not used: torch sees no GPU, or has no CUDA (torch.version.cuda is {torch.version.cuda})"
+    return built if found["stream"] else f"{built}; not used: torch's current stream was not found in its libraries"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def _load() -> tuple[frozenset[str], str]:
     report = _report()
     try:
@@ -135,8 +155,9 @@ def _load() -> tuple[frozenset[str], str]:
     except ImportError as error:
         return frozenset(), report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
     _register_fakes()
-    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() else set())
-    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {report.get('cuda', 'unknown')}"
+    reason = cuda_reason()
+    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() and "; not used" not in reason else set())
+    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {reason}"
 
 
 _STATE = _load()  # at import: torch.compile cannot trace the search for a file

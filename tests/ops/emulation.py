@@ -212,6 +212,10 @@ class Gpu:
     def configure(self, sms: int = 4, shared: int = 227 * 1024, capability: int = 90, seed: int = 1) -> None:
         self.lib.loreun_sim_configure(sms, shared, capability, seed)
 
+    def hold(self, sms: int) -> None:
+        """Others' kernels hold so many SMs, from now on; the runtime does not tell."""
+        self.lib.loreun_sim_hold(sms)
+
     def launches(self) -> int:
         return int(self.lib.loreun_sim_launches())
 

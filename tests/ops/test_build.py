@@ -197,3 +197,34 @@ def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
     assert plain[0] == "reference"
     assert "does not load" in plain[1]
     assert [loss, slope] == pytest.approx(plain[2:], rel=1e-5)
+
+
+TORCHS_CUDA = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cuda.so"
+NVCC = next((p for p in (Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/nvcc"),) if p.is_file()), None)
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
+@pytest.mark.skipif(NVCC is None, reason="no nvcc in CUDA_HOME or /usr/local/cuda")
+@pytest.mark.skipif(not TORCHS_CUDA.exists(), reason="this torch has no libtorch_cuda.so")
+def test_a_build_with_cuda_finds_torchs_current_stream_and_says_what_it_needs(tree):
+    """Without a GPU. (Linked as a weak symbol it was never found, in any torch, and every call failed.)"""
+    done = build(tree, FORCE_CUDA="1", CUDA_HOME=str(NVCC.parents[1]), TORCH_CUDA_ARCH_LIST="9.0", DEBUG="1")
+    assert done.returncode == 0, done.stderr
+    ask = "import json; from loreun_bench.ops import native; from loreun_bench.ops import _operator as found; "
+    found, why = json.loads(python(["-c", ask + "print(json.dumps([found.cuda(), native.state()[1]]))"], tree).stdout)
+    assert found["stream"] is True
+    assert found["runtime"] >= 12000
+    assert "built for 90-real with CUDA" in why
+    assert found["driver"] or "not used: they need a driver of CUDA" in why
+
+
+def test_what_another_source_folder_left_is_made_anew(setup_py, tmp_path, capsys):
+    """CMake refuses to go on with it, and the install then had no operator, in silence."""
+    for home, stays in (("/moved/away", False), (str(setup_py.ROOT), True)):
+        folder = tmp_path / "cmake"
+        folder.mkdir(exist_ok=True)
+        (folder / "CMakeCache.txt").write_text(f"# made by CMake\nCMAKE_HOME_DIRECTORY:INTERNAL={home}\n")
+        setup_py.clean(folder)
+        assert folder.exists() is stays
+    assert "is of another source folder, and is made anew" in capsys.readouterr().err
+    setup_py.clean(tmp_path / "nothing")

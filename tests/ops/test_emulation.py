@@ -228,6 +228,18 @@ def test_one_launch_if_it_fits(gpu):
     assert Run(gpu, mean_squared(8, 4000, torch.float32), gradient=True).launches == 1
 
 
+@pytest.mark.parametrize("make", [cross_entropy, mean_squared])
+def test_a_gpu_that_others_hold_a_part_of(gpu, make):
+    """The grid does not fit at once, which only the launch tells: the split kernels do it, in the workspace there is."""
+    parts = make(64, 700, torch.float32), make(9, 6001, torch.float32, seed=1)
+    gpu.hold(3)
+    try:
+        verify_once(gpu, *parts)
+        assert gpu.latest()[3] == 0
+    finally:
+        gpu.hold(0)
+
+
 def test_every_regime_was_reached():
     """Of the tests above: without them nothing can be said."""
     if not REGIMES:

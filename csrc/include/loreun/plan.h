@@ -16,6 +16,7 @@ struct Device {
 // shared memory until its normaliser is known. split: statistics, then one block combines, then the gradient reads the
 // batch again.
 enum class Regime : int32_t { tiny = 0, on_chip = 1, split = 2 };
+constexpr const char* kRegimeNames[] = {"tiny", "on_chip", "split"};
 
 // Threads and bounds. Times are of an H200: 132 SMs, 4.3 TB/s.
 constexpr int kFusedThreads = 512;  // 128 registers for each; 4 16-byte loads from each cover the memory's latency
