@@ -131,7 +131,10 @@ def _register_fakes() -> None:
 def cuda_reason() -> str:
     """In words, why the CUDA kernels are used, or are not: what they were built for and with, the driver, torch's stream."""
     built = str(_report().get("cuda", "unknown"))
-    found = importlib.import_module("loreun_bench.ops._operator").cuda()
+    ask = getattr(importlib.import_module("loreun_bench.ops._operator"), "cuda", None)
+    if ask is None:
+        return f"{built}; not used: the operator was built from older sources, install again"
+    found = ask()
     if found is None:
         return built
     built += f" with CUDA {_version(found['runtime'])}"
