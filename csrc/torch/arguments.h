@@ -10,6 +10,9 @@
 
 #include <cmath>
 #include <optional>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "loreun/params.h"
 
@@ -103,6 +106,16 @@ inline int32_t shim_type(ScalarType type) {
   }
 }
 
+// Memory that is new to the process is had a page at a time, on the first write to each; for a large gradient that takes
+// longer than all that is computed. Linux has larger pages for those who ask.
+inline void prefer_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] int64_t bytes) {
+#ifdef __linux__
+  constexpr uintptr_t kHuge = 2 << 20;
+  const uintptr_t first = (uintptr_t(start) + kHuge - 1) / kHuge * kHuge, last = (uintptr_t(start) + bytes) / kHuge * kHuge;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
 // A tensor on the device of `like`, to be written in full. By the shim, as torch::stable::new_empty looks its operator
 // up by name at every call (2 us).
 inline Tensor fresh(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
@@ -111,7 +124,9 @@ inline Tensor fresh(const Tensor& like, int64_t dims, const int64_t* sizes, cons
   AtenTensorHandle made = nullptr;
   TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(dims, sizes, strides, shim_type(type), device, like.get_device_index(), &made));
-  return Tensor(made);
+  Tensor result(made);
+  if (like.is_cpu()) prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(result.element_size()));
+  return result;
 }
 
 // The same, contiguous.
