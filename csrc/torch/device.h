@@ -3,6 +3,8 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <string>
+
 #include "cpu/kernels.h"
 #include "cuda/launch.h"
 #include "torch/arguments.h"
@@ -31,15 +33,23 @@ inline int plan_of(const MeanSquared* p, int n, Plan* plan) { return loreun_cuda
 inline int64_t size_of(const CrossEntropy& p) { return p.classes; }
 inline int64_t size_of(const MeanSquared& p) { return p.row_size; }
 
-// Says of a launch that failed what was launched, and how.
+// What was launched, in an error's words.
 template <typename Part>
-void check_cuda(int code, const char* pass, const Part* parts, int count) {
-  if (code == 0) return;
+std::string named(const char* pass, const Part& part) {
+  return std::string(pass) + " of " + std::to_string(part.rows) + " x " + std::to_string(size_of(part));
+}
+
+// How a forward pass was laid out. (A backward pass is one plain launch.)
+template <typename Part>
+std::string layout_of(const Part* parts, int count) {
   Plan plan;
-  const bool known = plan_of(parts, count, &plan) == 0;
-  STD_TORCH_CHECK(false, pass, " of ", parts->rows, " x ", size_of(*parts), ": ", loreun_cuda_error(code), " (cudaError ",
-                  code, "); ", known ? kRegimeNames[int(plan.regime)] : "no plan", ", ", plan.blocks, " blocks of ",
-                  plan.threads, " threads, ", plan.smem, " bytes of shared memory");
+  if (plan_of(parts, count, &plan) != 0) return "";
+  return std::string(", ") + kRegimeNames[int(plan.regime)] + ": " + std::to_string(plan.blocks) + " blocks of " +
+         std::to_string(plan.threads) + " threads, " + std::to_string(plan.smem) + " bytes of shared memory";
+}
+
+inline void cuda_failed(int code, const std::string& what) {
+  STD_TORCH_CHECK(false, what, ": ", loreun_cuda_error(code), " (cudaError ", code, ")");
 }
 #endif
 
@@ -76,7 +86,7 @@ Tensor forward(const Part* parts, int count, const Tensor& like) {
   const Stream stream(like);
   Tensor work = fresh(like, {workspace(parts, count)}, ScalarType::Byte);
   const int code = on_cuda_forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
-  check_cuda(code, "forward", parts, count);
+  if (code != 0) cuda_failed(code, named("forward pass", *parts) + layout_of(parts, count));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
 #endif
@@ -91,7 +101,8 @@ void backward(const Part& part, const Tensor& grad_out, const Tensor& like) {
   if (like.is_cpu()) return on_cpu_backward(part, number_of(grad_out));
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  check_cuda(on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle), "backward", &part, 1);
+  const int code = on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle);
+  if (code != 0) cuda_failed(code, named("backward pass", part));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
 #endif

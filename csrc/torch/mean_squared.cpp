@@ -125,7 +125,7 @@ void scale_(Tensor grad, Tensor grad_out) {
   same_device(grad_out, grad, "grad_out");
   const Stream stream(grad);
   const int code = loreun_cuda_scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle);
-  STD_TORCH_CHECK(code == 0, "scaling of ", grad.numel(), " elements: ", loreun_cuda_error(code), " (cudaError ", code, ")");
+  if (code != 0) cuda_failed(code, "scaling of " + std::to_string(grad.numel()) + " elements");
 }
 #endif
 
