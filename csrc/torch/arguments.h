@@ -108,9 +108,10 @@ inline int32_t shim_type(ScalarType type) {
 
 // Memory that is new to the process is had a page at a time, on the first write to each; for a large gradient that takes
 // longer than all that is computed. Linux has larger pages for those who ask.
+constexpr uintptr_t kHuge = 2 << 20;
+
 inline void prefer_huge_pages([[maybe_unused]] void* start, [[maybe_unused]] int64_t bytes) {
 #ifdef __linux__
-  constexpr uintptr_t kHuge = 2 << 20;
   const uintptr_t first = (uintptr_t(start) + kHuge - 1) / kHuge * kHuge, last = (uintptr_t(start) + bytes) / kHuge * kHuge;
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
@@ -125,7 +126,9 @@ inline Tensor fresh(const Tensor& like, int64_t dims, const int64_t* sizes, cons
   TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(dims, sizes, strides, shim_type(type), device, like.get_device_index(), &made));
   Tensor result(made);
-  if (like.is_cpu()) prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(result.element_size()));
+  int64_t bytes = int64_t(result.element_size());
+  for (int64_t d = 0; d < dims; d++) bytes *= sizes[d];
+  if (bytes >= int64_t(kHuge) && like.is_cpu()) prefer_huge_pages(result.mutable_data_ptr(), bytes);
   return result;
 }
 

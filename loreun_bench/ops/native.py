@@ -57,10 +57,6 @@ def _report() -> dict[str, Any]:
         return {}
 
 
-def _has_cuda() -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("loreun::ce_forward", "CUDA"))
-
-
 def _acc(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -128,23 +124,25 @@ def _register_fakes() -> None:
         torch.library.register_fake(f"loreun::{name}", fake)
 
 
-def cuda_reason() -> str:
-    """In words, why the CUDA kernels are used, or are not: what they were built for and with, the driver, torch's stream."""
+def _cuda() -> tuple[bool, str]:
+    """(whether the CUDA kernels can be used, and in words why): what they were built for, the driver, torch's stream."""
     built = str(_report().get("cuda", "unknown"))
     ask = getattr(importlib.import_module("loreun_bench.ops._operator"), "cuda", None)
     if ask is None:
-        return f"{built}; not used: the operator was built from older sources, install again"
+        return False, f"{built}; not used: the operator was built from older sources, install again"
     found = ask()
     if found is None:
-        return built
+        return False, built
     built += f" with CUDA {_version(found['runtime'])}"
-    driver = found["driver"]
-    has = f"it runs CUDA {_version(driver)}" if driver else "there is none"
-    if driver // 1000 < found["runtime"] // 1000:
-        return f"{built}; not used: they need a driver of CUDA {found['runtime'] // 1000} or newer, {has}"
+    major, driver = found["runtime"] // 1000, found["driver"]
+    if driver // 1000 < major:
+        has = f"it runs CUDA {_version(driver)}" if driver else "there is none"
+        return False, f"{built}; not used: they need a driver of CUDA {major} or newer, {has}"
     if not torch.cuda.is_available():
-        return f"{built}; not used: torch sees no GPU, or has no CUDA (torch.version.cuda is {torch.version.cuda})"
-    return built if found["stream"] else f"{built}; not used: torch's current stream was not found in its libraries"
+        return False, f"{built}; not used: torch sees no GPU, or has no CUDA (torch.version.cuda is {torch.version.cuda})"
+    if not found["stream"]:
+        return False, f"{built}; not used: torch's current stream was not found in its libraries"
+    return True, built
 
 
 def _version(number: int) -> str:
@@ -158,9 +156,8 @@ def _load() -> tuple[frozenset[str], str]:
     except ImportError as error:
         return frozenset(), report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
     _register_fakes()
-    reason = cuda_reason()
-    served = {"cpu"} | ({"cuda"} if _has_cuda() and torch.cuda.is_available() and "; not used" not in reason else set())
-    return frozenset(served), f"CPU kernels: {cpu_capability()}; CUDA kernels: {reason}"
+    usable, words = _cuda()
+    return frozenset({"cpu", "cuda"} if usable else {"cpu"}), f"CPU kernels: {cpu_capability()}; CUDA kernels: {words}"
 
 
 _STATE = _load()  # at import: torch.compile cannot trace the search for a file

@@ -200,11 +200,11 @@ def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
 
 
 TORCHS_CUDA = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cuda.so"
-NVCC = next((p for p in (Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/nvcc"),) if p.is_file()), None)
+NVCC = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/nvcc")
 
 
 @pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
-@pytest.mark.skipif(NVCC is None, reason="no nvcc in CUDA_HOME or /usr/local/cuda")
+@pytest.mark.skipif(not NVCC.is_file(), reason="no nvcc in CUDA_HOME or /usr/local/cuda")
 @pytest.mark.skipif(not TORCHS_CUDA.exists(), reason="this torch has no libtorch_cuda.so")
 def test_a_build_with_cuda_finds_torchs_current_stream_and_says_what_it_needs(tree):
     """Without a GPU. (Linked as a weak symbol it was never found, in any torch, and every call failed.)"""
