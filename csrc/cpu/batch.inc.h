@@ -26,9 +26,9 @@ static void combine_of(const A* objective, const A* log_weight, int64_t rows, do
     sums += weight;
     means += weight * load(o);
   }
-  const double sum = lanes_sum<double>(sums);
+  const double sum = sum_of(sums);
   batch[kLogNormaliser] = double(max) + __builtin_log(sum);
-  batch[kMean] = lanes_sum<double>(means) / sum;
+  batch[kMean] = sum_of(means) / sum;
 }
 
 }  // namespace

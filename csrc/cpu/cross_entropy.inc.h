@@ -83,7 +83,7 @@ struct CrossEntropyRows {
     Vec<A> top[4];
     for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
     each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger(v, top[k]); });
-    return lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
+    return max_lane(larger(larger(top[0], top[1]), larger(top[2], top[3])));
   }
 
   // From now on everything is relative to max, after `before` elements.
@@ -107,15 +107,15 @@ struct CrossEntropyRows {
       sums[k] += e, top[k] = larger(v, top[k]);
       if (kept) store_some(kept + i, e, n - i);
     });
-    const A max = lanes_max<A>(larger(larger(top[0], top[1]), larger(top[2], top[3])));
+    const A max = max_lane(larger(larger(top[0], top[1]), larger(top[2], top[3])));
     if (max - from > kHarmless) {
       move_reference(run, max, before);
       return add_block(x, n, before, run, kept);
     }
-    run.sum += lanes_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    run.sum += sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
     if (smooth) {
       each_vector(x, n, from, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - from; });
-      run.shifted += lanes_sum<A>((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
+      run.shifted += sum_of((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
     }
     if (max > from) move_reference(run, max, before + n);
   }

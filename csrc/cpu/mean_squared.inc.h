@@ -11,7 +11,7 @@ namespace {
 // before anyone reads it. 64 x 4 x 128 x 128 in float32: 2.0 ms instead of 2.7.
 constexpr int64_t kOutgrowsCaches = 8 << 20;
 
-constexpr int64_t kStretch = 4096;  // elements summed in the type of the arithmetic before they go into a double
+constexpr int64_t kStretch = 1024;  // elements at a time: three or four such copies fit a first-level cache of 32 KB
 
 // Adds the sums of squares of x - t and, if there is a u, of x - u.
 template <bool two, typename A>
@@ -29,8 +29,8 @@ static inline void add_squares(const A* x, const A* t, const A* u, int64_t n, do
         second[k] += e * e;
       }
     }
-  sums[0] += lanes_sum<A>((first[0] + first[1]) + (first[2] + first[3]));
-  if constexpr (two) sums[1] += lanes_sum<A>((second[0] + second[1]) + (second[2] + second[3]));
+  sums[0] += sum_of((first[0] + first[1]) + (first[2] + first[3]));
+  if constexpr (two) sums[1] += sum_of((second[0] + second[1]) + (second[2] + second[3]));
   for (; i < n; i++) {
     const double d = double(x[i]) - double(t[i]);
     sums[0] += d * d;
@@ -76,7 +76,7 @@ static inline void slope_of_squares(const A* x, const A* t, const A* u, A a, A b
       if constexpr (two) g += (load(x + at) - load(u + at)) * b;
       past_caches ? stream(out + at, g) : store(out + at, g);
     }
-  if constexpr (sum) *squares += lanes_sum<A>((total[0] + total[1]) + (total[2] + total[3]));
+  if constexpr (sum) *squares += sum_of((total[0] + total[1]) + (total[2] + total[3]));
   for (; i < n; i++) {
     const double d = double(x[i]) - double(t[i]);
     if constexpr (sum) *squares += d * d;

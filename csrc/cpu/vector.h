@@ -103,19 +103,48 @@ static inline V larger(V best, V x) {
 }
 #endif
 
-template <typename T>
-static inline T lanes_max(Vec<T> v) {
-  T best = v[0];
-  for (int i = 1; i < Lane<T>::count; i++) best = v[i] > best ? v[i] : best;
+// The largest lane, of lanes that are no NaN; and their sum, in double. By hand and in halves: what a compiler makes of a
+// loop is a chain of one addition after the other.
+#if defined(__AVX512F__)
+static inline float max_lane(Vec<float> v) { return _mm512_reduce_max_ps((__m512)v); }
+static inline double max_lane(Vec<double> v) { return _mm512_reduce_max_pd((__m512d)v); }
+static inline double sum_of(Vec<double> v) { return _mm512_reduce_add_pd((__m512d)v); }
+static inline double sum_of(Vec<float> v) {
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
+  return sum_of(Vec<double>(_mm512_add_pd(low, _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)))));
+}
+#elif defined(__AVX2__)
+static inline float max_lane(Vec<float> v) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+static inline double max_lane(Vec<double> v) {
+  const __m128d m = _mm_max_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
+}
+static inline double sum_of(Vec<double> v) {
+  const __m128d s = _mm_add_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
+static inline double sum_of(Vec<float> v) {
+  const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v));
+  return sum_of(Vec<double>(_mm256_add_pd(low, _mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)))));
+}
+#else
+template <typename V>
+static inline auto max_lane(V v) {
+  auto best = v[0];
+  for (unsigned i = 1; i < sizeof v / sizeof v[0]; i++) best = v[i] > best ? v[i] : best;
   return best;
 }
-
-template <typename T>
-static inline double lanes_sum(Vec<T> v) {
+template <typename V>
+static inline double sum_of(V v) {
   double sum = 0;
-  for (int i = 0; i < Lane<T>::count; i++) sum += v[i];
+  for (unsigned i = 0; i < sizeof v / sizeof v[0]; i++) sum += v[i];
   return sum;
 }
+#endif
 
 // x / ln2 - n. Fused by hand, as a compiler takes the rounded product that n was made of and is off by |x| * 6e-8; the
 // float nearest to 1 / ln2 leaves |x| * 1.3e-8.
