@@ -7,9 +7,11 @@
 namespace loreun {
 namespace {
 
-// An ignored row has log-weight -inf and objective 0 and so adds nothing; no rows, or weights that are all 0: mean NaN.
+// An ignored row has log-weight -inf and objective 0 and so adds nothing. `count`: what weights are divided by if not by
+// their sum. Where that is 0 the mean is NaN.
 template <typename A>
-static void combine_of(const A* objective, const A* log_weight, int64_t rows, double* batch) {
+static void combine_of(const A* objective, const A* log_weight, int64_t rows, Normalize normalize, double count,
+                       double* batch) {
   constexpr int lanes = Lane<double>::count;
   A max = -A(__builtin_inf());
   for (int64_t i = 0; i < rows; i++) max = log_weight[i] > max ? log_weight[i] : max;
@@ -27,8 +29,11 @@ static void combine_of(const A* objective, const A* log_weight, int64_t rows, do
     means += weight * load(o);
   }
   const double sum = sum_of(sums);
-  batch[kLogNormaliser] = double(max) + __builtin_log(sum);
-  batch[kMean] = sum_of(means) / sum;
+  const bool by_sum = normalize == Normalize::batch;
+  const double weighted = sum_of(means);
+  batch[kLogNormaliser] = by_sum ? double(max) + __builtin_log(sum) : __builtin_log(count);
+  batch[kMean] = by_sum ? weighted / sum : weighted * __builtin_exp(from) / count;
+  batch[kBaseline] = by_sum ? batch[kMean] : 0.0;
 }
 
 }  // namespace

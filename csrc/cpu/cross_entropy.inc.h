@@ -36,7 +36,7 @@ struct CrossEntropyRows {
   const T* row(int64_t i) const { return (const T*)part.logits + i * part.row_stride; }
   T* grad_row(int64_t i) const { return (T*)part.grad + i * part.grad_row_stride; }
   A* column(int which) const { return (A*)part.table + which * part.rows; }
-  A ref(int64_t i) const { return w.ref_loss ? ((const A*)w.ref_loss)[i * w.ref_stride] : A(0); }
+  A ref(int64_t i) const { return w.ref_loss ? ((const A*)w.ref_loss)[i * w.ref_stride] : A(w.ref); }
   A logit(int64_t i, int64_t label) const { return to_acc(row(i)[label * part.class_stride]); }
   int64_t target(int64_t i) const { return part.target[i * part.target_stride]; }
   bool ignored(int64_t i) const { return target(i) == part.ignore_index; }
@@ -143,7 +143,7 @@ struct CrossEntropyRows {
     for (int k = 0; k < lanes; k++) {
       const int64_t i = first + (k < n ? k : n - 1);
       objective[k] = ignored(i) ? max[k] + log[k] : logit(i, target(i));
-      score[k] = part.score_target ? logit(i, score_target(i)) : objective[k];
+      score[k] = part.score_target && score_target(i) != part.ignore_index ? logit(i, score_target(i)) : objective[k];
     }
     Vec<A> loss = log - (load(objective) - max);
     store(score, Vec<A>(log - (load(score) - max)));
@@ -156,10 +156,13 @@ struct CrossEntropyRows {
       const int64_t i = first + k;
       const bool out = ignored(i);
       if (w.score_loss) score[k] = ((const A*)w.score_loss)[i];
-      else if (out && !part.score_target) score[k] = 0;
+      else if (out && (!part.score_target || score_target(i) == part.ignore_index)) score[k] = 0;
       column(kObjective)[i] = out ? A(0) : objective[k];
       column(kScore)[i] = score[k];
-      column(kLogWeight)[i] = out ? -kInfinity<A> : log_weight(score[k], ref(i), A(w.eta), w.ratio);
+      auto weight = log_weight(w, A(w.eta), score[k], ref(i));
+      if (part.class_weight && !out) weight.value += log_by(((const A*)part.class_weight)[target(i)]);
+      column(kLogWeight)[i] = out ? -kInfinity<A> : weight.value;
+      column(kSlope)[i] = w.detach || w.score_loss || out ? A(0) : weight.slope;
       column(kMax)[i] = found.max[k];
       column(kLogSum)[i] = log_sum[k];
     }
@@ -184,14 +187,15 @@ struct CrossEntropyRows {
 
   void slopes(int64_t first, int n, A upstream, Slopes& s) const {
     Group weight;
-    exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
-    const A mean = A(part.batch[kMean]), kept = A(1 - part.label_smoothing);
+    const bool given = part.given.objective;
+    if (!given) exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
+    const A baseline = given ? A(0) : A(part.batch[kBaseline]), kept = A(1 - part.label_smoothing);
     const A spread = A(part.label_smoothing / double(part.classes));
     for (int k = 0; k < lanes; k++) {
       const int from = k < n ? k : n - 1;
       const int64_t i = first + from;
-      auto c = coefficients(weight[from], column(kObjective)[i], mean, ref(i), A(w.eta), w.ratio, w.detach, upstream);
-      if (w.score_loss) c.score = 0;
+      const auto c = given ? coefficients(part.given, i, upstream)
+                           : coefficients(weight[from], column(kObjective)[i], baseline, column(kSlope)[i], upstream);
       s.both[k] = c.objective + c.score, s.everywhere[k] = c.objective * spread;
       s.objective[k] = c.objective * kept, s.score[k] = c.score;
       s.max[k] = column(kMax)[i], s.log_sum[k] = column(kLogSum)[i];
@@ -214,7 +218,7 @@ struct CrossEntropyRows {
         continue;
       }
       turned[target(i) * lanes + k] -= s.objective[k];
-      if (!w.detach) turned[score_target(i) * lanes + k] -= s.score[k];
+      if (s.score[k] != 0) turned[score_target(i) * lanes + k] -= s.score[k];
       for (int64_t c = 0; c < part.classes; c++) from_acc(turned[c * lanes + k], g + c * stride);
     }
   }
@@ -233,7 +237,7 @@ struct CrossEntropyRows {
           store(made + j, Vec<A>(both * exp_negative<A>((v - max) - log_sum) - everywhere));
         });
         if (label >= at && label < at + n) made[label - at] -= s.objective[k];
-        if (!w.detach && score_label >= at && score_label < at + n) made[score_label - at] -= s.score[k];
+        if (s.score[k] != 0 && score_label >= at && score_label < at + n) made[score_label - at] -= s.score[k];
       }
       write_block(made, n, grad_row(i) + at * part.grad_class_stride, part.grad_class_stride);
     }
@@ -247,7 +251,7 @@ struct CrossEntropyRows {
     const A factor = s.both[k] * probability, everywhere = s.everywhere[k];
     for (int64_t j = 0; j < n; j++) g[j] = g[j] * factor - everywhere;
     g[target(i)] -= s.objective[k];
-    if (!w.detach) g[score_target(i)] -= s.score[k];
+    if (s.score[k] != 0) g[score_target(i)] -= s.score[k];
   }
 
   void scale(int64_t begin, int64_t end, A upstream) const {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
+#include "loreun/weighting.h"
 
 namespace loreun {
 namespace {
@@ -63,10 +64,12 @@ void fill_table(const MeanSquared& part, const std::vector<double>& sums) {
     for (int64_t k = i * per_row; k < (i + 1) * per_row; k++) objective += sums[2 * k], score += sums[2 * k + 1];
     objective /= part.divisor, score /= part.divisor;
     if (w.score_loss) score = static_cast<const Acc*>(w.score_loss)[i];
-    const double ref = w.ref_loss ? static_cast<const Acc*>(w.ref_loss)[i * w.ref_stride] : Acc(0);
+    const double ref = w.ref_loss ? static_cast<const Acc*>(w.ref_loss)[i * w.ref_stride] : w.ref;
+    const auto weight = log_weight(w, w.eta, score, ref);
     table[kObjective * part.rows + i] = Acc(objective);
     table[kScore * part.rows + i] = Acc(score);
-    table[kLogWeight * part.rows + i] = Acc(w.eta * (w.ratio ? score / ref : score - ref));
+    table[kLogWeight * part.rows + i] = Acc(weight.value);
+    table[kSlope * part.rows + i] = w.detach || w.score_loss ? Acc(0) : Acc(weight.slope);
   }
 }
 
@@ -74,7 +77,22 @@ void fill_table(const MeanSquared& part, const std::vector<double>& sums) {
 void settle(const MeanSquared& part, const std::vector<double>& sums) {
   if (part.dtype == DType::f64) fill_table<double>(part, sums);
   else fill_table<float>(part, sums);
-  cpu_kernels().combine(part.dtype, part.table, part.rows, part.batch);
+  const Normalize by = part.weighting.normalize;
+  cpu_kernels().combine(part.dtype, part.table, part.rows, by, by == Normalize::mean ? double(part.rows) : 1, part.batch);
+}
+
+// What weights are divided by if not by their sum: the rows that take part, each as much as its class weighs.
+double count_of(const CrossEntropy& part) {
+  if (part.weighting.normalize != Normalize::mean) return 1;
+  double count = 0;
+  for (int64_t i = 0; i < part.rows; i++) {
+    const int64_t target = part.target[i * part.target_stride];
+    if (target == part.ignore_index) continue;
+    if (!part.class_weight) count += 1;
+    else if (part.dtype == DType::f64) count += static_cast<const double*>(part.class_weight)[target];
+    else count += static_cast<const float*>(part.class_weight)[target];
+  }
+  return count;
 }
 
 // Fills the gradient, from the last stretch to the first: what the pass before read last is still in cache. Sums the
@@ -104,7 +122,7 @@ MeanSquared score_of(const MeanSquared& part) {
 double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels();
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
-  kernels.combine(part.dtype, part.table, part.rows, part.batch);
+  kernels.combine(part.dtype, part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
   if (part.grad) fill(part, 1.0, pf, keeps_exponentials(part.dtype, part.classes) ? kernels.ce_scale : kernels.ce_grad);
   return part.scale * part.batch[kMean];
 }
@@ -126,6 +144,22 @@ double cpu_mse_forward(const MeanSquared& part, ParallelFor pf) {
   if (unknown) settle(part, sums);
   return part.scale * part.batch[kMean];
 }
+
+template <typename Acc>
+void weigh(const Weighing& w) {
+  const Acc *table = static_cast<const Acc*>(w.table), *weights = static_cast<const Acc*>(w.weights);
+  Acc* to = static_cast<Acc*>(w.normalised);
+  double sum = 0, weighted = 0;
+  for (int64_t i = 0; i < w.rows; i++) {
+    const double weight = row_weight<double>(weights[i], table[kLogWeight * w.rows + i]);
+    to[i] = Acc(weight), sum += weight, weighted += weight * double(table[kObjective * w.rows + i]);
+  }
+  const double divisor = divisor_of(w, sum);
+  for (int64_t i = 0; i < w.rows; i++) to[i] = Acc(double(to[i]) / divisor);
+  *static_cast<Acc*>(w.loss) = Acc(w.scale * weighted / divisor);
+}
+
+void cpu_weigh(const Weighing& w) { w.dtype == DType::f64 ? weigh<double>(w) : weigh<float>(w); }
 
 void cpu_mse_backward(const MeanSquared& part, double grad_out, ParallelFor pf) { fill(part, grad_out, pf); }
 

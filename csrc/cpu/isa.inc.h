@@ -26,8 +26,10 @@ void ce_scale(const CrossEntropy& part, double grad_out, int64_t begin, int64_t 
   if (part.dtype == DType::f64) CrossEntropyRows<double>(part).scale(begin, end, part.scale * grad_out);
   else CrossEntropyRows<float>(part).scale(begin, end, float(part.scale * grad_out));
 }
-void combine(DType dtype, const void* table, int64_t rows, double* batch) {
-  const auto at = [&]<typename A>(const A* t) { combine_of(t + kObjective * rows, t + kLogWeight * rows, rows, batch); };
+void combine(DType dtype, const void* table, int64_t rows, Normalize normalize, double count, double* batch) {
+  const auto at = [&]<typename A>(const A* t) {
+    combine_of(t + kObjective * rows, t + kLogWeight * rows, rows, normalize, count, batch);
+  };
   dtype == DType::f64 ? at((const double*)table) : at((const float*)table);
 }
 void mse_sums(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {

@@ -13,8 +13,8 @@ struct CpuKernels {
   void (*ce_grad)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
   // The same where ce_rows kept the exponentials.
   void (*ce_scale)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
-  // Fills batch from a table's log-weights and objective losses.
-  void (*combine)(DType, const void* table, int64_t rows, double* batch);
+  // Fills batch from a table's log-weights and objective losses; count: what the weights are divided by if not by their sum.
+  void (*combine)(DType, const void* table, int64_t rows, Normalize, double count, double* batch);
   // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
   void (*mse_sums)(const MeanSquared&, int64_t row, int64_t begin, int64_t end, double* sums);
   // Fills the gradient of the same stretch; sums the squares to the target on the way, if there is a place for them.
@@ -50,5 +50,6 @@ double cpu_ce_forward(const CrossEntropy&, ParallelFor);
 void cpu_ce_backward(const CrossEntropy&, double grad_out, ParallelFor);
 double cpu_mse_forward(const MeanSquared&, ParallelFor);
 void cpu_mse_backward(const MeanSquared&, double grad_out, ParallelFor);
+void cpu_weigh(const Weighing&);
 
 }  // namespace loreun

@@ -87,13 +87,13 @@ static inline void slope_of_squares(const A* x, const A* t, const A* u, A a, A b
 // The gradient's coefficients of one row: of x - t and of x - u.
 template <typename A>
 static inline Coefficients<A> coefficients_of(const MeanSquared& part, double grad_out, int64_t row) {
-  const Weighting& w = part.weighting;
-  const A* table = (const A*)part.table;
-  const A weight = A(__builtin_exp(double(table[kLogWeight * part.rows + row]) - part.batch[kLogNormaliser]));
-  const A ref = w.ref_loss ? ((const A*)w.ref_loss)[row * w.ref_stride] : A(0);
-  auto c = coefficients(weight, table[kObjective * part.rows + row], A(part.batch[kMean]), ref, A(w.eta), w.ratio,
-                        w.detach, A(part.scale * grad_out * 2 / part.divisor));
-  if (w.score_loss) c.score = 0;
+  const A upstream = A(part.scale * grad_out * 2 / part.divisor);
+  const auto found = [&] {
+    const A* table = (const A*)part.table + row;
+    const A weight = A(__builtin_exp(double(table[kLogWeight * part.rows]) - part.batch[kLogNormaliser]));
+    return coefficients(weight, table[kObjective * part.rows], A(part.batch[kBaseline]), table[kSlope * part.rows], upstream);
+  };
+  auto c = part.given.objective ? coefficients(part.given, row, upstream) : found();
   if (!part.score_target) c.objective += c.score, c.score = 0;  // one target serves both
   return c;
 }

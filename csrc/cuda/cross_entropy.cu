@@ -43,7 +43,7 @@ __device__ __forceinline__ Partial<Acc<T>> finish_tile(const Tile<T>& tile) {
     const auto logit = [&](int64_t label) { return to_acc(row[label]); };
     finish_row(tile.part, tile.first_row + r, state,
                merge_chunks(tile.moments + r * tile.plan.chunks, tile.plan.chunks), tile.base(row), logit);
-    if (state.target != kIgnored) add_row(sums, state.log_weight, state.objective);
+    add_row(sums, tile.part, state);
     tile.states[r] = state;
   }
   return sums;
@@ -53,11 +53,12 @@ __device__ __forceinline__ Partial<Acc<T>> finish_tile(const Tile<T>& tile) {
 template <typename T>
 __device__ __forceinline__ void prepare_gradients(const Tile<T>& tile, const Partial<Acc<T>>& batch) {
   using A = Acc<T>;
-  const A mean = batch.weighted / batch.weight, upstream = static_cast<A>(tile.part.scale);
+  const A baseline = baseline_of(batch, tile.part.weighting.normalize), upstream = static_cast<A>(tile.part.scale);
   for (int r = thread_index(); r < tile.rows; r += thread_count()) {
     const RowState<A> state = tile.states[r];
     const A weight = exp_of(state.log_weight - batch.max) / batch.weight;
-    reinterpret_cast<RowGradient<A>*>(tile.states)[r] = row_gradient(tile.part, state, weight, mean, upstream);
+    const auto c = coefficients(weight, state.objective, baseline, state.slope, upstream);
+    reinterpret_cast<RowGradient<A>*>(tile.states)[r] = row_gradient(tile.part, state, c);
   }
 }
 
@@ -88,10 +89,11 @@ __global__ void __launch_bounds__(fused_threads(sizeof(Acc<T>)), 1) fused_kernel
   A loss = 0;
 #pragma unroll 1
   for (int p = 0; p < a.count; p++) {
-    const Partial<A> batch =
+    const Normalize by = a.part[p].weighting.normalize;
+    const Partial<A> batch = normalised(
         alone ? sum_of_warps(scratch + p * warps)
-              : reduce_block(sum_of_partials(workspace_of<Partial<A>>(a, p), gridDim.x), scratch + p * warps);
-    if (first) write_batch(a.part[p].batch, batch);
+              : reduce_block(sum_of_partials(workspace_of<Partial<A>>(a, p), gridDim.x), scratch + p * warps), by);
+    if (first) write_batch(a.part[p].batch, batch, by);
     loss += static_cast<A>(a.part[p].scale) * (batch.weighted / batch.weight);
     if (a.with_grad) prepare_gradients(Tile<T>(a, p, blockIdx.x), batch);
   }
@@ -116,7 +118,7 @@ __device__ __forceinline__ void finish_rows(const Tile<T>& tile, const Moments<A
   RowState<Acc<T>> state = read_inputs<Acc<T>>(tile.part, tile.first_row + r);
   finish_row(tile.part, tile.first_row + r, state, merge_chunks(moments + r * tile.plan.chunks, tile.plan.chunks),
              tile.base(row), logit);
-  if (state.target != kIgnored) add_row(sums, state.log_weight, state.objective);
+  add_row(sums, tile.part, state);
 }
 
 template <typename T>
@@ -174,7 +176,7 @@ __device__ Partial<Acc<T>> finish_pieces(const Arguments& a, int p) {
     const T* logits = static_cast<const T*>(part.logits) + row * part.row_stride;
     const auto logit = [&](int64_t label) { return to_acc(logits[label * part.class_stride]); };
     finish_row(part, row, state, m, tile.base(logits), logit);
-    if (state.target != kIgnored) add_row(sums, state.log_weight, state.objective);
+    add_row(sums, part, state);
   }
   return sums;
 }
@@ -188,8 +190,10 @@ __global__ void __launch_bounds__(kCombineThreads, 1) combine_kernel(const __gri
     const PartPlan& plan = a.plan.part[p];
     const Partial<A> mine =
         plan.splits > 1 ? finish_pieces<T>(a, p) : sum_of_partials(workspace_of<Partial<A>>(a, p), plan.blocks);
-    const Partial<A> batch = reduce_block(mine, dynamic_shared<Partial<A>>() + p * (thread_count() / kWarp));
-    if (thread_index() == 0) write_batch(a.part[p].batch, batch);
+    const Normalize by = a.part[p].weighting.normalize;
+    const Partial<A> batch =
+        normalised(reduce_block(mine, dynamic_shared<Partial<A>>() + p * (thread_count() / kWarp)), by);
+    if (thread_index() == 0) write_batch(a.part[p].batch, batch, by);
     loss += static_cast<A>(a.part[p].scale) * (batch.weighted / batch.weight);
   }
   if (thread_index() == 0) *static_cast<A*>(a.loss) = loss;
@@ -198,9 +202,10 @@ __global__ void __launch_bounds__(kCombineThreads, 1) combine_kernel(const __gri
 template <typename T>
 __device__ __forceinline__ RowGradient<Acc<T>> stored_gradient(const CrossEntropy& part, int64_t row, Acc<T> upstream) {
   using A = Acc<T>;
-  const RowState<A> state = finished_row<A>(part, row);
-  const A weight = exp_of(static_cast<A>(static_cast<double>(state.log_weight) - part.batch[kLogNormaliser]));
-  return row_gradient(part, state, weight, static_cast<A>(part.batch[kMean]), upstream);
+  RowState<A> state = read_labels<A>(part, row);
+  const A* table = static_cast<const A*>(part.table) + row;
+  state.max = table[kMax * part.rows], state.log_sum = table[kLogSum * part.rows];
+  return row_gradient(part, state, stored_coefficients(part, row, upstream));
 }
 
 // Last rows first: they are what the forward pass left in the cache.

@@ -11,7 +11,8 @@ enum Label : int64_t { kWrong = -1, kIgnored = -2 };
 // A row apart from its logits: what was given, and what the batch and the gradient need.
 template <typename A>
 struct RowState {
-  A objective, log_weight, max, log_sum, ref, given;  // given: the score loss, where the kernel does not compute it
+  A objective, log_weight, max, log_sum, ref;
+  A slope;  // until the row is finished the score loss, where the kernel does not compute it
   int64_t target, score;
 };
 
@@ -20,15 +21,35 @@ __device__ __forceinline__ int64_t label_in_range(int64_t label, int64_t classes
 }
 
 template <typename A>
-__device__ __forceinline__ RowState<A> read_inputs(const CrossEntropy& part, int64_t row) {
+__device__ __forceinline__ RowState<A> read_labels(const CrossEntropy& part, int64_t row) {
   const int64_t label = part.target[row * part.target_stride];
   RowState<A> in{};
   in.target = label == part.ignore_index ? static_cast<int64_t>(kIgnored) : label_in_range(label, part.classes);
   in.score = in.target;
-  if (part.score_target) in.score = label_in_range(part.score_target[row * part.score_stride], part.classes);
-  in.ref = reference_loss<A>(part.weighting, row);
-  in.given = part.weighting.score_loss ? static_cast<const A*>(part.weighting.score_loss)[row] : A(0);
+  if (part.score_target) {
+    const int64_t score = part.score_target[row * part.score_stride];
+    const bool both = score == part.ignore_index && in.target == kIgnored;
+    in.score = both ? static_cast<int64_t>(kIgnored) : label_in_range(score, part.classes);
+  }
   return in;
+}
+
+template <typename A>
+__device__ __forceinline__ RowState<A> read_inputs(const CrossEntropy& part, int64_t row) {
+  RowState<A> in = read_labels<A>(part, row);
+  in.ref = reference_loss<A>(part.weighting, row);
+  in.slope = part.weighting.score_loss ? static_cast<const A*>(part.weighting.score_loss)[row] : A(0);
+  return in;
+}
+
+template <typename A>
+__device__ __forceinline__ A class_weight(const CrossEntropy& part, int64_t target) {
+  return part.class_weight && target >= 0 ? static_cast<const A*>(part.class_weight)[target] : A(1);
+}
+
+template <typename A>
+__device__ __forceinline__ void add_row(Partial<A>& batch, const CrossEntropy& part, const RowState<A>& row) {
+  if (row.target != kIgnored) add_row(batch, row.log_weight, row.objective, class_weight<A>(part, row.target));
 }
 
 // So that the end of a row does not wait for them.
@@ -58,33 +79,25 @@ __device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row
       r.objective = r.log_sum - (1 - smoothing) * of_target - smoothing * mean;
     }
   }
-  A score = r.given;
+  A score = r.slope;
   if (!part.weighting.score_loss) score = r.score == kIgnored ? A(0) : r.log_sum - above(r.score);
-  const A eta = static_cast<A>(part.weighting.eta);
-  r.log_weight = ignored ? A(-INFINITY) : log_weight(score, r.ref, eta, part.weighting.ratio);
+  const auto weight = log_weight(part.weighting, eta_of<A>(part.weighting), score, r.ref);
+  r.log_weight = ignored ? A(-INFINITY) : weight.value;
+  if (part.class_weight && !ignored) r.log_weight += log_of(class_weight<A>(part, r.target));
+  r.slope = ignored || part.weighting.detach || part.weighting.score_loss ? A(0) : weight.slope;
   A* table = static_cast<A*>(part.table) + row;
   table[kObjective * part.rows] = r.objective;
   table[kScore * part.rows] = score;
   table[kLogWeight * part.rows] = r.log_weight;
+  table[kSlope * part.rows] = r.slope;
   table[kMax * part.rows] = r.max;
   table[kLogSum * part.rows] = r.log_sum;
 }
 
-template <typename A>
-__device__ __forceinline__ RowState<A> finished_row(const CrossEntropy& part, int64_t row) {
-  RowState<A> r = read_inputs<A>(part, row);
-  const A* table = static_cast<const A*>(part.table) + row;
-  r.objective = table[kObjective * part.rows];
-  r.log_weight = table[kLogWeight * part.rows];
-  r.max = table[kMax * part.rows];
-  r.log_sum = table[kLogSum * part.rows];
-  return r;
-}
-
-// dx = slope * p - even, less on_target and on_score in those columns.
+// dx = both * p - even, less on_target and on_score in those columns.
 template <typename A>
 struct RowGradient {
-  A max, log_sum, slope, even, on_target, on_score;
+  A max, log_sum, both, even, on_target, on_score;
   int64_t target, score;
 };
 
@@ -93,16 +106,13 @@ static_assert(sizeof(RowState<float>) == row_state_size(4) && sizeof(RowState<do
 static_assert(sizeof(RowGradient<float>) == row_state_size(4) && sizeof(RowGradient<double>) == row_state_size(8));
 
 template <typename A>
-__device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part, const RowState<A>& row, A weight,
-                                                       A mean, A upstream) {
-  const Weighting& w = part.weighting;
-  auto c = coefficients(weight, row.objective, mean, row.ref, static_cast<A>(w.eta), w.ratio, w.detach, upstream);
-  if (w.score_loss) c.score = 0;  // given losses do not depend on these logits
+__device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part, const RowState<A>& row,
+                                                       const Coefficients<A>& c) {
   const A smoothing = static_cast<A>(part.label_smoothing);
   RowGradient<A> g{row.max,    row.log_sum, c.objective + c.score, A(0), c.objective * (1 - smoothing), c.score,
                    row.target, row.score};
   if (smoothing != 0) g.even = c.objective * smoothing / static_cast<A>(part.classes);
-  if (row.target == kWrong) g.slope = A(NAN);
+  if (row.target == kWrong) g.both = A(NAN);
   return g;
 }
 
@@ -217,7 +227,7 @@ __device__ __forceinline__ Moments<Acc<T>> sum_elements(const T* row, int64_t st
 // Elements of the gradient, target and score columns apart. Exactly 0 in an ignored row, whatever its logits are.
 template <typename A>
 __device__ __forceinline__ A even_gradient(const RowGradient<A>& g, A x) {
-  return g.slope * exp_of((x - g.max) - g.log_sum) - g.even;
+  return g.both * exp_of((x - g.max) - g.log_sum) - g.even;
 }
 
 template <typename T>

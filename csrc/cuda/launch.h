@@ -24,6 +24,9 @@ int loreun_cuda_mse_forward(const loreun::MeanSquared* parts, int count, void* l
 int loreun_cuda_ce_backward(const loreun::CrossEntropy* part, const void* grad_out, void* stream);
 int loreun_cuda_mse_backward(const loreun::MeanSquared* part, const void* grad_out, void* stream);
 
+// Fills loss and normalised.
+int loreun_cuda_weigh(const loreun::Weighing* weighing, void* stream);
+
 // grad *= *grad_out over `count` elements; does nothing if *grad_out is 1. The type is grad's.
 int loreun_cuda_scale(loreun::DType dtype, void* grad, int64_t count, const void* grad_out, void* stream);
 

@@ -93,7 +93,7 @@ __device__ Partial<A> finish_pieces(const Arguments& a, int p, bool write, int64
     s = reduce_group(s, group.size);
     if (group.lane > 0 || row >= part.rows) continue;
     const SampleState<A> finished = finish_sample(part, row, s, write);
-    add_row(batch, finished.log_weight, finished.objective);
+    add_row(batch, finished.log_weight, finished.objective, A(1));
     if (row == mine) *state = finished;
   }
   return batch;
@@ -107,7 +107,7 @@ __device__ __forceinline__ Partial<Acc<T>> finish_tile(const Tile<T>& tile) {
   for (int r = thread_index(); r < tile.rows; r += thread_count()) {
     const auto sums = merge_chunks(tile.sums + r * tile.plan.chunks, tile.plan.chunks);
     tile.states[r] = finish_sample(tile.part, tile.first_row + r, sums, true);
-    add_row(batch, tile.states[r].log_weight, tile.states[r].objective);
+    add_row(batch, tile.states[r].log_weight, tile.states[r].objective, Acc<T>(1));
   }
   return batch;
 }
@@ -137,12 +137,13 @@ __device__ __forceinline__ void write_tile(const Tile<T>& tile, const Partial<Ac
   using A = Acc<T>;
   const Group group(tile.plan.group);
   const int chunks = tile.plan.chunks, tasks = tile.rows * chunks;
-  const A mean = batch.weighted / batch.weight, upstream = static_cast<A>(tile.part.scale);
+  const A baseline = baseline_of(batch, tile.part.weighting.normalize), upstream = static_cast<A>(tile.part.scale);
   for (int task = group.index; task < tasks; task += group.count) {
     const int r = task / chunks;
     const SampleState<A> state = tile.states[r];
     const A weight = exp_of(state.log_weight - batch.max) / batch.weight;
-    const auto g = sample_gradient(tile.part, state, weight, mean, upstream);
+    const auto g =
+        sample_gradient(tile.part, coefficients(weight, state.objective, baseline, state.slope, upstream));
     T* grad = static_cast<T*>(tile.part.grad) + (tile.first_row + r) * tile.part.grad_stride;
     write_kept(tile.kept(r), grad, tile.piece.first, Range(tile.units(), task - r * chunks, chunks), group, g,
                tile.access.both, tile.access.vectors, tile.access.grad_vectors);
@@ -175,8 +176,10 @@ __global__ void __launch_bounds__(fused_threads(sizeof(Acc<T>)), 1) fused_kernel
   A loss = 0;
 #pragma unroll 1
   for (int p = 0; p < a.count; p++) {
-    const Partial<A> batch = alone ? sum_of_warps(scratch + p * warps) : sum_batch<T>(a, p, scratch + p * warps);
-    if (first) write_batch(a.part[p].batch, batch);
+    const Normalize by = a.part[p].weighting.normalize;
+    const Partial<A> batch =
+        normalised(alone ? sum_of_warps(scratch + p * warps) : sum_batch<T>(a, p, scratch + p * warps), by);
+    if (first) write_batch(a.part[p].batch, batch, by);
     loss += static_cast<A>(a.part[p].scale) * (batch.weighted / batch.weight);
     if (a.with_grad) write_tile(Tile<T>(a, p, blockIdx.x), batch);
   }
@@ -205,7 +208,7 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<T>) stats_kernel(cons
     } else if (r < tile.rows) {
       const auto state =
           finish_sample(tile.part, tile.first_row + r, merge_chunks(sums + r * plan.chunks, plan.chunks), true);
-      add_row(batch, state.log_weight, state.objective);
+      add_row(batch, state.log_weight, state.objective, A(1));
     }
     turn ^= 1;
   }
@@ -222,20 +225,13 @@ __global__ void __launch_bounds__(kCombineThreads, 1) combine_kernel(const __gri
     SampleState<A> unused;
     const Partial<A> mine = plan.splits > 1 ? finish_pieces<A>(a, p, true, -1, &unused)
                                             : sum_of_partials(workspace_of<Partial<A>>(a, p), plan.blocks);
-    const Partial<A> batch = reduce_block(mine, dynamic_shared<Partial<A>>() + p * (thread_count() / kWarp));
-    if (thread_index() == 0) write_batch(a.part[p].batch, batch);
+    const Normalize by = a.part[p].weighting.normalize;
+    const Partial<A> batch =
+        normalised(reduce_block(mine, dynamic_shared<Partial<A>>() + p * (thread_count() / kWarp)), by);
+    if (thread_index() == 0) write_batch(a.part[p].batch, batch, by);
     loss += static_cast<A>(a.part[p].scale) * (batch.weighted / batch.weight);
   }
   if (thread_index() == 0) *static_cast<A*>(a.loss) = loss;
-}
-
-template <typename A>
-__device__ __forceinline__ SampleGradient<A> stored_gradient(const MeanSquared& part, int64_t row, A upstream) {
-  const A* table = static_cast<const A*>(part.table) + row;
-  const SampleState<A> state{table[kObjective * part.rows], table[kLogWeight * part.rows],
-                             reference_loss<A>(part.weighting, row)};
-  const A weight = exp_of(static_cast<A>(static_cast<double>(state.log_weight) - part.batch[kLogNormaliser]));
-  return sample_gradient(part, state, weight, static_cast<A>(part.batch[kMean]), upstream);
 }
 
 // Last rows first: they are what the forward pass left in the cache.
@@ -254,7 +250,7 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<T>) gradient_kernel(c
     // Most batches allow the shorter division.
     const int64_t index = plan.units <= UINT32_MAX ? uint32_t(task) / uint32_t(plan.chunks) : task / plan.chunks;
     const int64_t row = part.rows - 1 - index;
-    const auto gradient = [&] { return stored_gradient(part, row, upstream); };
+    const auto gradient = [&] { return sample_gradient(part, stored_coefficients(part, row, upstream)); };
     const Range range(units, static_cast<int>(task - index * plan.chunks), plan.chunks);
     const Sample<T> sample(part, row);
     T* grad = static_cast<T*>(part.grad) + row * part.grad_stride;
@@ -277,7 +273,7 @@ struct Loss {
     const auto shared = [&](const void* start, int64_t stride) { return !start || whole(start, stride); };
     const bool vectors = part.row_size % lanes == 0 && whole(part.input, part.input_stride) &&
                          whole(part.target, part.target_stride) && shared(part.score_target, part.score_stride);
-    const bool both = part.score_target && !part.weighting.score_loss && !part.weighting.detach;
+    const bool both = part.score_target && !part.weighting.detach;
     return {vectors, whole(part.grad, part.grad_stride), both};
   }
 

@@ -23,7 +23,7 @@ __device__ __forceinline__ Squares<A> shuffle_xor(const Squares<A>& a, int lanes
 
 template <typename A>
 struct SampleState {
-  A objective, log_weight, ref;
+  A objective, log_weight, slope;
 };
 
 template <typename A>
@@ -34,14 +34,16 @@ __device__ __forceinline__ SampleState<A> finish_sample(const MeanSquared& part,
   const A objective = sums.objective / divisor;
   A score = part.score_target ? sums.score / divisor : objective;
   if (w.score_loss) score = static_cast<const A*>(w.score_loss)[row];
-  const A s = log_weight(score, ref, static_cast<A>(w.eta), w.ratio);
+  const auto weight = log_weight(w, eta_of<A>(w), score, ref);
+  const A slope = w.detach || w.score_loss ? A(0) : weight.slope;
   if (write) {
     A* table = static_cast<A*>(part.table) + row;
     table[kObjective * part.rows] = objective;
     table[kScore * part.rows] = score;
-    table[kLogWeight * part.rows] = s;
+    table[kLogWeight * part.rows] = weight.value;
+    table[kSlope * part.rows] = slope;
   }
-  return {objective, s, ref};
+  return {objective, weight.value, slope};
 }
 
 // dx = target * (x - target) + score * (x - score_target)
@@ -51,11 +53,7 @@ struct SampleGradient {
 };
 
 template <typename A>
-__device__ __forceinline__ SampleGradient<A> sample_gradient(const MeanSquared& part, const SampleState<A>& state,
-                                                             A weight, A mean, A upstream) {
-  const Weighting& w = part.weighting;
-  auto c = coefficients(weight, state.objective, mean, state.ref, static_cast<A>(w.eta), w.ratio, w.detach, upstream);
-  if (w.score_loss) c.score = 0;  // given losses do not depend on this input
+__device__ __forceinline__ SampleGradient<A> sample_gradient(const MeanSquared& part, const Coefficients<A>& c) {
   const A both = 2 / static_cast<A>(part.divisor);
   if (!part.score_target) return {both * (c.objective + c.score), A(0)};
   return {both * c.objective, both * c.score};

@@ -37,7 +37,7 @@ struct Arena {
   }
 };
 
-int64_t scratch_bytes(int threads, int count, int64_t acc) { return threads / 32 * count * triple_size(acc); }
+int64_t scratch_bytes(int threads, int count, int64_t acc) { return threads / 32 * count * sums_size(acc); }
 
 void share_row(PartPlan& part, int threads, int64_t vectors) {  // whole warps for long rows
   part.group = power_of_two_from(vectors);
@@ -85,12 +85,12 @@ Plan fused(const Element& element, const Shape* shapes, int count, int64_t block
     part.units = part.blocks = ceil_div(shapes[p].rows, part.tile) * part.splits;
     part.data_offset = smem.take(part.tile * part.pitch);
     part.row_offset = smem.take(part.tile * row_state);
-    part.moment_offset = smem.take(part.tile * part.chunks * triple_size(element.acc));
+    part.moment_offset = smem.take(part.tile * part.chunks * sums_size(element.acc));
     plan.blocks = std::max(plan.blocks, part.blocks);
   }
   for (int p = 0; p < count; p++) {
     const int64_t values = plan.part[p].splits > 1 ? plan.part[p].units : plan.blocks;
-    plan.part[p].workspace_offset = workspace.take(values * triple_size(element.acc));
+    plan.part[p].workspace_offset = workspace.take(values * sums_size(element.acc));
   }
   plan.scratch_offset = smem.take(scratch_bytes(threads, count, element.acc));
   plan.smem = smem.used;
@@ -136,7 +136,7 @@ void split_rows(PartPlan& part, const Shape& shape, const Element& element, int6
 
 void stage_rows(PartPlan& part, const Shape& shape, const Element& element) {
   const int64_t row_bytes = shape.size * element.size;
-  const int64_t row_total = row_bytes + row_state_size(element.acc) + triple_size(element.acc);
+  const int64_t row_total = row_bytes + row_state_size(element.acc) + sums_size(element.acc);
   part.staged = true;
   part.pitch = row_bytes;
   part.group = power_of_two_from(ceil_div(shape.size, 8));
@@ -160,15 +160,15 @@ Plan plan_split(const Device& device, const Element& element, const Shape* shape
     part.blocks = std::max<int64_t>(1, ceil_div(part.units, each));  // no rows: a grid of no blocks is an error
     part.first_block = plan.blocks;
     plan.blocks += part.blocks;
-    part.workspace_offset = workspace.take((part.splits > 1 ? part.units : part.blocks) * triple_size(element.acc));
+    part.workspace_offset = workspace.take((part.splits > 1 ? part.units : part.blocks) * sums_size(element.acc));
     Arena smem;  // a block works on one part
     part.data_offset = smem.take(part.staged ? part.tile * part.pitch : 0);
-    part.moment_offset = smem.take(2 * part.tile * part.chunks * triple_size(element.acc));  // two tiles in turn
+    part.moment_offset = smem.take(2 * part.tile * part.chunks * sums_size(element.acc));  // two tiles in turn
     plan.smem = std::max(plan.smem, smem.used);
   }
   plan.scratch_offset = plan.smem;
   plan.smem +=
-      round_up(scratch_bytes(plan.threads, 1, element.acc) + plan.threads * triple_size(element.acc), kVectorBytes);
+      round_up(scratch_bytes(plan.threads, 1, element.acc) + plan.threads * sums_size(element.acc), kVectorBytes);
   plan.workspace = workspace.used;
   return plan;
 }

@@ -7,33 +7,54 @@ namespace loreun::gpu {
 
 template <typename A>
 __device__ __forceinline__ A reference_loss(const Weighting& weighting, int64_t row) {
-  return weighting.ref_loss ? static_cast<const A*>(weighting.ref_loss)[row * weighting.ref_stride] : A(0);
+  if (!weighting.ref_loss) return static_cast<A>(weighting.ref);
+  return static_cast<const A*>(weighting.ref_loss)[row * weighting.ref_stride];
 }
 
-// A batch so far: max log-weight, sum of exp(log_weight - max), and the same sum with each term times its objective.
+template <typename A>
+__device__ __forceinline__ A eta_of(const Weighting& weighting) {
+  const A eta = static_cast<A>(weighting.eta);
+  return weighting.eta_factor ? eta * *static_cast<const A*>(weighting.eta_factor) : eta;
+}
+
+// A batch so far: max log-weight, sum of exp(log_weight - max), the same sum with each term times its objective, and the
+// rows that take part, each as much as its class weighs.
 template <typename A>
 struct Partial {
-  A max = A(-INFINITY), weight = 0, weighted = 0;
+  A max = A(-INFINITY), weight = 0, weighted = 0, count = 0;
 };
 
 template <typename A>
 __device__ __forceinline__ Partial<A> merge(const Partial<A>& a, const Partial<A>& b) {
   const A max = max_of(a.max, b.max), shift = shift_of(max);
   const A of_a = exp_of(a.max - shift), of_b = exp_of(b.max - shift);  // 0 for a maximum of -inf
-  return {max, a.weight * of_a + b.weight * of_b, a.weighted * of_a + b.weighted * of_b};
+  return {max, a.weight * of_a + b.weight * of_b, a.weighted * of_a + b.weighted * of_b, a.count + b.count};
 }
 
 // A row of weight exp(-inf) adds 0, or NaN if its objective is not finite; a NaN log-weight makes the sums NaN.
 template <typename A>
-__device__ __forceinline__ void add_row(Partial<A>& batch, A log_weight, A objective) {
+__device__ __forceinline__ void add_row(Partial<A>& batch, A log_weight, A objective, A count) {
   const A one = log_weight == A(-INFINITY) ? A(0) : exp_of(log_weight - log_weight);
-  batch = merge(batch, {log_weight, one, one * objective});
+  batch = merge(batch, {log_weight, one, one * objective, count});
+}
+
+// The same sums such that weight is what the weights are divided by, and weighted / weight the batch's loss.
+template <typename A>
+__device__ __forceinline__ Partial<A> normalised(const Partial<A>& batch, Normalize by) {
+  if (by == Normalize::batch) return batch;
+  return {A(0), by == Normalize::mean ? batch.count : A(1), batch.weighted * exp_of(batch.max), batch.count};
+}
+
+// What a row's objective is measured from where gradients flow through the weights: see Batch.
+template <typename A>
+__device__ __forceinline__ A baseline_of(const Partial<A>& batch, Normalize by) {
+  return by == Normalize::batch ? batch.weighted / batch.weight : A(0);
 }
 
 template <typename A>
 __device__ __forceinline__ Partial<A> shuffle_xor(const Partial<A>& a, int lanes) {
   return {__shfl_xor_sync(kAllLanes, a.max, lanes), __shfl_xor_sync(kAllLanes, a.weight, lanes),
-          __shfl_xor_sync(kAllLanes, a.weighted, lanes)};
+          __shfl_xor_sync(kAllLanes, a.weighted, lanes), __shfl_xor_sync(kAllLanes, a.count, lanes)};
 }
 
 // Over a group of neighbouring lanes (a power of two); every lane of the warp takes part and gets its group's result.
@@ -81,9 +102,21 @@ __device__ __forceinline__ Partial<A> sum_of_partials(const Partial<A>* partials
 }
 
 template <typename A>
-__device__ __forceinline__ void write_batch(double* to, const Partial<A>& batch) {
+__device__ __forceinline__ void write_batch(double* to, const Partial<A>& batch, Normalize by) {
   to[kLogNormaliser] = static_cast<double>(batch.max) + static_cast<double>(log_of(batch.weight));
   to[kMean] = static_cast<double>(batch.weighted / batch.weight);
+  to[kBaseline] = static_cast<double>(baseline_of(batch, by));
+}
+
+// Of the backward pass: as they were given, or as table and batch say.
+template <typename Part, typename A>
+__device__ __forceinline__ Coefficients<A> stored_coefficients(const Part& part, int64_t row, A upstream) {
+  if (part.given.objective) return coefficients(part.given, row, upstream);
+  const A* table = static_cast<const A*>(part.table) + row;
+  const double log_weight = table[kLogWeight * part.rows];
+  const A weight = exp_of(static_cast<A>(log_weight - part.batch[kLogNormaliser]));
+  return coefficients(weight, table[kObjective * part.rows], static_cast<A>(part.batch[kBaseline]),
+                      table[kSlope * part.rows], upstream);
 }
 
 // Running maximum of a row, sum of exp(x - max), and sum of x - base (for label smoothing).
@@ -104,6 +137,6 @@ __device__ __forceinline__ Moments<A> shuffle_xor(const Moments<A>& a, int lanes
           __shfl_xor_sync(kAllLanes, a.total, lanes)};
 }
 
-static_assert(sizeof(Partial<float>) == triple_size(4) && sizeof(Moments<double>) == triple_size(8));
+static_assert(sizeof(Partial<float>) == sums_size(4) && sizeof(Moments<double>) <= sums_size(8));
 
 }  // namespace loreun::gpu

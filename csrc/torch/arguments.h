@@ -63,19 +63,43 @@ inline const void* per_row(const Tensor& t, DType dtype, const Tensor& like, con
   return t.const_data_ptr();
 }
 
-// What a weighting is told; one struct, so that forward and backward cannot be told different things.
+// A contiguous [count] tensor of the accumulation type.
+inline const void* dense(const Tensor& t, DType dtype, const Tensor& like, int64_t count, const char* name) {
+  STD_TORCH_CHECK(t.scalar_type() == acc_of(dtype) && t.dim() == 1 && t.size(0) == count && t.is_contiguous(), name,
+                  " must be contiguous [", count, "] of the accumulation type");
+  same_device(t, like, name);
+  return t.const_data_ptr();
+}
+
+inline double number_of(const Tensor& scalar) {
+  if (scalar.scalar_type() == ScalarType::Double) return *static_cast<const double*>(scalar.const_data_ptr());
+  return *static_cast<const float*>(scalar.const_data_ptr());
+}
+
+// What a weighting is told.
 struct WeightingArguments {
-  const Optional &score_loss, &ref;
-  double eta;
-  bool ratio, detach;
+  const Optional &score_loss, &ref, &eta_factor;
+  int64_t rule;
+  double eta, ref_number, importance;
+  bool ratio;
+  int64_t normalize;
+  bool detach;
 
   Weighting of(DType dtype, const Tensor& like) const {
-    Weighting w{nullptr, nullptr, 0, eta, ratio, detach};
-    int64_t stride = 1;
-    if (score_loss) w.score_loss = per_row(*score_loss, dtype, like, "score_loss", &stride);
-    STD_TORCH_CHECK(stride == 1, "score_loss must be contiguous [N]");
+    STD_TORCH_CHECK(rule >= 0 && rule <= 4 && normalize >= 0 && normalize <= 2, "no such rule or normalisation");
+    Weighting w{};
+    w.eta = eta, w.ref = ref_number, w.importance = importance;
+    w.rule = Rule(rule), w.normalize = Normalize(normalize), w.ratio = ratio, w.detach = detach;
+    if (score_loss) w.score_loss = dense(*score_loss, dtype, like, like.size(0), "score_loss");
     if (ref) w.ref_loss = per_row(*ref, dtype, like, "ref_loss", &w.ref_stride);
-    STD_TORCH_CHECK(ref || !ratio, "ref_loss is missing in ratio form");
+    if (eta_factor) {
+      int64_t stride = 0;
+      w.eta_factor = per_row(*eta_factor, dtype, like, "eta", &stride);
+      STD_TORCH_CHECK(stride == 0, "eta must be a number");
+      if (like.is_cpu()) w.eta *= number_of(*eta_factor), w.eta_factor = nullptr;
+    }
+    STD_TORCH_CHECK(std::isfinite(w.eta) && std::isfinite(ref_number) && (ref || !ratio || ref_number > 0),
+                    "eta or ref_loss is out of range");
     if (ref && like.is_cpu()) {
       const int64_t count = ref->numel();
       STD_TORCH_CHECK(dtype == DType::f64 ? valid<double>(w, count) : valid<float>(w, count), "ref_loss is out of range");
@@ -148,9 +172,20 @@ inline bool makes_gradient(const Tensor& t, bool allowed, bool cheap = false) {
   return allowed && t.scalar_type() != ScalarType::Half && t.numel() * int64_t(t.element_size()) <= limit;
 }
 
-inline double number_of(const Tensor& scalar) {
-  if (scalar.scalar_type() == ScalarType::Double) return *static_cast<const double*>(scalar.const_data_ptr());
-  return *static_cast<const float*>(scalar.const_data_ptr());
+// The coefficients that a backward pass is given: [rows] each, instead of what table and batch say.
+inline Given given_of(const Optional& objective, const Optional& score, DType dtype, const Tensor& like) {
+  STD_TORCH_CHECK(objective || !score, "score_coefficients without coefficients");
+  Given given{};
+  if (objective) given.objective = dense(*objective, dtype, like, like.size(0), "coefficients");
+  if (score) given.score = dense(*score, dtype, like, like.size(0), "score_coefficients");
+  return given;
+}
+
+// The forward pass's results, as a backward pass finds them.
+inline void stored(const Tensor& table, const Tensor& batch, int64_t values, void** to_table, double** to_batch) {
+  STD_TORCH_CHECK(table.numel() == values && table.is_contiguous(), "table does not fit");
+  STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
+  *to_table = table.data_ptr(), *to_batch = static_cast<double*>(batch.data_ptr());
 }
 
 inline void set_number(Tensor& scalar, double value) {

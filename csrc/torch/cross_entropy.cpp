@@ -6,18 +6,16 @@
 namespace loreun {
 namespace {
 
-// What the schemas below have in common, in their order.
+// What both passes are told.
 struct Call {
   const Tensor &logits, &target;
   const Optional& score_target;
-  WeightingArguments weighting;
   int64_t ignore_index;
   double label_smoothing, scale;
 
   CrossEntropy part() const {
     STD_TORCH_CHECK(logits.dim() == 2 && logits.size(1) > 0, "logits must be [N, C] with C > 0");
     STD_TORCH_CHECK(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing must be in [0, 1]");
-    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
     CrossEntropy p{};
     p.dtype = dtype_of(logits, "logits");
     p.logits = logits.const_data_ptr();
@@ -26,11 +24,22 @@ struct Call {
     p.ignore_index = ignore_index;
     p.target = labels_of(target, logits, "target", &ignore_index), p.target_stride = target.stride(0);
     if (score_target) {
-      p.score_target = labels_of(*score_target, logits, "score_target", nullptr);
+      p.score_target = labels_of(*score_target, logits, "score_target", &ignore_index);
       p.score_stride = score_target->stride(0);
+      for (int64_t i = 0; logits.is_cpu() && i < p.rows; i++)
+        STD_TORCH_CHECK(p.score_target[i * p.score_stride] != ignore_index || p.target[i * p.target_stride] == ignore_index,
+                        "score_target is ignored at row ", i, ", target is not");
     }
     p.label_smoothing = label_smoothing, p.scale = scale;
+    return p;
+  }
+
+  // For the forward pass.
+  CrossEntropy weighted(const WeightingArguments& weighting, const Optional& class_weight) const {
+    CrossEntropy p = part();
+    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
     p.weighting = weighting.of(p.dtype, logits);
+    if (class_weight) p.class_weight = dense(*class_weight, p.dtype, logits, p.classes, "weight");
     return p;
   }
 };
@@ -50,10 +59,11 @@ struct Outputs {
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
-    Tensor logits, Tensor target, Optional score_target, Optional score_loss, Optional ref, double eta, bool ratio,
+    Tensor logits, Tensor target, Optional score_target, Optional score_loss, Optional ref, Optional eta_factor,
+    Optional class_weight, int64_t rule, double eta, double ref_number, double importance, bool ratio, int64_t normalize,
     bool detach, int64_t ignore_index, double label_smoothing, double scale, bool may_grad) {
-  CrossEntropy part =
-      Call{logits, target, score_target, {score_loss, ref, eta, ratio, detach}, ignore_index, label_smoothing, scale}.part();
+  CrossEntropy part = Call{logits, target, score_target, ignore_index, label_smoothing, scale}.weighted(
+      {score_loss, ref, eta_factor, rule, eta, ref_number, importance, ratio, normalize, detach}, class_weight);
   Outputs out(part, logits, makes_gradient(logits, may_grad, keeps_exponentials(part.dtype, part.classes)));
   Tensor loss = forward(&part, 1, logits);
   return {loss, out.table, out.batch, out.grad};
@@ -64,11 +74,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
     Tensor retain_target, double eta_f, double eta_r, double alpha, bool detach, int64_t ignore_index,
     double label_smoothing, double scale, bool may_grad) {
   const Optional none;
-  CrossEntropy parts[2] = {
-      Call{forget_logits, forget_target, forget_score_target, {none, none, -eta_f, false, detach}, ignore_index,
-           label_smoothing, scale}.part(),
-      Call{retain_logits, retain_target, none, {none, none, eta_r, false, detach}, ignore_index, label_smoothing,
-           alpha * scale}.part()};
+  const auto weighting = [&](double eta) -> WeightingArguments {
+    return {none, none, none, int64_t(Rule::exp), eta, 0, 0, false, int64_t(Normalize::batch), detach};
+  };
+  const Call forget_call{forget_logits, forget_target, forget_score_target, ignore_index, label_smoothing, scale};
+  const Call retain_call{retain_logits, retain_target, none, ignore_index, label_smoothing, alpha * scale};
+  CrossEntropy parts[2] = {forget_call.weighted(weighting(-eta_f), none), retain_call.weighted(weighting(eta_r), none)};
   STD_TORCH_CHECK(parts[0].dtype == parts[1].dtype, "retain_logits must have the dtype of forget_logits");
   same_device(forget_logits, retain_logits, "retain_logits");
   const bool with_grad =
@@ -79,36 +90,38 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
   return {loss, forget.table, forget.batch, forget.grad, retain.table, retain.batch, retain.grad};
 }
 
-void fill_gradient(const Tensor& grad_out, CrossEntropy part, const Tensor& table, const Tensor& batch, Tensor& grad) {
-  STD_TORCH_CHECK(table.numel() == kCrossEntropyRows * part.rows && table.is_contiguous(), "table does not fit");
-  STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
-  part.table = table.data_ptr(), part.batch = static_cast<double*>(batch.data_ptr());
+void ce_backward_into(Tensor& grad, const Optional& grad_out, const Call& call, const Tensor& table, const Tensor& batch,
+                      const Optional& coefficients, const Optional& score_coefficients) {
+  CrossEntropy part = call.part();
+  stored(table, batch, kCrossEntropyRows * part.rows, &part.table, &part.batch);
+  part.given = given_of(coefficients, score_coefficients, part.dtype, call.logits);
   part.grad = grad.mutable_data_ptr(), part.grad_row_stride = grad.stride(0), part.grad_class_stride = grad.stride(1);
   backward(part, grad_out, grad);
 }
 
-Tensor ce_backward(Tensor grad_out, Tensor logits, Tensor target, Optional score_target, Optional score_loss,
-                   Optional ref, Tensor table, Tensor batch, double eta, bool ratio, bool detach, int64_t ignore_index,
-                   double label_smoothing, double scale) {
+Tensor ce_backward(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
+                   Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
+                   double scale) {
   Tensor grad = fresh(logits, {logits.size(0), logits.size(1)}, logits.scalar_type());
-  const Call call{logits, target, score_target, {score_loss, ref, eta, ratio, detach}, ignore_index, label_smoothing, scale};
-  fill_gradient(grad_out, call.part(), table, batch, grad);
+  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale};
+  ce_backward_into(grad, grad_out, call, table, batch, coefficients, score_coefficients);
   return grad;
 }
 
-void ce_backward_(Tensor grad_out, Tensor logits, Tensor target, Optional score_target, Optional score_loss,
-                  Optional ref, Tensor table, Tensor batch, double eta, bool ratio, bool detach, int64_t ignore_index,
-                  double label_smoothing, double scale) {
-  const Call call{logits, target, score_target, {score_loss, ref, eta, ratio, detach}, ignore_index, label_smoothing, scale};
-  fill_gradient(grad_out, call.part(), table, batch, logits);
+void ce_backward_(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
+                  Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
+                  double scale) {
+  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale};
+  ce_backward_into(logits, grad_out, call, table, batch, coefficients, score_coefficients);
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY(loreun, m) {
   m.def(
-      "ce_forward(Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, int ignore_index, float label_smoothing, float scale, bool may_grad) "
+      "ce_forward(Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, "
+      "Tensor? eta_factor, Tensor? class_weight, int rule, float eta, float ref_number, float importance, bool ratio, "
+      "int normalize, bool detach, int ignore_index, float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "step_forward(Tensor forget_logits, Tensor forget_target, Tensor? forget_score_target, Tensor retain_logits, "
@@ -116,13 +129,11 @@ STABLE_TORCH_LIBRARY(loreun, m) {
       "float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "ce_backward(Tensor grad_out, Tensor logits, Tensor target, Tensor? score_target, Tensor? score_loss, "
-      "Tensor? ref, Tensor table, Tensor batch, float eta, bool ratio, bool detach, int ignore_index, "
-      "float label_smoothing, float scale) -> Tensor");
+      "ce_backward(Tensor? grad_out, Tensor logits, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
+      "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale) -> Tensor");
   m.def(
-      "ce_backward_(Tensor grad_out, Tensor(a!) logits, Tensor target, Tensor? score_target, Tensor? score_loss, "
-      "Tensor? ref, Tensor table, Tensor batch, float eta, bool ratio, bool detach, int ignore_index, "
-      "float label_smoothing, float scale) -> ()");
+      "ce_backward_(Tensor? grad_out, Tensor(a!) logits, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
+      "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {

@@ -93,15 +93,16 @@ Tensor forward(const Part* parts, int count, const Tensor& like) {
   return loss;
 }
 
-// Fills the part's gradient.
+// Fills the part's gradient. grad_out: one number, or nothing for 1.
 template <typename Part>
-void backward(const Part& part, const Tensor& grad_out, const Tensor& like) {
-  STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(part.dtype), "grad_out does not fit");
-  same_device(grad_out, like, "grad_out");
-  if (like.is_cpu()) return on_cpu_backward(part, number_of(grad_out));
+void backward(const Part& part, const Optional& grad_out, const Tensor& like) {
+  STD_TORCH_CHECK(!grad_out || (grad_out->numel() == 1 && grad_out->scalar_type() == acc_of(part.dtype)),
+                  "grad_out does not fit");
+  if (grad_out) same_device(*grad_out, like, "grad_out");
+  if (like.is_cpu()) return on_cpu_backward(part, grad_out ? number_of(*grad_out) : 1.0);
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  const int code = on_cuda_backward(&part, grad_out.const_data_ptr(), stream.handle);
+  const int code = on_cuda_backward(&part, grad_out ? grad_out->const_data_ptr() : nullptr, stream.handle);
   if (code != 0) cuda_failed(code, named("backward pass", part));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");

@@ -13,6 +13,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/utils/object_ptr.h>
 
 namespace {
 
@@ -21,14 +22,23 @@ using c10::IValue;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-// Arguments of every loss: x, four further tensors (target, score target, score loss, reference), then settings.
-constexpr size_t kTensors = 5;
+// Every loss's arguments: x, target, score target, then tensors that only the forward pass reads, then settings, the last
+// of which the backward pass wants, too.
+constexpr size_t kSaved = 3;   // x, target, score target
+constexpr size_t kDetach = 6;  // the setting after which no gradient flows through the weights
 
 struct Loss {
   c10::OperatorHandle forward, backward, scale;
+  std::optional<c10::OperatorHandle> in_place;
+  size_t tensors;          // of the arguments
+  std::string_view kinds;  // of the settings: f a float, b a bool, i an int
+  size_t shared;           // settings of the backward pass
 
-  explicit Loss(const std::string& name)
-      : forward(find(name + "_forward")), backward(find(name + "_backward")), scale(find("scale_")) {}
+  Loss(const std::string& name, size_t tensors, std::string_view kinds, size_t shared, bool has_in_place)
+      : forward(find(name + "_forward")), backward(find(name + "_backward")), scale(find("scale_")), tensors(tensors),
+        kinds(kinds), shared(shared) {
+    if (has_in_place) in_place = find(name + "_backward_");
+  }
 
   static c10::OperatorHandle find(const std::string& name) {
     return c10::Dispatcher::singleton().findSchemaOrThrow(("loreun::" + name).c_str(), "");
@@ -37,10 +47,11 @@ struct Loss {
 
 struct LossBackward : torch::autograd::Node {
   const Loss& loss;
-  std::array<SavedVariable, kTensors> tensors;
+  std::array<SavedVariable, kSaved> tensors;
   SavedVariable table, batch;
   std::vector<IValue> settings;
   Tensor ready;  // the gradient, if the forward pass made it
+  bool in_place = false;
 
   explicit LossBackward(const Loss& l) : loss(l) {}
   std::string name() const override { return "LoReUnBackward"; }
@@ -64,10 +75,17 @@ struct LossBackward : torch::autograd::Node {
       Tensor value = t.unpack();
       stack.emplace_back(value.defined() ? IValue(std::move(value)) : IValue());
     }
+    Tensor x = stack[1].toTensor();
     stack.emplace_back(table.unpack()), stack.emplace_back(batch.unpack());
+    stack.emplace_back(), stack.emplace_back();  // no coefficients: table and batch say them
     stack.insert(stack.end(), settings.begin(), settings.end());
-    loss.backward.callBoxed(&stack);
-    return {stack[0].toTensor()};
+    if (!in_place) {
+      loss.backward.callBoxed(&stack);
+      return {stack[0].toTensor()};
+    }
+    loss.in_place->callBoxed(&stack);
+    x.unsafeGetTensorImpl()->bump_version();  // whoever else saved them is told
+    return {x.detach()};
   }
 
   static double number(const Tensor& scalar) {
@@ -97,32 +115,33 @@ std::pair<LossBackward*, Pointer> make_node(const Loss& loss) {
   }
 }
 
-// Runs the forward operator and gives its loss a history.
-Tensor call(const Loss& loss, const std::array<Tensor, kTensors>& tensors, std::vector<IValue>&& settings) {
+// Runs the forward operator and gives its loss a history; the loss, table and batch.
+std::array<Tensor, 3> call(const Loss& loss, const std::vector<Tensor>& tensors, std::vector<IValue>&& settings,
+                           bool in_place) {
   const Tensor& x = tensors[0];
-  TORCH_CHECK(!x._fw_grad(0).defined(), "the LoReUn losses have no forward-mode derivative");
   const bool differentiable = c10::GradMode::is_enabled() && x.requires_grad();
   torch::jit::Stack stack;
-  stack.reserve(kTensors + settings.size() + 1);
+  stack.reserve(tensors.size() + settings.size() + 1);
   for (const auto& t : tensors) stack.emplace_back(t.defined() ? IValue(t) : IValue());
   stack.insert(stack.end(), settings.begin(), settings.end());
-  stack.emplace_back(differentiable);
+  stack.emplace_back(differentiable && !in_place);
   {
     at::AutoDispatchBelowADInplaceOrView below;
     loss.forward.callBoxed(&stack);
   }
-  Tensor value = std::move(stack[0]).toTensor();
-  if (differentiable) {
-    auto [node, held] = make_node(loss);
-    node->set_next_edges(torch::autograd::collect_next_edges(x));
-    for (size_t i = 0; i < kTensors; i++)
-      if (tensors[i].defined()) node->tensors[i] = SavedVariable(tensors[i], false);
-    node->table = SavedVariable(stack[1].toTensor(), false), node->batch = SavedVariable(stack[2].toTensor(), false);
-    node->settings = std::move(settings);
-    if (stack[3].toTensor().numel()) node->ready = std::move(stack[3]).toTensor();
-    torch::autograd::set_history(value, held);
-  }
-  return value;
+  std::array<Tensor, 3> found{std::move(stack[0]).toTensor(), std::move(stack[1]).toTensor(), std::move(stack[2]).toTensor()};
+  if (!differentiable) return found;
+  auto [node, held] = make_node(loss);
+  node->set_next_edges(torch::autograd::collect_next_edges(x));
+  const size_t saved = settings[kDetach].toBool() ? kSaved - 1 : kSaved;
+  for (size_t i = 0; i < saved; i++)
+    if (tensors[i].defined()) node->tensors[i] = SavedVariable(tensors[i], false);
+  node->table = SavedVariable(found[1], false), node->batch = SavedVariable(found[2], false);
+  node->settings.assign(settings.end() - loss.shared, settings.end());
+  node->in_place = in_place;
+  if (stack[3].toTensor().numel()) node->ready = std::move(stack[3]).toTensor();
+  torch::autograd::set_history(found[0], held);
+  return found;
 }
 
 // Whether something stands between Python and the dispatcher that has to see the call: a mode, or a transform.
@@ -131,7 +150,7 @@ bool is_watched() {
          c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 
-// A setting as its operator's schema has it: f a float, b a bool, i an int.
+// A setting as its operator's schema has it.
 IValue setting(PyObject* value, char kind) {
   const IValue found = kind == 'f'   ? IValue(PyFloat_AsDouble(value))
                        : kind == 'b' ? IValue(PyObject_IsTrue(value) == 1)
@@ -140,40 +159,48 @@ IValue setting(PyObject* value, char kind) {
   return found;
 }
 
-// (x, target, score target, score loss, reference, settings...) -> the loss; None for a caller to take the long way,
-// where a tensor is missing, of a subclass, or watched.
-PyObject* call_from_python(const Loss& loss, std::string_view kinds, PyObject* const* arguments, Py_ssize_t count) {
+// (in_place, with_stats, tensors..., settings...) -> the loss, or with stats (loss, table, batch); None for a caller to take
+// the long way, where a tensor is missing, of a subclass, or watched, or has a tangent.
+PyObject* call_from_python(const Loss& loss, PyObject* const* arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
-  TORCH_CHECK(count == Py_ssize_t(kTensors + kinds.size()), "wrong number of arguments");
+  TORCH_CHECK(count == Py_ssize_t(2 + loss.tensors + loss.kinds.size()), "wrong number of arguments");
   if (is_watched()) Py_RETURN_NONE;
-  std::array<Tensor, kTensors> tensors;
-  for (size_t i = 0; i < kTensors; i++) {
+  const bool in_place = PyObject_IsTrue(arguments[0]) == 1, with_stats = PyObject_IsTrue(arguments[1]) == 1;
+  arguments += 2;
+  std::vector<Tensor> tensors(loss.tensors);
+  for (size_t i = 0; i < loss.tensors; i++) {
     if (i > 1 && Py_IsNone(arguments[i])) continue;
     if (!THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
     tensors[i] = THPVariable_Unpack(arguments[i]);
   }
+  if (tensors[0]._fw_grad(0).defined()) Py_RETURN_NONE;
   std::vector<IValue> settings;
-  settings.reserve(kinds.size());
-  for (size_t i = 0; i < kinds.size(); i++) settings.push_back(setting(arguments[kTensors + i], kinds[i]));
-  Tensor value;
+  settings.reserve(loss.kinds.size());
+  for (size_t i = 0; i < loss.kinds.size(); i++) settings.push_back(setting(arguments[loss.tensors + i], loss.kinds[i]));
+  std::array<Tensor, 3> found;
   {
     pybind11::gil_scoped_release released;
-    value = call(loss, tensors, std::move(settings));
+    found = call(loss, tensors, std::move(settings), in_place);
   }
-  return THPVariable_Wrap(std::move(value));
+  if (!with_stats) return THPVariable_Wrap(std::move(found[0]));
+  THPObjectPtr result(PyTuple_New(3));
+  if (!result) throw python_error();
+  for (size_t i = 0; i < 3; i++) PyTuple_SET_ITEM(result.get(), i, THPVariable_Wrap(std::move(found[i])));
+  return result.release();
   END_HANDLE_TH_ERRORS
 }
 
-// Settings: eta, ratio, detach, ignore_index, label_smoothing, scale.
+// Tensors after the score target: score loss, reference, eta's factor, class weights. Settings: rule, eta, the reference as
+// a number, importance, ratio, normalize, detach, ignore_index, label_smoothing, scale.
 PyObject* cross_entropy(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  static const Loss loss("ce");
-  return call_from_python(loss, "fbbiff", arguments, count);
+  static const Loss loss("ce", kSaved + 4, "ifffbibiff", 3, true);
+  return call_from_python(loss, arguments, count);
 }
 
-// Settings: eta, ratio, detach, mean, scale.
+// Without class weights; settings after detach: mean, scale.
 PyObject* mean_squared(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  static const Loss loss("mse");
-  return call_from_python(loss, "fbbbf", arguments, count);
+  static const Loss loss("mse", kSaved + 3, "ifffbibbf", 2, false);
+  return call_from_python(loss, arguments, count);
 }
 
 PyMethodDef methods[] = {

@@ -1,4 +1,4 @@
-// torch's operators of the mean squared error: loreun::mse_forward, mse_backward, and scale_ for a ready gradient.
+// torch's operators of the mean squared error: loreun::mse_forward, mse_backward.
 #include <algorithm>
 #include <array>
 #include <tuple>
@@ -50,8 +50,7 @@ struct Layout {
     same_device(t, input, name);
   }
 
-  MeanSquared part(const WeightingArguments& weighting, bool mean, double scale) const {
-    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
+  MeanSquared part(bool mean, double scale) const {
     MeanSquared p{};
     p.dtype = dtype_of(input, "input");
     p.rows = input.size(0), p.row_size = 1;
@@ -60,7 +59,6 @@ struct Layout {
     p.target = target.const_data_ptr(), p.target_stride = target.stride(0);
     if (score_target) p.score_target = score_target->const_data_ptr(), p.score_stride = score_target->stride(0);
     p.divisor = mean ? double(p.row_size) : 1.0;
-    p.weighting = weighting.of(p.dtype, input);
     p.scale = scale;
     return p;
   }
@@ -90,11 +88,16 @@ struct Gradient {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor target, Optional score_target,
-                                                       Optional score_loss, Optional ref, double eta, bool ratio,
-                                                       bool detach, bool mean, double scale, bool may_grad) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(
+    Tensor input, Tensor target, Optional score_target, Optional score_loss, Optional ref, Optional eta_factor,
+    int64_t rule, double eta, double ref_number, double importance, bool ratio, int64_t normalize, bool detach, bool mean,
+    double scale, bool may_grad) {
+  STD_TORCH_CHECK(!score_target || !score_loss, "give score_target or score_loss, not both");
   const Layout layout(input, target, score_target);
-  MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
+  MeanSquared part = layout.part(mean, scale);
+  part.weighting =
+      WeightingArguments{score_loss, ref, eta_factor, rule, eta, ref_number, importance, ratio, normalize, detach}.of(
+          part.dtype, input);
   Tensor table = fresh(input, {kMeanSquaredRows, part.rows}, acc_of(part.dtype));
   Tensor batch = fresh(input, {kBatchValues}, ScalarType::Double);
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
@@ -105,40 +108,27 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(Tensor input, Tensor targ
   return {loss, table, batch, gradient.finished()};
 }
 
-Tensor mse_backward(Tensor grad_out, Tensor input, Tensor target, Optional score_target, Optional score_loss,
-                    Optional ref, Tensor table, Tensor batch, double eta, bool ratio, bool detach, bool mean,
-                    double scale) {
+Tensor mse_backward(Optional grad_out, Tensor input, Tensor target, Optional score_target, Tensor table, Tensor batch,
+                    Optional coefficients, Optional score_coefficients, bool mean, double scale) {
   const Layout layout(input, target, score_target);
-  MeanSquared part = layout.part({score_loss, ref, eta, ratio, detach}, mean, scale);
-  STD_TORCH_CHECK(table.numel() == kMeanSquaredRows * part.rows && table.is_contiguous(), "table does not fit");
-  STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
-  part.table = table.data_ptr(), part.batch = static_cast<double*>(batch.data_ptr());
+  MeanSquared part = layout.part(mean, scale);
+  stored(table, batch, kMeanSquaredRows * part.rows, &part.table, &part.batch);
+  part.given = given_of(coefficients, score_coefficients, part.dtype, input);
   Gradient gradient(input, layout, part);
   backward(part, grad_out, input);
   return gradient.finished();
 }
 
-#ifdef LOREUN_WITH_CUDA
-void scale_(Tensor grad, Tensor grad_out) {
-  const DType dtype = dtype_of(grad, "grad");
-  STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(dtype), "grad_out does not fit");
-  same_device(grad_out, grad, "grad_out");
-  const Stream stream(grad);
-  const int code = loreun_cuda_scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle);
-  if (code != 0) cuda_failed(code, "scaling of " + std::to_string(grad.numel()) + " elements");
-}
-#endif
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(loreun, m) {
   m.def(
-      "mse_forward(Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, float eta, "
-      "bool ratio, bool detach, bool mean, float scale, bool may_grad) -> (Tensor, Tensor, Tensor, Tensor)");
+      "mse_forward(Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, Tensor? ref, "
+      "Tensor? eta_factor, int rule, float eta, float ref_number, float importance, bool ratio, int normalize, "
+      "bool detach, bool mean, float scale, bool may_grad) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "mse_backward(Tensor grad_out, Tensor input, Tensor target, Tensor? score_target, Tensor? score_loss, "
-      "Tensor? ref, Tensor table, Tensor batch, float eta, bool ratio, bool detach, bool mean, float scale) -> Tensor");
-  m.def("scale_(Tensor(a!) grad, Tensor grad_out) -> ()");
+      "mse_backward(Tensor? grad_out, Tensor input, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
+      "Tensor? coefficients, Tensor? score_coefficients, bool mean, float scale) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
@@ -150,7 +140,6 @@ STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) {
   m.impl("mse_forward", TORCH_BOX(&mse_forward));
   m.impl("mse_backward", TORCH_BOX(&mse_backward));
-  m.impl("scale_", TORCH_BOX(&scale_));
 }
 #endif
 

@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import distributed
+from loreun_bench.ops import checks, distributed
+from loreun_bench.ops.rules import CODES, NORMALIZE, Rule
 
 NAMES = {"ce": "loreun_cross_entropy", "mse": "loreun_mse_loss"}
+# As the kernels take them: rule, eta, reference, importance, ratio, normalize, detach. Here of weights that are made between
+# the passes: every row weighs the same until then, and their number is counted.
+GIVEN = (CODES["given"], 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
+DETACH = 6  # its place in the settings
 
 
 def _refuse_double_backward(name: str) -> None:
@@ -40,44 +45,89 @@ def _results(ctx: Any, with_stats: bool, loss: Tensor, *tables: Tensor) -> Any:
     return loss, *tables
 
 
-class Loss(torch.autograd.Function):
-    """One batch's loss, "ce" or "mse", differentiable in its first tensor; with_stats adds table [rows, N] and batch [2].
+def _forward(kind: str) -> Any:
+    return torch.ops.loreun.ce_forward.default if kind == "ce" else torch.ops.loreun.mse_forward.default
 
-    csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for inplace, group and with_stats, and
-    where a mode or a subclass of Tensor has to hear of the call.
+
+def _backward(kind: str) -> Any:
+    return torch.ops.loreun.ce_backward.default if kind == "ce" else torch.ops.loreun.mse_backward.default
+
+
+class Loss(torch.autograd.Function):
+    """One batch's loss, "ce" or "mse", differentiable in its first tensor; with_stats adds table [rows, N] and batch [3].
+
+    inputs: what the operator takes after its three tensors, in its order; settings: after that. rule: a function of the
+    scores, or given weights [N], whose weights come between the passes; settings are then those of GIVEN, and with_stats
+    adds the divided weights [N]. csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for group
+    and rule, and where a mode or a subclass of Tensor has to hear of the call.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, kind: str, x: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-        ref: Tensor | None, settings: tuple[Any, ...], inplace: bool, group: Any, with_stats: bool, with_grad: bool,
+        ctx: Any, kind: str, x: Tensor, target: Tensor, score_target: Tensor | None, inputs: tuple[Tensor | None, ...],
+        settings: tuple[Any, ...], rule: Rule | None, normalize: str, inplace: bool, group: Any, with_stats: bool,
+        with_grad: bool,
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
-        may = with_grad and ctx.needs_input_grad[1] and not inplace and group is None and not torch.compiler.is_compiling()
-        run = torch.ops.loreun.ce_forward if kind == "ce" else torch.ops.loreun.mse_forward
-        loss, table, batch, grad = run.default(x, target, score_target, score_loss, ref, *settings, may)
+        may = with_grad and ctx.needs_input_grad[1] and not torch.compiler.is_compiling()
+        may = may and not inplace and group is None and rule is None
+        loss, table, batch, grad = _forward(kind)(x, target, score_target, *inputs, *settings, may)
+        *shared, scale = settings[DETACH + 1 :]
+        weights: tuple[Tensor, ...] = ()
+        if rule is not None:
+            found = rule(table[1])
+            checks.weights(found, table[1])
+            made = found.detach().to(table.dtype).contiguous()
+            loss, divided = torch.ops.loreun.weigh.default(table, batch, made, NORMALIZE[normalize], scale)
+            weights = (divided,)
         if group is not None:
-            loss, batch, settings = distributed.combine(batch, settings, group, loss.dtype)
-        ctx.save_for_backward(x, target, score_target, score_loss, ref, table, batch)
-        ctx.kind, ctx.settings, ctx.inplace = kind, settings, inplace
+            loss, batch, scale = distributed.combine(batch, scale, group, normalize, loss.dtype)
+        saved = None if settings[DETACH] else score_target
+        ctx.save_for_backward(x, target, saved, table, batch, *(weights or (None,)))
+        ctx.kind, ctx.shared, ctx.inplace = kind, (*shared, scale), inplace
         ctx.early = grad if may and grad.numel() else None
-        return _results(ctx, with_stats, loss, table, batch)
+        return _results(ctx, with_stats, loss, table, batch, *weights)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradient with respect to the first tensor; twice only without create_graph."""
         _refuse_double_backward(NAMES[ctx.kind])
-        nothing = (None,) * 9
+        nothing = (None,) * 10
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
             return None, _scaled(grad, grad_out), *nothing
         x, *others = ctx.saved_tensors
         if ctx.inplace:
-            torch.ops.loreun.ce_backward_.default(grad_out, x, *others, *ctx.settings)
+            torch.ops.loreun.ce_backward_.default(grad_out, x, *others, None, *ctx.shared)
             torch.autograd.graph.increment_version(x)  # whoever else saved them is told
             return None, x.detach(), *nothing
-        run = torch.ops.loreun.ce_backward if ctx.kind == "ce" else torch.ops.loreun.mse_backward
-        return None, run.default(grad_out, x, *others, *ctx.settings), *nothing
+        return None, _backward(ctx.kind)(grad_out, x, *others, None, *ctx.shared), *nothing
+
+
+class Rows(torch.autograd.Function):
+    """Every row's objective and score loss [N], both differentiable in the first tensor, and which rows are kept.
+
+    shared: ignore_index and label_smoothing, or whether a squared error is a mean.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, x: Tensor, target: Tensor, score_target: Tensor | None, shared: tuple[Any, ...]) -> Any:
+        """The first of the two passes."""
+        inputs = (None,) * (4 if kind == "ce" else 3)
+        _, table, batch, _ = _forward(kind)(x, target, score_target, *inputs, *GIVEN, *shared, 1.0, False)
+        ctx.save_for_backward(x, target, score_target, table, batch)
+        ctx.kind, ctx.shared = kind, shared
+        kept = table[2] != float("-inf")
+        ctx.mark_non_differentiable(kept)
+        return table[0].clone(), table[1].clone(), kept
+
+    @staticmethod
+    def backward(ctx: Any, objective: Tensor, score: Tensor, unused: Any) -> Any:
+        """The second: each row's gradient, times what arrives for it."""
+        _refuse_double_backward(NAMES[ctx.kind])
+        x, *others = ctx.saved_tensors
+        each = (objective.contiguous(), score.contiguous())
+        return None, _backward(ctx.kind)(None, x, *others, *each, *ctx.shared, 1.0), None, None, None
 
 
 class Step(torch.autograd.Function):
@@ -107,12 +157,9 @@ class Step(torch.autograd.Function):
             (grad_f, grad_r), ctx.early = ctx.early, None
             return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), *(None,) * 4
         logits_f, target_f, clean_f, table_f, batch_f, logits_r, target_r, table_r, batch_r = ctx.saved_tensors
-        eta_f, eta_r, alpha, detach, *shared, scale = ctx.settings
+        *_, alpha, detach, ignore_index, smoothing, scale = ctx.settings
         back = torch.ops.loreun.ce_backward.default
-        grad_f = back(
-            grad_out, logits_f, target_f, clean_f, None, None, table_f, batch_f, -eta_f, False, detach, *shared, scale
-        )
-        grad_r = back(
-            grad_out, logits_r, target_r, None, None, None, table_r, batch_r, eta_r, False, detach, *shared, alpha * scale
-        )
+        shared = (None, None, ignore_index, smoothing)
+        grad_f = back(grad_out, logits_f, target_f, None if detach else clean_f, table_f, batch_f, *shared, scale)
+        grad_r = back(grad_out, logits_r, target_r, None, table_r, batch_r, *shared, alpha * scale)
         return grad_f, None, None, grad_r, *(None,) * 4

@@ -1,4 +1,4 @@
-"""From a call to what computes it: the compiled operator where it is there and has the gradient, else plain PyTorch.
+"""From a call to what computes it: the compiled operator, whole or as its two passes, else plain PyTorch.
 
 The compiled operator checks for itself what keeps memory safe. When it refuses, the checks in words are asked why.
 """
@@ -6,17 +6,19 @@ The compiled operator checks for itself what keeps memory safe. When it refuses,
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import checks, native, reference
-from loreun_bench.ops.autograd import Loss, Step
+from loreun_bench.ops import checks, native, reference, rules
+from loreun_bench.ops.autograd import GIVEN, Loss, Rows, Step
+from loreun_bench.ops.rules import CODES, NORMALIZE, Weighting
 
 
 class Stats(NamedTuple):
-    """What `return_stats` adds: objective and score losses [N], weights [N], effective sample size 1/Σw² []."""
+    """What `return_stats` adds: objective and score losses [N], weights [N], effective sample size (Σw)²/Σw² []."""
 
     objective: Tensor
     score: Tensor
@@ -24,84 +26,230 @@ class Stats(NamedTuple):
     effective_samples: Tensor
 
 
-def cross_entropy(
-    logits: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-    eta: float, direction: str, ref_loss: float | Tensor, distance: str, ignore_index: int, label_smoothing: float,
-    detach: bool, scale: float, inplace: bool, return_stats: bool, group: Any,
-) -> Any:  # fmt: skip
-    """`loreun_cross_entropy`."""
-    checks.settings(eta, direction, distance)
+class Losses(NamedTuple):
+    """Of `loreun_losses`: objective and score loss of every row [N], and which rows are not ignored [N]."""
+
+    objective: Tensor
+    score: Tensor
+    kept: Tensor
+
+
+class Segments(NamedTuple):
+    """Which sequence each row belongs to [N], how many there are, and whether a sequence's loss is its rows' mean."""
+
+    ids: Tensor
+    count: int
+    mean: bool
+
+
+class CrossEntropy(NamedTuple):
+    """The rows of a `loreun_cross_entropy` call, and what is known of them."""
+
+    logits: Tensor
+    target: Tensor
+    score_target: Tensor | None
+    class_weight: Tensor | None = None
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+
+    kind = "ce"
+
+    @property
+    def x(self) -> Tensor:
+        """What the gradient is with respect to."""
+        return self.logits
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What both passes are told beside tensors."""
+        return self.ignore_index, self.label_smoothing
+
+    def check(self, score_loss: Tensor | None, w: Weighting, inplace: bool = False, rows: int | None = None) -> None:
+        """All that can be wrong, in words."""
+        checks.cross_entropy(*self, score_loss, w.ref, w.ratio, inplace, rows=rows)
+
+    def fits(self) -> bool:
+        """Whether the kernels have this objective: not that of probabilities, nor smoothing over weighted classes."""
+        return not self.target.is_floating_point() and not (self.class_weight is not None and self.label_smoothing)
+
+    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The losses in plain PyTorch, the class weights in them."""
+        of_class = None if self.class_weight is None else self.class_weight.to(_acc(self.logits))
+        return reference.cross_entropy(self.logits, self.target, self.score_target, of_class, *self.shared)
+
+    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same from the compiled operator's passes."""
+        objective, score, kept = Rows.apply("ce", self.logits, self.target, self.score_target, self.shared)
+        prior = self.prior()
+        return objective if prior is None else objective * prior, score, kept
+
+    def prior(self) -> Tensor | None:
+        """What the rows' classes weigh [N]."""
+        if self.class_weight is None or self.target.is_floating_point():
+            return None
+        label = self.target.where(self.target != self.ignore_index, 0)
+        return self.class_weight.to(_acc(self.logits))[label]
+
+
+class MeanSquared(NamedTuple):
+    """The rows of a `loreun_mse_loss` call."""
+
+    input: Tensor
+    target: Tensor
+    score_target: Tensor | None
+    reduction: str = "mean"
+
+    kind = "mse"
+    class_weight = None
+
+    @property
+    def x(self) -> Tensor:
+        """What the gradient is with respect to."""
+        return self.input
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What both passes are told beside tensors."""
+        return (self.reduction == "mean",)
+
+    def check(self, score_loss: Tensor | None, w: Weighting, inplace: bool = False, rows: int | None = None) -> None:
+        """All that can be wrong, in words."""
+        checks.mean_squared(self.input, self.target, self.score_target, score_loss, w.ref, w.ratio)
+
+    def fits(self) -> bool:
+        """Whether the kernels have this objective: not with a gradient for the target."""
+        return not _differentiable(self.target)
+
+    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The losses in plain PyTorch."""
+        return *reference.mean_squared(*self[:3], self.reduction == "mean"), None
+
+    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same from the compiled operator's passes."""
+        objective, score, _ = Rows.apply("mse", self.input, self.target, self.score_target, self.shared)
+        return objective, score, None
+
+    def prior(self) -> Tensor | None:
+        """There are no classes."""
+        return None
+
+
+class How(NamedTuple):
+    """What is made of the rows' losses."""
+
+    weighting: Weighting
+    score_loss: Tensor | None
+    segments: Segments | None = None
+    reduction: str = "mean"
+    scale: float = 1.0
+    inplace: bool = False
+    return_stats: bool = False
+    group: Any = None
+
+
+def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
+    """The loss of a call whose arguments are [N, …] and [N]."""
+    w = how.weighting
     compiling = torch.compiler.is_compiling()
-    if compiling and score_target is target and score_loss is None:
-        score_target = None  # dynamo takes no tensor twice
-
-    def check() -> None:
-        checks.cross_entropy(
-            logits, target, score_target, score_loss, ref_loss, distance, ignore_index, label_smoothing, inplace
-        )
-
-    if not native.serves(logits) or (not detach and _differentiable(score_loss, ref_loss)):
-        check()
-        found = reference.cross_entropy(
-            logits, target, score_target, score_loss, ignore_index=ignore_index, label_smoothing=label_smoothing,
-            eta=eta, direction=direction, ref_loss=ref_loss, distance=distance, detach=detach, scale=scale, group=group,
-        )  # fmt: skip
-        return (found.loss, _stats(*found[1:])) if return_stats else found.loss
-    if inplace or compiling:
-        check()
-    signed, ratio, ref = _reference(eta, direction, ref_loss, distance, logits)
-    tensors = (logits, target, score_target, _of_type(score_loss, logits), ref)
-    settings = (signed, ratio, detach, ignore_index, label_smoothing, scale)
+    if compiling and rows.score_target is rows.target and how.score_loss is None:
+        rows = rows._replace(score_target=None)  # dynamo takes no tensor twice
+    count = how.segments.count if how.segments else None
+    transformed = checks.transformed()
+    if compiling or transformed or not native.serves(rows.x):
+        rows.check(how.score_loss, w, how.inplace, count)
+    elif how.inplace:
+        checks.overwritable(rows.x)
+    if rows.x.shape[:1] == (1,) and not compiling:
+        _warn_of_one(how)
+    flows = not w.detach and _differentiable(how.score_loss, w.ref, rows.score_target)
+    fits = native.serves(rows.x) and not transformed and rows.fits() and not (flows and rows.kind == "mse")
     try:
-        plain = not (inplace or return_stats or compiling or group is not None)
-        if plain and (eager := native.eager()) and (loss := eager.cross_entropy(*tensors, *settings)) is not None:
-            return loss
-        found = Loss.apply("ce", *tensors, settings, inplace, group, return_stats, torch.is_grad_enabled())
-    except RuntimeError:
-        check()
+        if not fits or not _fused(rows, how) or (flows and _differentiable(how.score_loss, w.ref)):
+            return _open(rows, how, fits)
+        return _whole(rows, how)
+    except (RuntimeError, IndexError):
+        if not (compiling or transformed):
+            rows.check(how.score_loss, w, how.inplace, count)
         raise
-    return _with_stats(*found) if return_stats else found
 
 
-def mean_squared(
-    input: Tensor, target: Tensor, score_target: Tensor | None, score_loss: Tensor | None,
-    eta: float, direction: str, ref_loss: float | Tensor, distance: str, reduction: str,
-    detach: bool, scale: float, return_stats: bool, group: Any,
-) -> Any:  # fmt: skip
-    """`loreun_mse_loss`."""
-    checks.settings(eta, direction, distance)
-    compiling = torch.compiler.is_compiling()
-    if compiling and score_target is target and score_loss is None:
-        score_target = None
-    if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
-        input, target, score_target = _promoted(input, target, score_target)
+def _fused(rows: CrossEntropy | MeanSquared, how: How) -> bool:
+    """Whether one pass of the kernels, or two with a function between, make the loss."""
+    w = how.weighting
+    if how.segments or how.reduction == "none" or (how.return_stats and rows.class_weight is not None):
+        return False
+    return w.function is None or (w.detach and how.score_loss is None and how.group is None)
 
-    def check() -> None:
-        checks.mean_squared(input, target, score_target, score_loss, ref_loss, distance, reduction)
 
-    mean = reduction == "mean"
-    scored = not detach and _differentiable(score_target, score_loss, ref_loss)
-    if scored or (target.requires_grad and torch.is_grad_enabled()) or not native.serves(input):
-        check()
-        found = reference.mean_squared(
-            input, target, score_target, score_loss, mean=mean, eta=eta, direction=direction, ref_loss=ref_loss,
-            distance=distance, detach=detach, scale=scale, group=group,
-        )  # fmt: skip
-        return (found.loss, _stats(*found[1:])) if return_stats else found.loss
-    if compiling or not (mean or reduction == "sum"):
-        check()
-    signed, ratio, ref = _reference(eta, direction, ref_loss, distance, input)
-    settings = (signed, ratio, detach, mean, scale)
+def _open(rows: CrossEntropy | MeanSquared, how: How, fits: bool) -> Any:
+    """The middle in PyTorch: rows' losses, their weights, and autograd between."""
+    w, scale = how.weighting, how.scale
+    if not fits:
+        rows.check(how.score_loss, w, how.inplace, how.segments.count if how.segments else None)
+    objective, score, kept = rows.compiled() if fits else rows.plain()
+    prior = rows.prior()
+    if how.segments:
+        ids, count, mean = how.segments
+        if how.reduction == "none":
+            raise ValueError("reduction='none' gives rows' losses: give segment_ids or that, not both")
+        unweighted = score if how.score_loss is None else None
+        objective, there = rules.by_segment(objective, ids, count, kept, prior, mean)
+        if unweighted is not None:
+            score, _ = rules.by_segment(unweighted, ids, count, kept, None, mean)
+        kept, prior = there, None
+    if how.score_loss is not None:
+        score = how.score_loss.to(objective.dtype)
+    found = rules.weigh(objective, score, kept, prior, w, scale, how.group)
+    if how.reduction == "none":
+        losses = objective if kept is None else objective.masked_fill(~kept, 0.0)
+        answer: Any = (losses if scale == 1.0 else scale * losses, found.weights)
+    else:
+        answer = found.loss
+    return (answer, _stats(*found[1:])) if how.return_stats else answer
+
+
+def _whole(rows: CrossEntropy | MeanSquared, how: How) -> Any:
+    """In the kernels."""
+    w, x = how.weighting, rows.x
+    tensors = (x, rows.target, rows.score_target)
+    if w.function is not None:
+        of_class = () if rows.kind == "mse" else (_of_type(rows.class_weight, x),)
+        settings = (*GIVEN, *rows.shared, how.scale)
+        inputs: tuple[Tensor | None, ...] = (None, None, None, *of_class)
+    else:
+        eta, ref, ratio, number = _reference(w, x)
+        inputs = (_of_type(how.score_loss, x), ref, _of_type(w.factor, x))
+        if rows.kind == "ce":
+            inputs = (*inputs, _of_type(rows.class_weight, x))
+        named = (CODES[str(w.rule)], eta, number, w.importance, ratio, NORMALIZE[w.normalize], w.detach)
+        settings = (*named, *rows.shared, how.scale)
+        plain = how.group is None and not torch.compiler.is_compiling()
+        if plain and (eager := native.eager()) is not None:
+            call = eager.cross_entropy if rows.kind == "ce" else eager.mean_squared
+            found = call(how.inplace, how.return_stats, *tensors, *inputs, *settings)
+            if found is not None:
+                return _with_stats(*found) if how.return_stats else found
+    found = Loss.apply(
+        rows.kind, *tensors, inputs, settings, w.function, w.normalize, how.inplace, how.group, how.return_stats,
+        torch.is_grad_enabled(),
+    )  # fmt: skip
+    if not how.return_stats:
+        return found
+    return _with_stats(*found) if w.function is None else (found[0], _stats(found[1][0], found[1][1], found[3]))
+
+
+def losses(rows: CrossEntropy | MeanSquared) -> Losses:
+    """The two passes with nothing between them."""
+    fits = native.serves(rows.x) and not checks.transformed() and rows.fits()
+    empty = Weighting("exp")
+    if not fits or torch.compiler.is_compiling():
+        rows.check(None, empty)
     try:
-        tensors = (input, target, score_target, _of_type(score_loss, input), ref)
-        plain = not (return_stats or compiling or group is not None)
-        if plain and (eager := native.eager()) and (loss := eager.mean_squared(*tensors, *settings)) is not None:
-            return loss
-        found = Loss.apply("mse", *tensors, settings, False, group, return_stats, torch.is_grad_enabled())
+        objective, score, kept = rows.compiled() if fits else rows.plain()
     except RuntimeError:
-        check()
+        rows.check(None, empty)
         raise
-    return _with_stats(*found) if return_stats else found
+    return Losses(objective, score, torch.ones_like(objective, dtype=torch.bool) if kept is None else kept)
 
 
 def step(
@@ -118,14 +266,13 @@ def step(
     check = functools.partial(checks.step, *forget, *retain, ignore_index, label_smoothing)
     shared = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
     apart = retain_logits.dtype != forget_logits.dtype or (shared and torch.compiler.is_compiling())
-    if apart or not native.serves(forget_logits):
+    if apart or checks.transformed() or not native.serves(forget_logits):
         check()
-        one = functools.partial(
-            cross_entropy, score_loss=None, ref_loss=0.0, distance="difference", ignore_index=ignore_index,
-            label_smoothing=label_smoothing, detach=detach, inplace=False, return_stats=True, group=None,
-        )  # fmt: skip
-        loss_f, stats_f = one(*forget, eta=eta_f, direction="forget", scale=scale)
-        loss_r, stats_r = one(*retain, None, eta=eta_r, direction="retain", scale=alpha * scale)
+        rest = (None, ignore_index, label_smoothing)
+        of_f = Weighting("exp", rules.SIGNS["forget"] * eta_f, detach=detach)
+        of_r = Weighting("exp", rules.SIGNS["retain"] * eta_r, detach=detach)
+        loss_f, stats_f = run(CrossEntropy(*forget, *rest), How(of_f, None, scale=scale, return_stats=True))
+        loss_r, stats_r = run(CrossEntropy(*retain, None, *rest), How(of_r, None, scale=alpha * scale, return_stats=True))
         return (loss_f + loss_r, (stats_f, stats_r)) if return_stats else loss_f + loss_r
     if torch.compiler.is_compiling():
         check()
@@ -141,31 +288,50 @@ def step(
     return loss, (_with_stats(loss, table_f, batch_f)[1], _with_stats(loss, table_r, batch_r)[1])
 
 
+@functools.cache
+def _warned_of_one() -> None:
+    warnings.warn(
+        "a batch of one row has weight 1 whatever its loss: with gradient accumulation, weigh all micro-batches together "
+        "(loreun_bench.ops.Accumulation)",
+        stacklevel=6,
+    )
+
+
+def _warn_of_one(how: How) -> None:
+    w = how.weighting
+    if w.normalize == "batch" and not how.segments and how.group is None and (w.function or w.factor is not None or w.eta):
+        _warned_of_one()
+
+
 def _differentiable(*values: Any) -> bool:
     """Whether a gradient must flow into any of these: the kernels have none but that of their first argument."""
     return any(isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled() for value in values)
 
 
-def _reference(
-    eta: float, direction: str, ref_loss: float | Tensor, distance: str, like: Tensor
-) -> tuple[float, bool, Tensor | None]:
-    """(signed eta, ratio, reference tensor) as the kernels take them.
+def _reference(w: Weighting, like: Tensor) -> tuple[float, Tensor | None, bool, float]:
+    """(eta, reference tensor, ratio, reference number) as the kernels take them.
 
-    One number cancels in difference form, as the softmax does not see a shift, and divides eta in ratio form.
+    For exponential weights one number divides eta in ratio form, and in difference form it is seen by the normalisation
+    alone: a softmax does not see it.
     """
-    signed = reference.SIGNS[direction] * eta
-    if isinstance(ref_loss, Tensor):
-        return signed, distance == "ratio", _of_type(ref_loss, like)
-    if distance == "ratio" or ref_loss != 0.0:
-        checks.reference_loss(ref_loss, distance, like)
-    return (signed / ref_loss if distance == "ratio" else signed), False, None
+    if isinstance(w.ref, Tensor):
+        return w.eta, _of_type(w.ref, like), w.ratio, 0.0
+    if CODES[str(w.rule)] != CODES["exp"]:
+        return w.eta, None, w.ratio, w.ref
+    if w.ratio:
+        return w.eta / w.ref, None, False, 0.0
+    return w.eta, None, False, 0.0 if w.normalize == "batch" else w.ref
+
+
+def _acc(like: Tensor) -> torch.dtype:
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
 def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
     """Values that go with `like`, in the type of its arithmetic; what does not fit is left for the operator to refuse."""
     if values is None:
         return None
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    dtype = _acc(like)
     if values.dtype == dtype and values.dim() and values.is_contiguous():
         return values
     if not values.is_floating_point():
@@ -175,15 +341,6 @@ def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
     return values.detach().to(dtype).contiguous()
 
 
-def _promoted(input: Tensor, target: Tensor, score_target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All in the type that holds them all; what is not floating is left for the checks to refuse."""
-    given = [t.dtype for t in (input, target, score_target) if t is not None]
-    if not all(dtype.is_floating_point for dtype in given):
-        return input, target, score_target
-    dtype = functools.reduce(torch.promote_types, given)
-    return input.to(dtype), target.to(dtype), None if score_target is None else score_target.to(dtype)
-
-
 def _with_stats(loss: Tensor, table: Tensor, batch: Tensor) -> tuple[Tensor, Stats]:
     """What the kernels found of a batch, in the user's words."""
     return loss, _stats(table[0], table[1], torch.exp(table[2].double() - batch[0]).to(table.dtype))
@@ -191,4 +348,4 @@ def _with_stats(loss: Tensor, table: Tensor, batch: Tensor) -> tuple[Tensor, Sta
 
 def _stats(objective: Tensor, score: Tensor, weights: Tensor) -> Stats:
     weights = weights.detach()
-    return Stats(objective.detach(), score.detach(), weights, 1 / weights.square().sum())
+    return Stats(objective.detach(), score.detach(), weights, weights.sum().square() / weights.square().sum())

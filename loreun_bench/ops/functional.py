@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import calls, checks, native, reference
+from loreun_bench.ops import calls, checks, native, rules, shapes
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Direction = Literal["forget", "retain"]
 Distance = Literal["difference", "ratio"]
+Normalize = Literal["batch", "mean", "none"]
+Weights = Literal["exp", "power", "probability", "satimp", "logistic"] | Callable[[Tensor], Tensor] | Tensor
 
 
 def backend(device: str | torch.device = "cpu") -> str:
@@ -28,11 +31,20 @@ def loreun_cross_entropy(
     target: Tensor,
     score_target: Tensor | None = None,
     *,
-    eta: float,
-    direction: Direction,
+    eta: float | Tensor | None = None,
+    direction: Direction | None = None,
     score_loss: Tensor | None = None,
     ref_loss: float | Tensor = 0.0,
     distance: Distance = "difference",
+    weights: Weights = "exp",
+    normalize: Normalize = "batch",
+    importance: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Literal["mean", "none"] = "mean",
+    segment_ids: Tensor | None = None,
+    num_segments: int | None = None,
+    segment_reduction: Literal["mean", "sum"] = "mean",
+    class_dim: Literal[1, -1] | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     detach_weights: bool = True,
@@ -43,25 +55,42 @@ def loreun_cross_entropy(
 ) -> Any:
     """Cross entropy with LoReUn's weights: Σ wᵢ ℓ(logitsᵢ, targetᵢ), w = softmax(∓eta·d(score, ref)) over the batch.
 
-    logits: [N, C], floating, any strides; target: [N] int64, the label that is optimised; score_target: [N], the label
-    whose loss sets the weight (None: the same); score_loss: [N], losses that set the weight instead (LoReUn-s);
-    ref_loss: a number or [N]. direction "forget" gives small scores more weight (eq. 4), "retain" large ones (eq. 5);
-    eta = 0 is the plain mean. label_smoothing is of the objective only. Rows with target == ignore_index have weight 0;
-    if all are ignored, or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
+    logits: [N, C], floating, any strides; or [N, C, L…] as torch has them, or [B, T, V] as language models do (`class_dim`
+    says which where both fit). target: integers [N] (or [N, L…], [B, T]), the label that is optimised, or probabilities of
+    the logits' shape. score_target: like the labels; the label whose loss sets the weight (None: the same); score_loss: [N],
+    losses that set the weight instead (LoReUn-s). ref_loss: a number or [N]. direction "forget" gives small scores more
+    weight (eq. 4), "retain" large ones (eq. 5); eta, a number or a tensor [], is 0 for the plain mean.
 
-    inplace_backward: the backward pass writes the gradient over the logits and allocates nothing; autograd refuses
-    whoever else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch on every
-    rank, and the gradient is scaled for data-parallel averaging. No second derivative, and no torch.func transform.
+    weights: how a score s becomes a weight, with d = s - ref_loss or s / ref_loss, and eta negative to forget: "exp",
+    exp(eta·d) (LoReUn); "power", d^eta (SFR-on); "probability", exp(eta·s) = p^-eta (WGA); "satimp",
+    p^-eta·(1 - p)^importance (SatImp); "logistic", 2·sigmoid(eta·d) (NPO). Or a function from the scores [N] to weights [N],
+    any torch code, or the weights; eta and direction are left out then. normalize: weights are divided by their sum
+    ("batch"), by the number of rows ("mean"), or not ("none").
+
+    segment_ids: integers like the labels, sorted, 0 to num_segments - 1: rows are tokens, and what is weighed are sequences,
+    whose losses are their tokens' mean or sum; score_loss and ref_loss are then [num_segments]. weight: [C], torch's class
+    weights; label_smoothing is of the objective only. Rows with target == ignore_index have weight 0; if all are ignored,
+    or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
+
+    reduction "none" returns (losses, weights): torch's losses with that reduction, and what they are multiplied by in the
+    sum that "mean" returns. inplace_backward: the backward pass writes the gradient over the logits and allocates nothing;
+    autograd refuses whoever else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch
+    on every rank, and the gradient is scaled for data-parallel averaging. The kernels have no second derivative; under
+    torch.func and forward-mode differentiation plain PyTorch computes the same.
 
     Returns the scalar loss times loss_scale (float32 for 16-bit logits; float64 for float64), and `Stats` with
-    `return_stats`. Raises ValueError on shapes, dtypes, devices, eta or a reference that do not fit, IndexError on a
-    label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
-    Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6.
+    `return_stats`. Raises ValueError on shapes, dtypes, devices, eta, weights or a reference that do not fit, IndexError on
+    a label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
+    Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; SFR-on (NeurIPS 2024); WGA and SatImp (ICML 2025); NPO (COLM 2024).
     """
-    return calls.cross_entropy(
-        logits, target, score_target, score_loss, eta, direction, ref_loss, distance, ignore_index, label_smoothing,
-        detach_weights, loss_scale, inplace_backward, return_stats, process_group,
-    )  # fmt: skip
+    w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}: normalize='none' is the weighted sum")
+    rows = calls.CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing)
+    how = calls.How(w, score_loss, None, reduction, loss_scale, inplace_backward, return_stats, process_group)
+    if segment_ids is not None or not shapes.plain(rows):
+        return shapes.flattened(rows, how, class_dim, segment_ids, num_segments, segment_reduction)
+    return calls.run(rows, how)
 
 
 def loreun_mse_loss(
@@ -69,10 +98,13 @@ def loreun_mse_loss(
     target: Tensor,
     score_target: Tensor | None = None,
     *,
-    eta: float,
-    direction: Direction,
-    ref_loss: float | Tensor,
+    eta: float | Tensor | None = None,
+    direction: Direction | None = None,
+    ref_loss: float | Tensor | None = None,
     distance: Distance = "ratio",
+    weights: Weights = "exp",
+    normalize: Normalize = "batch",
+    importance: float = 1.0,
     reduction: Literal["mean", "sum"] = "mean",
     score_loss: Tensor | None = None,
     detach_weights: bool = True,
@@ -87,29 +119,61 @@ def loreun_mse_loss(
     d = loss / ref_loss: for denoising, the original model's mean loss at the sample's timestep (section 5).
     The other arguments, the result and the exceptions are those of `loreun_cross_entropy`.
     """
-    return calls.mean_squared(
-        input, target, score_target, score_loss, eta, direction, ref_loss, distance, reduction,
-        detach_weights, loss_scale, return_stats, process_group,
-    )  # fmt: skip
+    w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
+        input, target, score_target = shapes.promoted(input, target, score_target)
+    how = calls.How(w, score_loss, scale=loss_scale, return_stats=return_stats, group=process_group)
+    return calls.run(calls.MeanSquared(input, target, score_target, reduction), how)
+
+
+def loreun_losses(
+    logits: Tensor,
+    target: Tensor,
+    score_target: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> calls.Losses:
+    """Objective and score loss of every row [N], both differentiable, from one pass over logits [N, C].
+
+    What is between the operator's two passes is then all yours: `(w * losses.objective).sum()` with any w [N]. The
+    arguments are those of `loreun_cross_entropy`, and so are the exceptions; an ignored row has the objective 0.
+    """
+    return calls.losses(calls.CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing))
+
+
+def loreun_square_losses(
+    input: Tensor, target: Tensor, score_target: Tensor | None = None, *, reduction: Literal["mean", "sum"] = "mean"
+) -> calls.Losses:
+    """The same for the squared errors of `loreun_mse_loss`: input [N, …], losses [N]."""
+    if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
+        input, target, score_target = shapes.promoted(input, target, score_target)
+    return calls.losses(calls.MeanSquared(input, target, score_target, reduction))
 
 
 def loreun_weights(
     losses: Tensor,
     *,
-    eta: float,
-    direction: Direction,
+    eta: float | Tensor | None = None,
+    direction: Direction | None = None,
     ref_loss: float | Tensor = 0.0,
     distance: Distance = "difference",
+    weights: Weights = "exp",
+    normalize: Normalize = "batch",
+    importance: float = 1.0,
 ) -> Tensor:
-    """The batch's weights [N], summing to 1, for any per-sample losses [N] (LoReUn, eqs. 4 and 5).
+    """The batch's weights [N] for any per-sample losses [N] (LoReUn, eqs. 4 and 5); by default they sum to 1.
 
-    Differentiable; a softmax of [N] numbers, which torch fuses already. Raises ValueError on a wrong rank, a non-finite
-    eta, or a reference that is not positive in ratio form.
+    Differentiable, and in plain PyTorch, as N numbers need no kernel. The arguments and exceptions are those of
+    `loreun_cross_entropy`.
     """
     checks.losses(losses)
-    checks.settings(eta, direction, distance)
-    checks.reference_loss(ref_loss, distance, losses)
-    return reference.weights(losses, eta, direction, ref_loss, distance)
+    w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, False)
+    checks.reference_loss(w.ref, w.ratio, losses, len(losses))
+    return rules.weigh(losses, losses, None, None, w, 1.0).weights
 
 
 def loreun_step(
@@ -135,6 +199,8 @@ def loreun_step(
     The same as two calls of `loreun_cross_entropy`, "forget" with eta_f and "retain" with eta_r; one launch on a GPU
     for batches that fit on the chip. Returns the loss, and with `return_stats` the two batches' `Stats`.
     """
+    forget_target, retain_target = shapes.labels(forget_target), shapes.labels(retain_target)
+    forget_clean = None if forget_clean is None else shapes.labels(forget_clean)
     return calls.step(
         forget_logits, forget_target, forget_clean, retain_logits, retain_target, eta_f, eta_r, alpha,
         ignore_index, label_smoothing, detach_weights, loss_scale, return_stats,

@@ -80,19 +80,19 @@ def _same_device(*values: Any) -> None:
 
 def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     table = like.new_empty((rows, like.shape[0]), dtype=_acc(like.dtype))
-    return table, like.new_empty(2, dtype=torch.float64), grad
+    return table, like.new_empty(3, dtype=torch.float64), grad
 
 
 def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(logits, *rest)
     grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1], _keeps_exponentials(logits)) else 0)
-    return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 5, grad)
+    return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 6, grad)
 
 
 def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(forget, target, score, retain, *rest)
     made = all(_makes_gradient(x, rest[-1], _keeps_exponentials(x)) for x in (forget, retain))
-    parts = [_outputs(x, 5, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
+    parts = [_outputs(x, 6, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
     return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
 
 
@@ -100,7 +100,7 @@ def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
     detach, *_, may = rest[-4:]  # and mean, scale
     grad = torch.empty_like(input) if _makes_gradient(input, may, cheap=detach) else input.new_empty(0)
-    return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 3, grad)
+    return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 4, grad)
 
 
 def _ce_backward(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:
@@ -111,6 +111,10 @@ def _mse_backward(grad_out: Tensor, input: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(input)
 
 
+def _weigh(table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return table.new_empty(()), table.new_empty(table.shape[1])
+
+
 def _in_place(*arguments: Any) -> None:
     return None
 
@@ -118,7 +122,7 @@ def _in_place(*arguments: Any) -> None:
 def _register_fakes() -> None:
     fakes: dict[str, Any] = {
         "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward,
-        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "scale_": _in_place,
+        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "weigh": _weigh, "ce_backward_": _in_place, "scale_": _in_place,
     }  # fmt: skip
     for name, fake in fakes.items():
         torch.library.register_fake(f"loreun::{name}", fake)

@@ -26,6 +26,8 @@ FLAGS = [
     "-DLOREUN_SIM",
 ]
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+RULES = {"exp": 0, "power": 1, "satimp": 2, "logistic": 3, "given": 4}
+NORMALIZE = {"batch": 0, "mean": 1, "none": 2}
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 MARGIN = 64  # elements of NaN on both sides of every tensor
 
@@ -100,10 +102,16 @@ class _Weighting(ctypes.Structure):
         ("score_loss", ctypes.c_void_p),
         ("ref_loss", ctypes.c_void_p),
         ("ref_stride", ctypes.c_int64),
-        ("eta", ctypes.c_double),
+        ("eta_factor", ctypes.c_void_p),
+        *[(name, ctypes.c_double) for name in ("eta", "ref", "importance")],
+        *[(name, ctypes.c_int32) for name in ("rule", "normalize")],
         ("ratio", ctypes.c_bool),
         ("detach", ctypes.c_bool),
     ]
+
+
+class _Given(ctypes.Structure):
+    _fields_ = [("objective", ctypes.c_void_p), ("score", ctypes.c_void_p)]
 
 
 class _CrossEntropy(ctypes.Structure):
@@ -115,7 +123,9 @@ class _CrossEntropy(ctypes.Structure):
         ("score_target", ctypes.c_void_p),
         *[(name, ctypes.c_int64) for name in ("target_stride", "score_stride", "ignore_index")],
         ("label_smoothing", ctypes.c_double),
+        ("class_weight", ctypes.c_void_p),
         ("weighting", _Weighting),
+        ("given", _Given),
         ("scale", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in ("table", "batch", "grad")],
         *[(name, ctypes.c_int64) for name in ("grad_row_stride", "grad_class_stride")],
@@ -129,13 +139,25 @@ class _MeanSquared(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in ("rows", "row_size", "input_stride", "target_stride", "score_stride")],
         ("divisor", ctypes.c_double),
         ("weighting", _Weighting),
+        ("given", _Given),
         ("scale", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in ("table", "batch", "grad")],
         ("grad_stride", ctypes.c_int64),
     ]
 
 
-STRUCTS = {"Weighting": _Weighting, "CrossEntropy": _CrossEntropy, "MeanSquared": _MeanSquared}
+class _Weighing(ctypes.Structure):
+    _fields_ = [
+        ("dtype", ctypes.c_int32),
+        ("rows", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("table", "weights", "batch")],
+        ("normalize", ctypes.c_int32),
+        ("scale", ctypes.c_double),
+        *[(name, ctypes.c_void_p) for name in ("loss", "normalised")],
+    ]
+
+
+STRUCTS = {"Weighting": _Weighting, "Given": _Given, "Weighing": _Weighing, "CrossEntropy": _CrossEntropy, "MeanSquared": _MeanSquared}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +167,11 @@ class Part:
     score_loss: Tensor | None = None
     ref_loss: Tensor | None = None
     eta: float = -0.5
+    eta_factor: float | None = None
+    ref: float = 0.0
+    importance: float = 1.0
+    rule: str = "exp"
+    normalize: str = "batch"
     ratio: bool = False
     detach: bool = True
     scale: float = 1.0
@@ -161,6 +188,7 @@ class CrossEntropy(Part):
     score_target: Tensor | None = None
     ignore_index: int = -100
     label_smoothing: float = 0.0
+    class_weight: Tensor | None = None
     grad_gap: int = 0  # unused columns between the gradient's rows
 
 
@@ -244,9 +272,11 @@ def _weighting(part: Part, acc: torch.dtype, rows: int) -> tuple[_Weighting, lis
     score = None if part.score_loss is None else Guarded(part.score_loss.to(acc).contiguous())
     ref = None if part.ref_loss is None else Guarded(part.ref_loss.to(acc))
     stride = part.ref_loss.stride(0) if part.ref_loss is not None and part.ref_loss.ndim and rows > 1 else 0
-    pointers = (score.pointer() if score else None), (ref.pointer() if ref else None)
-    struct = _Weighting(*pointers, stride, part.eta, part.ratio, part.detach)
-    return struct, [each for each in (score, ref) if each]
+    factor = None if part.eta_factor is None else Guarded(torch.tensor([part.eta_factor], dtype=acc))
+    pointers = [each.pointer() if each else None for each in (score, ref, factor)]
+    numbers = part.eta, part.ref, part.importance, RULES[part.rule], NORMALIZE[part.normalize], part.ratio, part.detach
+    struct = _Weighting(*pointers[:2], stride, pointers[2], *numbers)
+    return struct, [each for each in (score, ref, factor) if each]
 
 
 def _strided(like: Tensor, gap: int) -> Tensor:
@@ -267,8 +297,8 @@ def _bind(part: CrossEntropy | MeanSquared, gradient: bool) -> _Bound:
     first = Guarded(main, part.offset)
     target, score = (None if each is None else Guarded(each, part.target_offset) for each in others)
     weighting, more = _weighting(part, acc, rows)
-    table = Guarded(torch.empty(5 if ce else 3, rows, dtype=acc), poison=True)
-    batch = Guarded(torch.empty(2, dtype=torch.float64), poison=True)
+    table = Guarded(torch.empty(6 if ce else 4, rows, dtype=acc), poison=True)
+    batch = Guarded(torch.empty(3, dtype=torch.float64), poison=True)
     grad = None
     if gradient:
         grad = first if part.in_place else Guarded(_strided(main, part.grad_gap), part.grad_offset, poison=True)
@@ -279,11 +309,14 @@ def _bind(part: CrossEntropy | MeanSquared, gradient: bool) -> _Bound:
     tail = others[0].stride(0), others[1].stride(0) if score else 0
     if ce:
         sizes = *main.shape, *main.stride()
-        options = part.ignore_index, part.label_smoothing, weighting, part.scale
+        if part.class_weight is not None:
+            more.append(Guarded(part.class_weight.to(acc)))
+        of_class = more[-1].pointer() if part.class_weight is not None else None
+        options = part.ignore_index, part.label_smoothing, of_class, weighting, _Given(), part.scale
         struct = _CrossEntropy(*head, *sizes, *pointers, *tail, *options, *outputs, *strides)
     else:
         sizes = *main.shape, main.stride(0)
-        struct = _MeanSquared(*head, *pointers, *sizes, *tail, part.divisor, weighting, part.scale, *outputs, strides[0])
+        struct = _MeanSquared(*head, *pointers, *sizes, *tail, part.divisor, weighting, _Given(), part.scale, *outputs, strides[0])
     return _Bound(part, struct, [each for each in (first, target, score, *more) if each], table, batch, grad)
 
 
@@ -329,8 +362,22 @@ class Run:
     def grads(self) -> list[Tensor]:
         return [each.grad.tensor for each in self.bound if each.grad]
 
-    def backward(self, grad_out: float) -> list[Tensor]:
-        """The gradients of every part, written anew from table and batch."""
+    def weigh(self, weights: Tensor, normalize: str, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """(loss, divided weights) of weights that were made elsewhere for the only part."""
+        bound = self.bound[0]
+        table, rows = bound.table, bound.table.tensor.shape[1]
+        given = Guarded(weights.to(table.tensor.dtype))
+        loss, divided = (Guarded(torch.empty(size, dtype=table.tensor.dtype), poison=True) for size in (1, rows))
+        pointers = [each.pointer() for each in (table, given, bound.batch)]
+        outputs = loss.pointer(), divided.pointer()
+        struct = _Weighing(bound.struct.dtype, rows, *pointers, NORMALIZE[normalize], scale, *outputs)
+        _check(self.gpu.lib.loreun_cuda_weigh(ctypes.byref(struct), None))
+        self._inspect([loss, divided], False)
+        assert given.unchanged()
+        return loss.tensor[0], divided.tensor
+
+    def backward(self, grad_out: float | None, objective: Tensor | None = None, score: Tensor | None = None) -> list[Tensor]:
+        """The gradients of every part, written anew from table and batch, or with the coefficients [N] that are given."""
         tables = [each.table.bits.clone() for each in self.bound]
         for each in self.bound:
             if each.grad is None:
@@ -343,8 +390,12 @@ class Run:
                     each.struct.grad_row_stride, each.struct.grad_class_stride = strides
                 else:
                     each.struct.grad_stride = strides[0]
-            factor = Guarded(torch.tensor([grad_out], dtype=each.table.tensor.dtype))
-            _check(self._function("backward")(ctypes.byref(each.struct), ctypes.c_void_p(factor.pointer()), None))
+            acc = each.table.tensor.dtype
+            given = [None if values is None else Guarded(values.to(acc)) for values in (objective, score)]
+            each.struct.given = _Given(*(values.pointer() if values else None for values in given))
+            factor = None if grad_out is None else Guarded(torch.tensor([grad_out], dtype=acc))
+            pointer = ctypes.c_void_p(factor.pointer()) if factor else None
+            _check(self._function("backward")(ctypes.byref(each.struct), pointer, None))
         self._inspect([], True)
         assert all(torch.equal(each.table.bits, old) for each, old in zip(self.bound, tables, strict=True))
         return self.grads

@@ -80,23 +80,54 @@ def _finish(
     more: list[Tensor],
     reach: Tensor,
 ) -> Expected:
-    """The batch softmax over the scores, its loss, and autograd."""
+    """The weights, as their papers write them, the loss, and autograd."""
     if part.score_loss is not None:
         score = shown = part.score_loss.to(accumulator(part_type(part))).double()
-    ref = torch.zeros(()).double() if part.ref_loss is None else part.ref_loss.to(accumulator(part_type(part))).double()
+    ref = torch.tensor(part.ref).double()
+    if part.ref_loss is not None:
+        ref = part.ref_loss.to(accumulator(part_type(part))).double()
     weighed = score.detach() if part.detach else score
-    raw = part.eta * (weighed / ref if part.ratio else weighed - ref)
-    s = raw.masked_fill(~kept, -torch.inf)
-    w = torch.softmax(s, 0)
-    mean = (w * objective).sum() if bool(kept.any()) else torch.tensor(torch.nan).double()
+    eta = part.eta * (1.0 if part.eta_factor is None else part.eta_factor)
+    raw = _logarithm(part, eta, weighed / ref if part.ratio else weighed - ref, weighed)
+    classes = torch.ones_like(raw)
+    if isinstance(part, CrossEntropy) and part.class_weight is not None:
+        in_range = part.target.clamp(0, part.logits.shape[1] - 1)
+        classes = part.class_weight.to(accumulator(part_type(part))).double()[in_range]
+    s = (raw + classes.log()).masked_fill(~kept, -torch.inf)
+    some = bool(kept.any())
+    divisor = {"batch": 1.0, "mean": classes[kept].sum(), "none": torch.ones(()).double()}[part.normalize]
+    w = torch.softmax(s, 0) if part.normalize == "batch" else s.exp() / divisor
+    mean = (w * objective).sum() if some or part.normalize == "none" else torch.tensor(torch.nan).double()
     (grad,) = torch.autograd.grad(mean * part.scale, x, allow_unused=True) if mean.requires_grad else (None,)
     grad = (torch.zeros_like(x) if grad is None else grad).masked_fill(~kept[:, None], 0.0)
-    table = [objective, shown if shown is not None else score.masked_fill(~kept, 0.0), s, *more]
-    steep = 0.0 if part.detach else abs(part.eta) / (ref.abs() if part.ratio else 1.0)
+    steep = torch.zeros_like(raw)
+    if not part.detach and part.score_loss is None:
+        with torch.enable_grad():
+            at = weighed.detach().clone().requires_grad_()
+            value = _logarithm(part, eta, at / ref if part.ratio else at - ref, at)
+            (steep,) = torch.autograd.grad(value.sum(), at)
+    table = [objective, shown if shown is not None else score.masked_fill(~kept, 0.0), s, steep.masked_fill(~kept, 0.0), *more]
+    steep = steep.abs()
     swing = (steep * (objective.abs() + mean.abs())).detach().nan_to_num(0, 0)
     size = (w.detach() * abs(part.scale) * reach * (1 + swing)).nan_to_num(0, 0)
     log_normaliser = s.max() + (s - s.max()).exp().sum().log() if len(s) else s.sum()  # torch.logsumexp makes inf of inf
+    if part.normalize != "batch":
+        log_normaliser = divisor.log()
     return Expected([t.detach() for t in table], kept, log_normaliser.detach(), mean.detach(), grad, size)
+
+
+def _logarithm(part: Part, eta: float, d: Tensor, score: Tensor) -> Tensor:
+    """Of a weight before it is divided."""
+    if part.rule == "exp":
+        return eta * d
+    if part.rule == "power":
+        return (d**eta).log()
+    if part.rule == "satimp":
+        p = torch.exp(-score)
+        return torch.log(p**-eta * (-torch.expm1(-score)) ** part.importance)
+    if part.rule == "logistic":
+        return torch.log(2 * torch.sigmoid(eta * d))
+    return torch.zeros_like(d)
 
 
 def part_type(part: Part) -> torch.dtype:
@@ -119,14 +150,16 @@ def differ(what: str, actual: Tensor, expected: Tensor, rtol: float, atol: Tenso
 def check_forward(run: Run, expected: list[Expected], parts: list[Part]) -> None:
     """Loss, table and batch."""
     accuracy = ACCURACY[part_type(parts[0])]
-    names = ("objective", "score", "log_weight", "max", "log_sum")
-    for table, batch, want in zip(run.tables, run.batches, expected, strict=True):
+    names = ("objective", "score", "log_weight", "slope", "max", "log_sum")
+    for table, batch, want, part in zip(run.tables, run.batches, expected, parts, strict=True):
         for row, name, value in zip(table, names, want.table, strict=False):
             keep = torch.ones_like(want.kept)
             if name in ("max", "log_sum"):  # together they make p, which the gradient's test sees where these are not finite
-                keep = want.kept & (want.table[3] + want.table[4]).isfinite()
+                keep = want.kept & (want.table[4] + want.table[5]).isfinite()
             differ(name, row[keep], value[keep], accuracy, accuracy)
         differ("mean", batch[1], want.mean, accuracy, accuracy)
+        baseline = want.mean if part.normalize == "batch" else torch.zeros_like(want.mean)
+        differ("baseline", batch[2], baseline, accuracy, accuracy)
         if bool(want.kept.any()) and bool((want.table[2] > -torch.inf).any()):
             differ("log_normaliser", batch[0], want.log_normaliser, accuracy, accuracy)
     total = sum(part.scale * want.mean for part, want in zip(parts, expected, strict=True))

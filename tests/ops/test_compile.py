@@ -96,26 +96,28 @@ def test_a_tensor_may_be_given_twice(call, compile_):
 def samples() -> list[tuple[str, tuple]]:
     logits, target, clean = batch(6, 5)
     given, ref = torch.rand(6), torch.rand(6) + 0.5
-    ce, shared = (-0.3, False, False), (-100, 0.1, 1.0)
-    mse = (0.3, True, False, True, 1.0)
-    operators, one = torch.ops.loreun, torch.tensor(0.5)
-    _, table, whole, _ = operators.ce_forward(logits, target, clean, None, ref, *ce, *shared, True)
+    exp, shared = (0, -0.3, 0.0, 1.0, False, 0, False), (-100, 0.1, 1.0)
+    power, mse = (1, -0.3, 0.5, 1.0, True, 1, True), (0, 0.3, 0.0, 1.0, True, 0, False, True, 1.0)
+    operators, one, eta, of_class = torch.ops.loreun, torch.tensor(0.5), torch.tensor(0.3), torch.rand(5)
+    _, table, whole, _ = operators.ce_forward(logits, target, clean, None, ref, None, None, *exp, *shared, True)
     x, t, u = (torch.randn(6, 2, 3).transpose(1, 2) for _ in range(3))
-    _, table_m, whole_m, _ = operators.mse_forward(x, t, u, None, ref, *mse, True)
+    _, table_m, whole_m, _ = operators.mse_forward(x, t, u, None, ref, None, *mse, True)
     wide = torch.randn(6, 10)[:, ::2]
     return [
-        ("ce_forward", (logits, target, clean, None, ref, *ce, *shared, True)),
-        ("ce_forward", (logits, target, None, given, torch.tensor(0.7), *ce, *shared, False)),
-        ("ce_forward", (wide.double(), target, None, None, None, *ce, *shared, True)),
-        ("ce_forward", (logits.half(), target, None, None, None, *ce, *shared, True)),
-        ("ce_forward", (torch.randn(6, 60000), target, None, None, None, *ce, *shared, True)),
-        ("ce_backward", (one, logits, target, clean, None, ref, table, whole, *ce, *shared)),
-        ("ce_backward", (one, wide, target, clean, None, ref, table, whole, *ce, *shared)),
-        ("ce_backward_", (one, logits.clone(), target, clean, None, ref, table, whole, *ce, *shared)),
-        ("mse_forward", (x, t, u, None, ref, *mse, True)),
-        ("mse_forward", (x[:, ::2], t[:, ::2], None, given, ref, *mse, True)),
-        ("mse_forward", (x.bfloat16().contiguous(), t.bfloat16().contiguous(), None, None, ref, *mse, False)),
-        ("mse_backward", (one, x, t, u, None, ref, table_m, whole_m, *mse)),
+        ("ce_forward", (logits, target, clean, None, ref, eta, of_class, *exp, *shared, True)),
+        ("ce_forward", (logits, target, None, given, torch.tensor(0.7), None, None, *exp, *shared, False)),
+        ("ce_forward", (wide.double(), target, None, None, None, None, None, *power, *shared, True)),
+        ("ce_forward", (logits.half(), target, None, None, None, None, None, *exp, *shared, True)),
+        ("ce_forward", (torch.randn(6, 60000), target, None, None, None, None, None, *exp, *shared, True)),
+        ("ce_backward", (one, logits, target, clean, table, whole, None, None, *shared)),
+        ("ce_backward", (None, wide, target, clean, table, whole, given, ref, *shared)),
+        ("ce_backward_", (one, logits.clone(), target, clean, table, whole, None, None, *shared)),
+        ("mse_forward", (x, t, u, None, ref, None, *mse, True)),
+        ("mse_forward", (x[:, ::2], t[:, ::2], None, given, ref, eta, *mse, True)),
+        ("mse_forward", (x.bfloat16().contiguous(), t.bfloat16().contiguous(), None, None, ref, None, *mse, False)),
+        ("mse_backward", (one, x, t, u, table_m, whole_m, None, None, True, 1.0)),
+        ("mse_backward", (None, x, t, u, table_m, whole_m, given, ref, False, 1.0)),
+        ("weigh", (table, whole, given, 1, 0.5)),
         ("step_forward", (logits, target, clean, logits * 2, target, 0.3, 0.2, 0.5, True, *shared, True)),
         ("step_forward", (logits.half(), target, None, wide.half(), target, 0.3, 0.2, 0.5, True, *shared, True)),
     ]

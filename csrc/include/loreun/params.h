@@ -10,15 +10,34 @@ constexpr int64_t kSize[] = {4, 8, 2, 2};  // bytes per element, by DType
 
 // The accumulation type: double for f64, float for everything else. "acc*" below means a pointer to that type.
 
-// How the rows of one batch are weighted (LoReUn, eqs. 4 and 5). eta carries the sign of the direction:
-// negative to forget, positive to retain.
+// From a row's score loss to its log-weight, with d = score - ref or, in ratio form, score / ref.
+enum class Rule : int32_t {
+  exp = 0,       // eta d (LoReUn, eqs. 4 and 5; without a reference a power of the probability: WGA)
+  power = 1,     // eta log d (SFR-on)
+  satimp = 2,    // eta score + importance log(1 - exp(-score)) (SatImp)
+  logistic = 3,  // log of 2 sigmoid(eta d) (NPO)
+  given = 4,     // 0: the weights come from elsewhere, between the passes
+};
+
+// What the weights are divided by: their sum, the number of rows that are not ignored, or nothing.
+enum class Normalize : int32_t { batch = 0, mean = 1, none = 2 };
+
+// How the rows of one batch are weighted. eta carries the sign of the direction: negative to forget, positive to retain.
 struct Weighting {
   const void* score_loss;  // acc*, [rows], losses that set the weights, or null: the kernel computes them
-  const void* ref_loss;    // acc*, element i at i * ref_stride; null: 0 for every row (never so in ratio form)
+  const void* ref_loss;    // acc*, element i at i * ref_stride, or null: ref for every row
   int64_t ref_stride;      // 0: one reference for the batch
-  double eta;
-  bool ratio;   // d = loss / ref instead of loss - ref
-  bool detach;  // weights are numbers: no gradient flows through them
+  const void* eta_factor;  // acc*, one number that multiplies eta, where it lies; null: 1
+  double eta, ref, importance;
+  Rule rule;
+  Normalize normalize;
+  bool ratio;
+  bool detach;  // weights are numbers: no gradient flows through them, as none flows into a score loss that is given
+};
+
+// What the gradient's rows are multiplied by, instead of what table and batch say: acc*, [rows] each, or null.
+struct Given {
+  const void *objective, *score;
 };
 
 // One batch of logits. Strides are in elements; any stride is allowed, overlapping (expanded) rows included.
@@ -30,12 +49,14 @@ struct CrossEntropy {
   const int64_t* score_target;  // the labels whose loss sets the weights; null: the same
   int64_t target_stride, score_stride;
   int64_t ignore_index;
-  double label_smoothing;  // of the objective only
-  Weighting weighting;
+  double label_smoothing;    // of the objective only
+  const void* class_weight;  // acc*, [classes]: multiplies a row's weight by that of its target; null: 1
+  Weighting weighting;       // of the forward pass; the backward pass finds all in table and batch, or in given
+  Given given;
   double scale;  // the loss and its gradient are multiplied by it
   // Outputs of the forward pass.
-  void* table;    // acc*, [5, rows]: see CrossEntropyRow
-  double* batch;  // [2]: see Batch
+  void* table;    // acc*, [6, rows]: see CrossEntropyRow
+  double* batch;  // [3]: see Batch
   // Output of the backward pass (and of a forward pass that was asked for it): same dtype and shape as the logits.
   void* grad;  // may be the logits themselves
   int64_t grad_row_stride, grad_class_stride;
@@ -43,7 +64,8 @@ struct CrossEntropy {
 
 // Rows of CrossEntropy::table. max and log_sum are kept apart so that logits far from zero lose no precision:
 // p = exp((x - max) - log_sum).
-enum CrossEntropyRow { kObjective = 0, kScore = 1, kLogWeight = 2, kMax = 3, kLogSum = 4, kCrossEntropyRows = 5 };
+// kSlope is the log-weight's derivative by the score, 0 where no gradient flows through the weight.
+enum CrossEntropyRow { kObjective = 0, kScore = 1, kLogWeight = 2, kSlope = 3, kMax = 4, kLogSum = 5, kCrossEntropyRows = 6 };
 
 // One batch of predictions, each row one sample, dense within a sample. score_target null: the same as target.
 struct MeanSquared {
@@ -53,17 +75,31 @@ struct MeanSquared {
   int64_t input_stride, target_stride, score_stride;  // between rows, in elements
   double divisor;                                     // a row's loss is its sum of squares divided by this
   Weighting weighting;
+  Given given;
   double scale;
-  void* table;    // acc*, [3, rows]: kObjective, kScore, kLogWeight
-  double* batch;  // [2]
+  void* table;    // acc*, [4, rows]: kObjective, kScore, kLogWeight, kSlope
+  double* batch;  // [3]
   void* grad;     // with respect to input; rows are grad_stride apart
   int64_t grad_stride;
 };
 
-constexpr int kMeanSquaredRows = 3;
+constexpr int kMeanSquaredRows = 4;
 
-// Elements of `batch`. The weight of row i is exp(log_weight[i] - log_normaliser); mean is the weighted mean of the
-// objective losses, before `scale`. An ignored row has log_weight -inf and does not take part in mean.
-enum Batch { kLogNormaliser = 0, kMean = 1, kBatchValues = 2 };
+// Weights that were made elsewhere, from a forward pass of Rule::given and Normalize::mean: its table and batch say which rows
+// take part, what their classes weigh, and how many they are. A negative weight makes all NaN.
+struct Weighing {
+  DType dtype;
+  int64_t rows;
+  const void *table, *weights;  // acc*; weights: [rows]
+  const double* batch;
+  Normalize normalize;
+  double scale;
+  void *loss, *normalised;  // acc*: the scaled loss, and [rows] weights divided as `normalize` says
+};
+
+// Elements of `batch`. The weight of row i is exp(log_weight[i] - log_normaliser); mean is the sum of weights times
+// objective losses, before `scale`; baseline is what d(loss) / d(log_weight) measures a row's objective from: mean where
+// the weights are divided by their sum, else 0. An ignored row has log_weight -inf and does not take part.
+enum Batch { kLogNormaliser = 0, kMean = 1, kBaseline = 2, kBatchValues = 3 };
 
 }  // namespace loreun

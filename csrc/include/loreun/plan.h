@@ -80,6 +80,6 @@ Plan plan_elementwise(const Device& device, DType dtype, int64_t count);
 // Bytes that both sides must agree on, in units of the accumulation type.
 constexpr int64_t acc_size(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
 constexpr int64_t row_state_size(int64_t acc) { return 6 * acc + 16; }  // see RowState in cross_entropy.cuh
-constexpr int64_t triple_size(int64_t acc) { return 3 * acc; }          // Moments, Partial
+constexpr int64_t sums_size(int64_t acc) { return 4 * acc; }            // Partial; Moments and Squares fit
 
 }  // namespace loreun
