@@ -77,10 +77,27 @@ OPTIONS: dict[str, Callable[[int], dict]] = {
     "ratio": lambda rows: {"ratio": True, "ref_loss": per_row(rows), "detach": False, "scale": 2.5},
     "given scores": lambda rows: {"score_loss": per_row(rows, -1.0), "detach": False, "ref_loss": torch.tensor(0.3)},
 }
+# Rules and what weights are divided by.
+MIDDLE: dict[str, Callable[[int], dict]] = {
+    "power": lambda rows: {"rule": "power", "ratio": True, "ref_loss": per_row(rows), "detach": False},
+    "power of a loss": lambda rows: {"rule": "power", "eta": 0.5, "normalize": "mean", "scale": 0.5},
+    "satimp": lambda rows: {"rule": "satimp", "importance": 1.5, "normalize": "mean", "detach": False, "other": True},
+    "no importance": lambda rows: {"rule": "satimp", "importance": 0.0, "detach": False},
+    "logistic": lambda rows: {"rule": "logistic", "ref_loss": per_row(rows), "normalize": "none", "detach": False},
+    "one reference": lambda rows: {"rule": "logistic", "eta": 0.7, "ref": 0.4, "other": True, "detach": False},
+    "divided by rows": lambda rows: {"normalize": "mean", "eta": 0.3, "ref": 0.4, "detach": False},
+    "not divided": lambda rows: {"normalize": "none", "score_loss": per_row(rows)},
+    "eta elsewhere": lambda rows: {"eta": -1.0, "eta_factor": 0.3, "detach": False},
+    "given": lambda rows: {"rule": "given", "normalize": "mean"},
+}
 SMOOTHED: dict[str, Callable[[int], dict]] = {
     "smoothing": lambda rows: {"other": True, "label_smoothing": 0.2, "detach": False, "eta": 0.2},
     "smoothing, one label": lambda rows: {"label_smoothing": 0.1, "scale": 0.5},
 }
+
+
+def weighted_classes(part: CrossEntropy) -> CrossEntropy:
+    return replace(part, class_weight=torch.linspace(0.5, 2.0, part.logits.shape[1], dtype=torch.float64))
 
 
 def spoil(logits: Tensor, *changes: tuple[int, int | slice, float]) -> Tensor:
@@ -110,6 +127,12 @@ def battery() -> Iterator[tuple[str, list[Part], str, tuple[int, ...]]]:
                 device,
                 SEEDS,
             )
+    for number, (name, options) in enumerate(MIDDLE.items()):
+        for device in list(DEVICES)[number % 2 :: 2]:
+            part = weighted_classes(cross_entropy(30, 20 if number % 3 else 900, torch.float32, **options(30)))
+            part.target[1::4] = -100
+            yield name, [part], device, (1,)
+            yield f"mse {name}", [mean_squared(9, 70, torch.float32, **options(9))], device, (1,)
     yield "many long rows", [cross_entropy(300, 200, torch.float32, other=True)], "1 SM", SEEDS
     for device in ("4 SMs", "no grid sync"):
         for rows, classes in ((8, 11), (12, 701)):
@@ -152,6 +175,50 @@ def special_cases(rows: int, classes: int) -> Iterator[tuple[str, CrossEntropy]]
     yield "odd start of the gradient", replace(part, grad_offset=1)
 
 
+def verify_weigh(gpu: Gpu, dtype: torch.dtype) -> None:
+    """Weights that were made elsewhere, of more rows than a block has threads."""
+    gpu.configure(seed=1)
+    part = weighted_classes(cross_entropy(1100, 7, dtype, rule="given", normalize="mean"))
+    part.target[::5] = -100
+    run = Run(gpu, part, gradient=False)
+    kept = part.target != -100
+    of_class = part.class_weight[part.target.clamp(0)].to(run.tables[0].dtype).double().masked_fill(~kept, 0.0)
+    weights = torch.rand(1100, generator=torch.Generator().manual_seed(0))
+    raw = weights.double() * of_class
+    for normalize, divisor in (("batch", raw.sum()), ("mean", of_class.sum()), ("none", torch.ones(()))):
+        loss, divided = run.weigh(weights, normalize, scale=0.5)
+        torch.testing.assert_close(divided.double(), raw / divisor, rtol=2e-6, atol=0)
+        wanted = 0.5 * (raw / divisor * run.tables[0][0].double()).sum()
+        torch.testing.assert_close(loss.double(), wanted, rtol=2e-6, atol=0)
+    weights[3] = -1
+    assert bool(run.weigh(weights, "none")[0].isnan())
+
+
+def verify_coefficients(gpu: Gpu, dtype: torch.dtype) -> None:
+    """A backward pass that is given each row's coefficients."""
+    gpu.configure(seed=1)
+    first, second = per_row(40, -1.0), per_row(40, 0.2)
+    for classes in (9, 700):
+        part = cross_entropy(40, classes, dtype, other=True)
+        x = part.logits.double().requires_grad_()
+        losses = [torch.nn.functional.cross_entropy(x, t, reduction="none") for t in (part.target, part.score_target)]
+        _compare(Run(gpu, part, gradient=False), x, losses, first, second, 1.0)
+        square = mean_squared(40, classes, dtype, other=True, detach=False)
+        x = square.input.double().requires_grad_()
+        losses = [(x - t.double()).square().mean(1) for t in (square.target, square.score_target)]
+        _compare(Run(gpu, square, gradient=False), x, losses, first, second, 0.7)
+
+
+def _compare(run: Run, x: Tensor, losses: list[Tensor], first: Tensor, second: Tensor, grad_out: float) -> None:
+    for score in (None, second):
+        total = (first * losses[0]).sum() + (0 if score is None else (score * losses[1]).sum())
+        (wanted,) = torch.autograd.grad(grad_out * total, x, retain_graph=True)
+        found = run.backward(None if grad_out == 1.0 else grad_out, first, score)[0]
+        size = float(wanted.abs().max())
+        rounding = {torch.bfloat16: 2**-8, torch.float16: 2**-10}.get(found.dtype, 2e-6)
+        torch.testing.assert_close(found.double(), wanted, rtol=rounding, atol=2e-6 * size)
+
+
 def main(library: str) -> None:
     gpu = Gpu(Path(library))
     for name, parts, device, seeds in battery():
@@ -159,6 +226,11 @@ def main(library: str) -> None:
             verify(gpu, *parts, device=device, seeds=seeds)
         except Exception as error:
             sys.exit(f"{name}, {device}: {type(error).__name__}: {error}")
+    for check in (verify_weigh, verify_coefficients):
+        try:
+            check(gpu, torch.float32)
+        except Exception as error:
+            sys.exit(f"{check.__name__}: {type(error).__name__}: {error}")
     grad = torch.arange(9.0)
     if not all(torch.equal(gpu.scale(grad, 0.5, offset), grad * 0.5) for offset in (0, 1)):
         sys.exit("scale")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +84,7 @@ def _finish(
     """The weights, as their papers write them, the loss, and autograd."""
     if part.score_loss is not None:
         score = shown = part.score_loss.to(accumulator(part_type(part))).double()
-    ref = torch.tensor(part.ref).double()
+    ref = torch.tensor(part.ref, dtype=torch.float64)
     if part.ref_loss is not None:
         ref = part.ref_loss.to(accumulator(part_type(part))).double()
     weighed = score.detach() if part.detach else score
@@ -126,7 +127,7 @@ def _logarithm(part: Part, eta: float, d: Tensor, score: Tensor) -> Tensor:
         p = torch.exp(-score)
         return torch.log(p**-eta * (-torch.expm1(-score)) ** part.importance)
     if part.rule == "logistic":
-        return torch.log(2 * torch.sigmoid(eta * d))
+        return math.log(2) + F.logsigmoid(eta * d)  # log(sigmoid) loses the digits of 1 - sigmoid
     return torch.zeros_like(d)
 
 

@@ -7,7 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import DEVICES, INF, NAN, OPTIONS, SMOOTHED, TYPES, battery, cross_entropy, mean_squared, per_row, spoil
+from cases import (
+    DEVICES,
+    INF,
+    MIDDLE,
+    NAN,
+    OPTIONS,
+    SMOOTHED,
+    TYPES,
+    battery,
+    cross_entropy,
+    mean_squared,
+    per_row,
+    spoil,
+    verify_coefficients,
+    verify_weigh,
+    weighted_classes,
+)
 from cases import verify as verify_once
 from cuda_mutants import MUTANTS, USUAL, caught, mismatches, sources
 from emulation import CSRC, CrossEntropy, Gpu, Run, build, missing
@@ -64,6 +80,35 @@ def test_cross_entropy_options(gpu, name, device):
         part = cross_entropy(rows, classes, torch.float32, **options(rows))
         part.target[::3] = part.ignore_index
         verify(gpu, part, device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", MIDDLE)
+def test_the_middle(gpu, name, device):
+    options = MIDDLE[name]
+    for (rows, classes), dtype in zip(((12, 40), (40, 300), (3, 6001)), ("f32", "bf16", "f64"), strict=True):
+        part = weighted_classes(cross_entropy(rows, classes, TYPES[dtype], **options(rows)))
+        part.target[::3] = part.ignore_index
+        verify(gpu, part, device=device, seeds=(1,))
+        verify(gpu, mean_squared(rows, classes, TYPES[dtype], **options(rows)), device=device, seeds=(1,))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_passes_that_stand_alone(gpu, dtype):
+    verify_weigh(gpu, TYPES[dtype])
+    verify_coefficients(gpu, TYPES[dtype])
+
+
+def test_padding_in_both_labels(gpu):
+    part = cross_entropy(12, 40, torch.float32, other=True, detach=False)
+    for label in (part.target, part.score_target):
+        label[::3] = part.ignore_index
+    plain = replace(part, score_target=part.score_target.where(part.target != part.ignore_index, 0))
+    gpu.configure(seed=1)
+    found, wanted = Run(gpu, part, gradient=True), Run(gpu, plain, gradient=True)
+    assert torch.equal(found.grads[0], wanted.grads[0])
+    assert torch.equal(found.loss, wanted.loss)
+    assert bool((found.tables[0][1][::3] == 0).all())
 
 
 # What surrounds the elements of a tensor: name: (the logits, options).

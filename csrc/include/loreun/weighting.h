@@ -34,7 +34,7 @@ constexpr Acc kSmallest = sizeof(Acc) == 4 ? Acc(1.17549435e-38) : Acc(2.2250738
 // log(2 sigmoid(z)) and its derivative.
 template <typename Acc>
 LOREUN_INLINE LogWeight<Acc> log_two_sigmoid(Acc z) {
-  const Acc less = expm1_by(z < 0 ? z : -z), e = 1 + less;  // e = exp(-|z|)
+  const Acc e = exp_by(z < 0 ? z : -z);
   const Acc value = Acc(0.69314718055994531) + (z < 0 ? z : Acc(0)) - log1p_by(e);
   return {value, (z < 0 ? Acc(1) : e) / (1 + e)};
 }
@@ -52,7 +52,7 @@ LOREUN_INLINE LogWeight<Acc> log_weight(const Weighting& w, Acc eta, Acc score, 
     case Rule::satimp: {
       const Acc rest = -expm1_by(-score), importance = Acc(w.importance);
       const Acc of_rest = importance == 0 ? Acc(0) : importance * log_by(rest);
-      return {eta * score + of_rest, rest == 0 ? eta : eta + importance * (1 - rest) / rest};
+      return {eta * score + of_rest, rest == 0 ? eta : eta + importance * exp_by(-score) / rest};
     }
     case Rule::logistic: {
       const LogWeight<Acc> l = log_two_sigmoid(eta * d);
