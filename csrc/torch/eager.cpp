@@ -159,8 +159,37 @@ IValue setting(PyObject* value, char kind) {
   return found;
 }
 
-// (in_place, with_stats, tensors..., settings...) -> the loss, or with stats (loss, table, batch); None for a caller to take
-// the long way, where a tensor is missing, of a subclass, or watched, or has a tangent.
+// The weights and the effective sample size of a table and its batch on the CPU, where a call of torch's costs more.
+template <typename A>
+void fill_stats(const Tensor& table, const Tensor& batch, Tensor& weights, Tensor& effective) {
+  const A* log_weight = table.const_data_ptr<A>() + 2 * table.size(1);
+  A* to = weights.mutable_data_ptr<A>();
+  const double log_normaliser = *batch.const_data_ptr<double>();
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < table.size(1); i++) {
+    const double weight = to[i] = A(std::exp(double(log_weight[i]) - log_normaliser));
+    sum += weight, squares += weight * weight;
+  }
+  *effective.mutable_data_ptr<A>() = A(sum * sum / squares);
+}
+
+// Objective, score, weights and the effective sample size.
+std::array<Tensor, 4> stats_of(const Tensor& table, const Tensor& batch) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  if (table.is_cpu() && !table.unsafeGetTensorImpl()->is_python_dispatch()) {
+    Tensor made = at::empty({table.size(1)}, table.options()), effective = at::empty({}, table.options());
+    if (table.scalar_type() == at::kDouble) fill_stats<double>(table, batch, made, effective);
+    else fill_stats<float>(table, batch, made, effective);
+    return {table.select(0, 0), table.select(0, 1), made, effective};
+  }
+  const Tensor weights = table.select(0, 2).to(at::kDouble).sub_(batch.select(0, 0)).exp_().to(table.scalar_type());
+  const Tensor sum = weights.sum();
+  return {table.select(0, 0), table.select(0, 1), weights, sum.mul(sum).div_(weights.dot(weights))};
+}
+
+// (in_place, with_stats, tensors..., settings...) -> the loss, or with stats (loss, objective, score, weights, effective
+// samples); None for a caller to take the long way, where a tensor is missing, of a subclass, or watched, has a tangent, or
+// is one row.
 PyObject* call_from_python(const Loss& loss, PyObject* const* arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   TORCH_CHECK(count == Py_ssize_t(2 + loss.tensors + loss.kinds.size()), "wrong number of arguments");
@@ -173,19 +202,22 @@ PyObject* call_from_python(const Loss& loss, PyObject* const* arguments, Py_ssiz
     if (!THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;
     tensors[i] = THPVariable_Unpack(arguments[i]);
   }
-  if (tensors[0]._fw_grad(0).defined()) Py_RETURN_NONE;
+  if (tensors[0]._fw_grad(0).defined() || (tensors[0].dim() > 0 && tensors[0].size(0) == 1)) Py_RETURN_NONE;
   std::vector<IValue> settings;
   settings.reserve(loss.kinds.size());
   for (size_t i = 0; i < loss.kinds.size(); i++) settings.push_back(setting(arguments[loss.tensors + i], loss.kinds[i]));
   std::array<Tensor, 3> found;
+  std::array<Tensor, 4> stats;
   {
     pybind11::gil_scoped_release released;
     found = call(loss, tensors, std::move(settings), in_place);
+    if (with_stats) stats = stats_of(found[1], found[2]);
   }
   if (!with_stats) return THPVariable_Wrap(std::move(found[0]));
-  THPObjectPtr result(PyTuple_New(3));
+  THPObjectPtr result(PyTuple_New(5));
   if (!result) throw python_error();
-  for (size_t i = 0; i < 3; i++) PyTuple_SET_ITEM(result.get(), i, THPVariable_Wrap(std::move(found[i])));
+  PyTuple_SET_ITEM(result.get(), 0, THPVariable_Wrap(std::move(found[0])));
+  for (size_t i = 0; i < 4; i++) PyTuple_SET_ITEM(result.get(), i + 1, THPVariable_Wrap(std::move(stats[i])));
   return result.release();
   END_HANDLE_TH_ERRORS
 }

@@ -78,7 +78,7 @@ def reference(rule: str, ref_loss: float | Tensor | None, distance: str) -> tupl
     if isinstance(ref_loss, Tensor):
         return ref_loss, ratio
     found = 0.0 if ref_loss is None else as_float(ref_loss)
-    if not math.isfinite(found):
+    if not -math.inf < found < math.inf:  # isfinite cannot be traced
         raise ValueError(f"ref_loss must be finite, got {ref_loss!r}")
     if ratio and found <= SMALLEST:
         raise ValueError(f"ref_loss must be positive in ratio form, got {ref_loss!r}")

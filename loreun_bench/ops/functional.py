@@ -83,6 +83,15 @@ def loreun_cross_entropy(
     a label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
     Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; SFR-on (NeurIPS 2024); WGA and SatImp (ICML 2025); NPO (COLM 2024).
     """
+    usual = type(eta) is float and type(weights) is str and score_loss is None and type(ref_loss) is float
+    if usual and weight is None and segment_ids is None and process_group is None and class_dim is None:
+        words = (weights, normalize, distance, reduction, direction, ref_loss)
+        found = calls.quick(
+            logits, target, score_target, eta, words, ignore_index, label_smoothing, detach_weights, loss_scale,
+            inplace_backward, return_stats,
+        )  # fmt: skip
+        if found is not None:
+            return found
     w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}: normalize='none' is the weighted sum")
