@@ -71,6 +71,16 @@ inline const void* dense(const Tensor& t, DType dtype, const Tensor& like, int64
   return t.const_data_ptr();
 }
 
+// Whether these are what weights can be. On a GPU nobody looks, as looking would wait: a negative one gives NaN.
+inline bool are_weights(const void* weights, DType dtype, int64_t count) {
+  const auto good = [&]<typename Acc>(const Acc* w) {
+    bool all = true;
+    for (int64_t i = 0; i < count; i++) all &= w[i] >= 0 && std::isfinite(w[i]);
+    return all;
+  };
+  return dtype == DType::f64 ? good(static_cast<const double*>(weights)) : good(static_cast<const float*>(weights));
+}
+
 inline double number_of(const Tensor& scalar) {
   if (scalar.scalar_type() == ScalarType::Double) return *static_cast<const double*>(scalar.const_data_ptr());
   return *static_cast<const float*>(scalar.const_data_ptr());

@@ -40,6 +40,7 @@ struct Call {
     STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
     p.weighting = weighting.of(p.dtype, logits);
     if (class_weight) p.class_weight = dense(*class_weight, p.dtype, logits, p.classes, "weight");
+    if (class_weight && logits.is_cpu()) STD_TORCH_CHECK(are_weights(p.class_weight, p.dtype, p.classes), "weight is negative");
     return p;
   }
 };

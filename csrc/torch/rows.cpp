@@ -7,14 +7,6 @@
 namespace loreun {
 namespace {
 
-// Whether the weights are what weights can be; on a GPU nobody looks, as looking would wait: a negative one gives NaN.
-template <typename Acc>
-bool valid(const Acc* weights, int64_t count) {
-  bool good = true;
-  for (int64_t i = 0; i < count; i++) good &= weights[i] >= 0 && std::isfinite(weights[i]);
-  return good;
-}
-
 std::tuple<Tensor, Tensor> weigh(Tensor table, Tensor batch, Tensor weights, int64_t normalize, double scale) {
   STD_TORCH_CHECK(table.dim() == 2 && table.size(0) > kLogWeight && table.is_contiguous(), "table does not fit");
   STD_TORCH_CHECK(batch.numel() == kBatchValues && batch.scalar_type() == ScalarType::Double, "batch does not fit");
@@ -27,9 +19,7 @@ std::tuple<Tensor, Tensor> weigh(Tensor table, Tensor batch, Tensor weights, int
   Tensor loss = fresh(table, {}, table.scalar_type()), normalised = fresh(table, {w.rows}, table.scalar_type());
   w.loss = loss.mutable_data_ptr(), w.normalised = normalised.mutable_data_ptr();
   if (table.is_cpu()) {
-    STD_TORCH_CHECK(w.dtype == DType::f64 ? valid(static_cast<const double*>(w.weights), w.rows)
-                                          : valid(static_cast<const float*>(w.weights), w.rows),
-                    "weights must be finite and not negative");
+    STD_TORCH_CHECK(are_weights(w.weights, w.dtype, w.rows), "weights must be finite and not negative");
     cpu_weigh(w);
     return {loss, normalised};
   }

@@ -1,5 +1,6 @@
 """The LoReUn operator: per-sample loss, excess-loss weights, renormalisation and weighted sum in one call."""
 
+from loreun_bench.ops.accumulation import Accumulation
 from loreun_bench.ops.functional import (
     loreun_cross_entropy,
     loreun_losses,
@@ -10,6 +11,7 @@ from loreun_bench.ops.functional import (
 )
 
 __all__ = [
+    "Accumulation",
     "loreun_cross_entropy",
     "loreun_losses",
     "loreun_mse_loss",

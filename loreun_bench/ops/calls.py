@@ -27,11 +27,13 @@ class Stats(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Of `loreun_losses`: objective and score loss of every row [N], and which rows are not ignored [N]."""
+    """Of `loreun_losses`: objective and score loss of every row [N], which rows are not ignored [N], and what their classes
+    weigh [N], which is in the objective already; None: the same."""
 
     objective: Tensor
     score: Tensor
     kept: Tensor
+    class_weight: Tensor | None = None
 
 
 class Segments(NamedTuple):
@@ -271,7 +273,7 @@ def losses(rows: CrossEntropy | MeanSquared) -> Losses:
     except RuntimeError:
         rows.check(None, empty)
         raise
-    return Losses(objective, score, torch.ones_like(objective, dtype=torch.bool) if kept is None else kept)
+    return Losses(objective, score, torch.ones_like(objective, dtype=torch.bool) if kept is None else kept, rows.prior())
 
 
 def step(

@@ -77,6 +77,54 @@ CROSS_ENTROPY = [
     ({"ignore_index": -1, "target": Y.where(Y != 1, -100)}, IndexError, r"target\[1\] = -100 is out of range"),
     *[({"logits": value}, error, says.format("logits")) for _, value, error, says in LOGITS],
     ({"logits": META_X}, ValueError, r"target is on cpu, expected meta"),
+    ({"weights": "softmax"}, ValueError, r"weights must be one of 'exp', .*, got 'softmax'"),
+    ({"normalize": "sum"}, ValueError, r"normalize must be one of 'batch', 'mean', 'none', got 'sum'"),
+    ({"reduction": "sum"}, ValueError, r"reduction must be 'mean' or 'none', got 'sum': normalize='none' is"),
+    ({"eta": torch.tensor(math.nan)}, ValueError, r"eta must be a finite number, got tensor\(nan\)"),
+    ({"eta": torch.ones(2)}, ValueError, r"eta must be a finite number, got a tensor of torch.float32 \(2,\)"),
+    ({"eta": None}, ValueError, r"eta must be a finite number, got None"),
+    ({"weights": "power", "ref_loss": 0.5}, ValueError, r"weights='power' takes a reference with distance='ratio' only"),
+    ({"weights": "satimp", "ref_loss": V}, ValueError, r"weights='satimp' has no reference"),
+    ({"weights": "satimp", "importance": math.inf}, ValueError, r"importance must be a finite number, got inf"),
+    ({"weights": torch.exp}, ValueError, r"weights is a function: eta and direction say nothing"),
+    *[
+        ({"weights": rule, "eta": None, "direction": None}, ValueError, says)
+        for rule, says in (
+            (lambda s: s[:3], r"weights must give floating \[4\], .* gave torch.float32 \(3,\)"),
+            (lambda s: s[:, None], r"weights must give floating \[4\], .* gave torch.float32 \(4, 1\)"),
+            (lambda s: s.sum(), r"weights must give floating \[4\], .* gave torch.float32 \(\)"),
+            (lambda s: s.long(), r"weights must give floating \[4\], .* gave torch.int64 \(4,\)"),
+            (lambda s: 1.0, r"weights must give floating \[4\], .* gave float"),
+            (lambda s: s.where(Y > 0, -1.0), r"weights must be finite and not negative, gave -1.0 for row 0"),
+            (lambda s: s.where(Y != 1, math.nan), r"weights must be finite and not negative, gave nan for row 1"),
+            (lambda s: s.where(Y != 2, math.inf), r"weights must be finite and not negative, gave inf for row 2"),
+            (torch.ones(3), r"weights must give floating \[4\], .* gave torch.float32 \(3,\)"),
+        )
+    ],
+    ({"weight": torch.ones(4)}, ValueError, r"weight must be floating \[3\], got torch.float32 \(4,\)"),
+    ({"weight": torch.ones(3, dtype=INT)}, ValueError, r"weight must be floating \[3\], got torch.int64 \(3,\)"),
+    ({"weight": torch.tensor([1.0, -1.0, 1.0])}, ValueError, r"weight must not be negative"),
+    ({"weight": torch.ones(3).to(META)}, ValueError, r"weight is on meta, expected cpu"),
+    ({"target": torch.full((4, 3), 0.5)}, ValueError, r"labels, or probabilities that sum to 1 in each row"),
+    ({"target": torch.tensor([[2.0, -1, 0]]).expand(4, 3)}, ValueError, r"labels, or probabilities that sum to 1"),
+    *[
+        ({"segment_ids": torch.tensor(ids)}, ValueError, says)
+        for ids, says in (
+            ([1, 0, 0, 1], r"segment_ids must be sorted and not negative"),
+            ([-1, 0, 0, 1], r"segment_ids must be sorted and not negative"),
+            ([0, 0, 2, 2], r"segment_ids must be 0 to 2, none left out: segment 1 has no row"),
+            ([1, 1, 2, 2], r"segment_ids must be 0 to 2, none left out: segment 0 has no row"),
+            ([0, 0, 1], r"segment_ids must be integers \[4\], got torch.int64 \[3\]"),
+            ([0.0, 0.0, 1.0, 1.0], r"segment_ids must be integers \[4\], got torch.float32 \[4\]"),
+        )
+    ],
+    ({"segment_ids": Y.sort()[0], "num_segments": 2}, ValueError, r"segment_ids must be 0 to 1, .* there is a segment 2"),
+    ({"segment_ids": Y.sort()[0], "num_segments": 4}, ValueError, r"none left out: segment 3 has no row"),
+    ({"segment_ids": Y.sort()[0], "ref_loss": V}, ValueError, r"ref_loss must be a number or \[3\], got \(4,\)"),
+    ({"segment_ids": Y.sort()[0], "score_loss": V}, ValueError, r"score_loss must be floating \[3\], got"),
+    ({"segment_ids": Y.sort()[0], "segment_reduction": "max"}, ValueError, r"segment_reduction must be one of 'mean', 'sum'"),
+    ({"segment_ids": Y.sort()[0], "reduction": "none"}, ValueError, r"reduction='none' gives rows' losses"),
+    ({"logits": X[:, :, None], "target": Y[:, None], "class_dim": 2}, ValueError, r"class_dim must be 1 or -1, got 2"),
     ({"score_target": Y.clone(), "score_loss": V}, ValueError, r"give score_target or score_loss, not both"),
 ]
 
