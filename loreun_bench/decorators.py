@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError
 from loreun_bench.registry import REFERENCES, registry
+from loreun_bench.weightings import phases_of_function
 
 SETS = frozenset({"forget", "retain", "validation"})
 T = TypeVar("T")
@@ -49,7 +50,8 @@ def weighting(
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     files: Sequence[str | Path] = (),
 ) -> Callable[[type[T]], type[T]]:
-    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`.
+    """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`, or with
+    `weights(batch) -> Tensor` (loreun_bench.weightings says what either is).
 
     defaults: track → settings that have another default there than the class's, as the paper has one for each task.
     """
@@ -57,7 +59,12 @@ def weighting(
     def register(cls: type[T]) -> type[T]:
         _require_dataclass("weighting", name, cls)
         if not callable(getattr(cls, "phases", None)):
-            raise UserError(f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both")
+            if not callable(getattr(cls, "weights", None)):
+                raise UserError(
+                    f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both, and "
+                    "`weights`, which gives each row of a batch its weight: define one"
+                )
+            cls.phases = phases_of_function  # type: ignore[attr-defined]
         cls.name = name  # type: ignore[attr-defined]
         return registry("weightings").add(name, cls, paper=paper, defaults=dict(defaults or {}), files=_files(files))
 

@@ -18,8 +18,9 @@ from loreun_bench.harness.measuring import checked
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.rows import active_phases, phases_of
 from loreun_bench.harness.unseen import unseen
-from loreun_bench.ops import loreun_weights
-from loreun_bench.registry import TRACKS, Entry, kinds, load_plugin, registry
+from loreun_bench.ops import loreun_losses, loreun_weights
+from loreun_bench.registry import TRACKS, Entry, blamed, kinds, load_plugin, registry
+from loreun_bench.weightings import Batch, Rule
 
 if TYPE_CHECKING:
     from loreun_bench.training.clock import Meter
@@ -56,14 +57,28 @@ def _line(track: str, kind: str, entry: Entry) -> str:
 
 
 def _weighting(entry: Entry) -> str:
-    """Its phases are valid, and give weights that sum to 1."""
+    """Its phases are valid; those of LoReUn's form give weights that sum to 1, a function one for each row."""
     import torch
 
     phases = phases_of(entry, entry.item())
-    for phase in phases.values():
+    for name, phase in phases.items():
+        if isinstance(phase, Rule):
+            _tried(entry, phase, name)
+            continue
         weights = loreun_weights(torch.rand(64, dtype=torch.float64), eta=phase.eta, direction=phase.direction)
         assert abs(float(weights.sum()) - 1) < 1e-9
     return f"weights {' and '.join(phases) or 'nothing'}"
+
+
+def _tried(entry: Entry, rule: Rule, phase: str) -> None:
+    """A function of the batch gives weights, on random logits. UserError."""
+    import torch
+
+    logits, labels, optimised = torch.randn(64, 10), torch.randint(10, (64,)), torch.randint(10, (64,))
+    losses = loreun_losses(logits, optimised, labels)
+    original = torch.rand(64) if rule.score == "original" else None
+    with blamed(entry.file, f"weighting '{entry.name}'"):
+        rule.loss(losses, Batch(losses.score, losses.objective, labels, logits, phase, 0, 0, original))
 
 
 def checked_method(entry: Entry, run: Callable[[Entry, str], tuple[Meter, str]], sweep: Mapping[str, Any]) -> str:

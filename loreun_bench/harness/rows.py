@@ -13,7 +13,7 @@ from typing import Any
 from loreun_bench import config as configuration
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.registry import Entry, blamed, registry
-from loreun_bench.weightings import PHASES, Phase
+from loreun_bench.weightings import PHASES, Phase, Rule
 
 
 def check_scenario(scenario: Any, config: Any) -> list[str]:
@@ -63,11 +63,15 @@ def active_phases(method: Any) -> set[str]:
     return (_said(method) if hasattr(cls, "active") else set()) or set(PHASES)
 
 
-def phases_of(entry: Entry, weighting: Any) -> Mapping[str, Phase]:
-    """A weighting's phases. UserError if it does not return a Phase for some of PHASES."""
+def phases_of(entry: Entry, weighting: Any) -> Mapping[str, Phase | Rule]:
+    """A weighting's phases. UserError if it does not return a Phase or a Rule for some of PHASES."""
     with blamed(entry.file, f"weighting '{entry.name}'"):
         found = weighting.phases()
-    if not isinstance(found, Mapping) or not found.keys() <= PHASES or not all(isinstance(p, Phase) for p in found.values()):
+    if (
+        not isinstance(found, Mapping)
+        or not found.keys() <= PHASES
+        or not all(isinstance(phase, (Phase, Rule)) for phase in found.values())
+    ):
         raise UserError(f"weighting '{entry.name}': phases() returned {found!r}, not a Phase for 'forget', 'retain' or both")
     return found
 

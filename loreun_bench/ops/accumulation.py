@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, rules
-from loreun_bench.ops.calls import Losses
+from loreun_bench.ops.rows import Losses
 
 
 class Accumulation:
@@ -28,8 +28,8 @@ class Accumulation:
     """
 
     def __init__(
-        self, *, eta: float | Tensor | None = None, direction: Any = None, distance: Any = "difference", weights: Any = "exp",
-        normalize: Any = "batch", importance: float = 1.0,
+        self, *, eta: float | Tensor | None = None, direction: Any = None, distance: Any = "difference",
+        weights: Any = "exp", normalize: Any = "batch", importance: float = 1.0,
     ) -> None:  # fmt: skip
         self._settings = (weights, eta, direction), (distance, importance, normalize)
         self._seen: list[Losses] = []
@@ -37,12 +37,12 @@ class Accumulation:
         self._left: list[Tensor] = []
 
     def see(self, losses: Losses, ref_loss: float | Tensor = 0.0) -> None:
-        """One micro-batch of the first pass. ref_loss: a number or [N], as everywhere; a number is the same in all of them."""
+        """One micro-batch of the first pass. ref_loss: a number, the same for all of them, or [N]."""
         if self._left:
             raise ValueError(f"{len(self._left)} micro-batches were seen whose loss was not asked for")
         ref = torch.as_tensor(ref_loss, dtype=losses.score.dtype, device=losses.score.device)
         checks.reference_loss(ref, False, losses.score, len(losses.score))
-        self._seen.append(Losses(*(None if value is None else value.detach() for value in losses)))
+        self._seen.append(losses._replace(objective=losses.objective.detach(), score=losses.score.detach()))
         self._references.append(ref.expand(len(losses.score)))
 
     def loss(self, losses: Losses) -> Tensor:

@@ -5,6 +5,7 @@ The compiled operator checks for itself what keeps memory safe. When it refuses,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import checks, native, reference, rules
-from loreun_bench.ops.autograd import GIVEN, Loss, Rows, Step
+from loreun_bench.ops import checks, native, rules
+from loreun_bench.ops.autograd import GIVEN, Loss, Step
+from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared, accumulator, differentiable
 from loreun_bench.ops.rules import CODES, NORMALIZE, Weighting
 
 
@@ -26,114 +28,12 @@ class Stats(NamedTuple):
     effective_samples: Tensor
 
 
-class Losses(NamedTuple):
-    """Of `loreun_losses`: objective and score loss of every row [N], which rows are not ignored [N], and what their classes
-    weigh [N], which is in the objective already; None: the same."""
-
-    objective: Tensor
-    score: Tensor
-    kept: Tensor
-    class_weight: Tensor | None = None
-
-
 class Segments(NamedTuple):
     """Which sequence each row belongs to [N], how many there are, and whether a sequence's loss is its rows' mean."""
 
     ids: Tensor
-    count: int
+    number: int
     mean: bool
-
-
-class CrossEntropy(NamedTuple):
-    """The rows of a `loreun_cross_entropy` call, and what is known of them."""
-
-    logits: Tensor
-    target: Tensor
-    score_target: Tensor | None
-    class_weight: Tensor | None = None
-    ignore_index: int = -100
-    label_smoothing: float = 0.0
-
-    kind = "ce"
-
-    @property
-    def x(self) -> Tensor:
-        """What the gradient is with respect to."""
-        return self.logits
-
-    @property
-    def shared(self) -> tuple[Any, ...]:
-        """What both passes are told beside tensors."""
-        return self.ignore_index, self.label_smoothing
-
-    def check(self, score_loss: Tensor | None, w: Weighting, inplace: bool = False, rows: int | None = None) -> None:
-        """All that can be wrong, in words."""
-        checks.cross_entropy(*self, score_loss, w.ref, w.ratio, inplace, rows=rows)
-
-    def fits(self) -> bool:
-        """Whether the kernels have this objective: not that of probabilities, nor smoothing over weighted classes."""
-        return not self.target.is_floating_point() and not (self.class_weight is not None and self.label_smoothing)
-
-    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The losses in plain PyTorch, the class weights in them."""
-        of_class = None if self.class_weight is None else self.class_weight.to(_acc(self.logits))
-        return reference.cross_entropy(self.logits, self.target, self.score_target, of_class, *self.shared)
-
-    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same from the compiled operator's passes."""
-        objective, score, kept = Rows.apply("ce", self.logits, self.target, self.score_target, self.shared)
-        prior = self.prior()
-        return objective if prior is None else objective * prior, score, kept
-
-    def prior(self) -> Tensor | None:
-        """What the rows' classes weigh [N]."""
-        if self.class_weight is None or self.target.is_floating_point():
-            return None
-        label = self.target.where(self.target != self.ignore_index, 0)
-        return self.class_weight.to(_acc(self.logits))[label]
-
-
-class MeanSquared(NamedTuple):
-    """The rows of a `loreun_mse_loss` call."""
-
-    input: Tensor
-    target: Tensor
-    score_target: Tensor | None
-    reduction: str = "mean"
-
-    kind = "mse"
-    class_weight = None
-
-    @property
-    def x(self) -> Tensor:
-        """What the gradient is with respect to."""
-        return self.input
-
-    @property
-    def shared(self) -> tuple[Any, ...]:
-        """What both passes are told beside tensors."""
-        return (self.reduction == "mean",)
-
-    def check(self, score_loss: Tensor | None, w: Weighting, inplace: bool = False, rows: int | None = None) -> None:
-        """All that can be wrong, in words."""
-        checks.mean_squared(self.input, self.target, self.score_target, score_loss, w.ref, w.ratio)
-
-    def fits(self) -> bool:
-        """Whether the kernels have this objective: not with a gradient for the target."""
-        return not _differentiable(self.target)
-
-    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The losses in plain PyTorch."""
-        return *reference.mean_squared(*self[:3], self.reduction == "mean"), None
-
-    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same from the compiled operator's passes."""
-        objective, score, _ = Rows.apply("mse", self.input, self.target, self.score_target, self.shared)
-        return objective, score, None
-
-    def prior(self) -> Tensor | None:
-        """There are no classes."""
-        return None
 
 
 class How(NamedTuple):
@@ -176,8 +76,8 @@ def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
     w = how.weighting
     compiling = torch.compiler.is_compiling()
     if compiling and rows.score_target is rows.target and how.score_loss is None:
-        rows = rows._replace(score_target=None)  # dynamo takes no tensor twice
-    count = how.segments.count if how.segments else None
+        rows = dataclasses.replace(rows, score_target=None)  # dynamo takes no tensor twice
+    count = how.segments.number if how.segments else None
     transformed = checks.transformed()
     if compiling or transformed or not native.serves(rows.x):
         rows.check(how.score_loss, w, how.inplace, count)
@@ -185,10 +85,10 @@ def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
         checks.overwritable(rows.x)
     if not compiling and rows.x.shape[:1] == (1,):
         _warn_of_one(how)
-    flows = not w.detach and _differentiable(how.score_loss, w.ref, rows.score_target)
+    flows = not w.detach and differentiable(how.score_loss, w.ref, rows.score_target)
     fits = native.serves(rows.x) and not transformed and rows.fits() and not (flows and rows.kind == "mse")
     try:
-        if not fits or not _fused(rows, how) or (flows and _differentiable(how.score_loss, w.ref)):
+        if not fits or not _fused(rows, how) or (flows and differentiable(how.score_loss, w.ref)):
             return _open(rows, how, fits)
         return _whole(rows, how)
     except (RuntimeError, IndexError):
@@ -209,7 +109,7 @@ def _open(rows: CrossEntropy | MeanSquared, how: How, fits: bool) -> Any:
     """The middle in PyTorch: rows' losses, their weights, and autograd between."""
     w, scale = how.weighting, how.scale
     if not fits:
-        rows.check(how.score_loss, w, how.inplace, how.segments.count if how.segments else None)
+        rows.check(how.score_loss, w, how.inplace, how.segments.number if how.segments else None)
     objective, score, kept = rows.compiled() if fits else rows.plain()
     prior = rows.prior()
     if how.segments:
@@ -282,25 +182,25 @@ def step(
     detach: bool, scale: float, return_stats: bool,
 ) -> Any:  # fmt: skip
     """`loreun_step`."""
+    shared = (ignore_index, label_smoothing)
     for name, number in (("eta_f", eta_f), ("eta_r", eta_r), ("alpha", alpha)):
         checks.number(number, name)
     if torch.compiler.is_compiling() and forget_clean is forget_target:
         forget_clean = None
     forget, retain = (forget_logits, forget_target, forget_clean), (retain_logits, retain_target)
-    check = functools.partial(checks.step, *forget, *retain, ignore_index, label_smoothing)
-    shared = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
-    apart = retain_logits.dtype != forget_logits.dtype or (shared and torch.compiler.is_compiling())
+    check = functools.partial(checks.step, *forget, *retain, *shared)
+    twice = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
+    apart = retain_logits.dtype != forget_logits.dtype or (twice and torch.compiler.is_compiling())
     if apart or checks.transformed() or not native.serves(forget_logits):
         check()
-        rest = (None, ignore_index, label_smoothing)
         of_f = Weighting("exp", rules.SIGNS["forget"] * eta_f, detach=detach)
         of_r = Weighting("exp", rules.SIGNS["retain"] * eta_r, detach=detach)
-        loss_f, stats_f = run(CrossEntropy(*forget, *rest), How(of_f, None, scale=scale, return_stats=True))
-        loss_r, stats_r = run(CrossEntropy(*retain, None, *rest), How(of_r, None, scale=alpha * scale, return_stats=True))
+        loss_f, stats_f = run(CrossEntropy(*forget, None, *shared), How(of_f, None, scale=scale, return_stats=True))
+        loss_r, stats_r = run(CrossEntropy(*retain, None, None, *shared), How(of_r, None, scale=alpha * scale, return_stats=True))
         return (loss_f + loss_r, (stats_f, stats_r)) if return_stats else loss_f + loss_r
     if torch.compiler.is_compiling():
         check()
-    settings = (eta_f, eta_r, alpha, detach, ignore_index, label_smoothing, scale)
+    settings = (eta_f, eta_r, alpha, detach, *shared, scale)
     try:
         found = Step.apply(*forget, *retain, settings, return_stats, torch.is_grad_enabled())
     except RuntimeError:
@@ -327,11 +227,6 @@ def _warn_of_one(how: How) -> None:
         _warned_of_one()
 
 
-def _differentiable(*values: Any) -> bool:
-    """Whether a gradient must flow into any of these: the kernels have none but that of their first argument."""
-    return any(isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled() for value in values)
-
-
 def _reference(w: Weighting, like: Tensor) -> tuple[float, Tensor | None, bool, float]:
     """(eta, reference tensor, ratio, reference number) as the kernels take them.
 
@@ -347,15 +242,11 @@ def _reference(w: Weighting, like: Tensor) -> tuple[float, Tensor | None, bool, 
     return w.eta, None, False, 0.0 if w.normalize == "batch" else w.ref
 
 
-def _acc(like: Tensor) -> torch.dtype:
-    return torch.float64 if like.dtype == torch.float64 else torch.float32
-
-
 def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
     """Values that go with `like`, in the type of its arithmetic; what does not fit is left for the operator to refuse."""
     if values is None:
         return None
-    dtype = _acc(like)
+    dtype = accumulator(like)
     if values.dtype == dtype and values.dim() and values.is_contiguous():
         return values
     if not values.is_floating_point():

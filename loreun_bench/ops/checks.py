@@ -21,7 +21,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def settings(eta: Any, direction: Any, distance: str) -> tuple[float, Tensor | None]:
-    """(eta as a number, a factor of it [] where it was given as a tensor). Raises ValueError on what a weighting cannot be."""
+    """(eta as a number, a factor of it [] where it was given as a tensor). Raises ValueError."""
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be 'forget' or 'retain', got {direction!r}")
     if distance not in DISTANCES:

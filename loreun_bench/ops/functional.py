@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import calls, checks, native, rules, shapes
+from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -83,8 +84,10 @@ def loreun_cross_entropy(
     a label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
     Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; SFR-on (NeurIPS 2024); WGA and SatImp (ICML 2025); NPO (COLM 2024).
     """
-    usual = type(eta) is float and type(weights) is str and score_loss is None and type(ref_loss) is float
-    if usual and weight is None and segment_ids is None and process_group is None and class_dim is None:
+    if (
+        isinstance(eta, float) and isinstance(weights, str) and isinstance(ref_loss, float)
+        and score_loss is None and weight is None and segment_ids is None and process_group is None and class_dim is None
+    ):  # fmt: skip
         words = (weights, normalize, distance, reduction, direction, ref_loss)
         found = calls.quick(
             logits, target, score_target, eta, words, ignore_index, label_smoothing, detach_weights, loss_scale,
@@ -95,7 +98,7 @@ def loreun_cross_entropy(
     w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}: normalize='none' is the weighted sum")
-    rows = calls.CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing)
+    rows = CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing)
     how = calls.How(w, score_loss, None, reduction, loss_scale, inplace_backward, return_stats, process_group)
     if segment_ids is not None or not shapes.plain(rows):
         return shapes.flattened(rows, how, class_dim, segment_ids, num_segments, segment_reduction)
@@ -134,7 +137,7 @@ def loreun_mse_loss(
     if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
         input, target, score_target = shapes.promoted(input, target, score_target)
     how = calls.How(w, score_loss, scale=loss_scale, return_stats=return_stats, group=process_group)
-    return calls.run(calls.MeanSquared(input, target, score_target, reduction), how)
+    return calls.run(MeanSquared(input, target, score_target, reduction), how)
 
 
 def loreun_losses(
@@ -145,22 +148,22 @@ def loreun_losses(
     weight: Tensor | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-) -> calls.Losses:
+) -> Losses:
     """Objective and score loss of every row [N], both differentiable, from one pass over logits [N, C].
 
     What is between the operator's two passes is then all yours: `(w * losses.objective).sum()` with any w [N]. The
     arguments are those of `loreun_cross_entropy`, and so are the exceptions; an ignored row has the objective 0.
     """
-    return calls.losses(calls.CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing))
+    return calls.losses(CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing))
 
 
 def loreun_square_losses(
     input: Tensor, target: Tensor, score_target: Tensor | None = None, *, reduction: Literal["mean", "sum"] = "mean"
-) -> calls.Losses:
+) -> Losses:
     """The same for the squared errors of `loreun_mse_loss`: input [N, …], losses [N]."""
     if target.dtype != input.dtype or (score_target is not None and score_target.dtype != input.dtype):
         input, target, score_target = shapes.promoted(input, target, score_target)
-    return calls.losses(calls.MeanSquared(input, target, score_target, reduction))
+    return calls.losses(MeanSquared(input, target, score_target, reduction))
 
 
 def loreun_weights(

@@ -121,8 +121,8 @@ def _in_place(*arguments: Any) -> None:
 
 def _register_fakes() -> None:
     fakes: dict[str, Any] = {
-        "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward,
-        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "weigh": _weigh, "ce_backward_": _in_place, "scale_": _in_place,
+        "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward, "weigh": _weigh,
+        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "scale_": _in_place,
     }  # fmt: skip
     for name, fake in fakes.items():
         torch.library.register_fake(f"loreun::{name}", fake)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from loreun_bench.ops import checks, distributed
 
 SIGNS = {"forget": -1.0, "retain": 1.0}
-CODES = {"exp": 0, "probability": 0, "power": 1, "satimp": 2, "logistic": 3, "given": 4}  # Rule in csrc/include/loreun/params.h
+# Rule and Normalize of csrc/include/loreun/params.h.
+CODES = {"exp": 0, "probability": 0, "power": 1, "satimp": 2, "logistic": 3, "given": 4}
 NORMALIZE = {"batch": 0, "mean": 1, "none": 2}
 
 Rule = Callable[[Tensor], Tensor]
@@ -83,8 +84,9 @@ class Weighted(NamedTuple):
 
 
 def weigh(
-    objective: Tensor, score: Tensor, kept: Tensor | None, prior: Tensor | None, w: Weighting, scale: float, group: Any = None
-) -> Weighted:
+    objective: Tensor, score: Tensor, kept: Tensor | None, prior: Tensor | None, w: Weighting, scale: float,
+    group: Any = None,
+) -> Weighted:  # fmt: skip
     """The weighted sum of the rows' losses. Rows that are not `kept` have weight 0; `prior` [N] is what their classes
     weigh, already in the objective: it counts in what the weights are divided by."""
     seen = score.detach() if w.detach else score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import calls, checks
+from loreun_bench.ops.rows import CrossEntropy
 
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8)
 
 
-def plain(rows: calls.CrossEntropy) -> bool:
+def plain(rows: CrossEntropy) -> bool:
     """Whether the kernels take the labels as they are. (What fits nothing is left for them to refuse.)"""
     labels = (rows.target,) if rows.score_target is None else (rows.target, rows.score_target)
     return rows.logits.dim() <= 2 and all(t.dtype not in INTEGERS for t in labels)
@@ -25,14 +27,16 @@ def labels(values: Tensor) -> Tensor:
 
 
 def flattened(
-    rows: calls.CrossEntropy, how: calls.How, class_dim: int | None, segment_ids: Tensor | None, num_segments: int | None,
+    rows: CrossEntropy, how: calls.How, class_dim: int | None, segment_ids: Tensor | None, num_segments: int | None,
     segment_reduction: str,
 ) -> Any:  # fmt: skip
     """A cross entropy of any shape as one of [N, C], its answer in the labels' shape. Raises ValueError."""
+    probable = _probable(rows.logits, rows.target)
     shape, last = _layout(rows.logits, rows.target, class_dim)
-    rows = rows._replace(
+    rows = dataclasses.replace(
+        rows,
         logits=last(rows.logits).flatten(0, -2),
-        target=last(rows.target).flatten(0, -2) if _probable(rows.logits, rows.target) else _line(rows.target, shape, "target"),
+        target=last(rows.target).flatten(0, -2) if probable else _line(rows.target, shape, "target"),
         score_target=None if rows.score_target is None else _line(rows.score_target, shape, "score_target"),
     )
     if segment_ids is not None:
@@ -48,8 +52,8 @@ def flattened(
         return answer
     if how.return_stats:
         loss, stats = answer
-        each = (value.view(shape) for value in stats[:3])
-        return _shaped(loss, shape, how.reduction), calls.Stats(*each, stats.effective_samples)
+        objective, score, weights = (value.view(shape) for value in stats[:3])
+        return _shaped(loss, shape, how.reduction), calls.Stats(objective, score, weights, stats.effective_samples)
     return _shaped(answer, shape, how.reduction)
 
 
@@ -64,7 +68,8 @@ def _layout(logits: Tensor, target: Tensor, class_dim: int | None) -> tuple[torc
     as_labels = target.shape if not _probable(logits, target) else first if class_dim != -1 else last
     found = [dim for dim, shape in ((1, first), (-1, last)) if as_labels == shape and class_dim in (None, dim)]
     if not found:
-        raise ValueError(f"target must be {list(first)} or {list(last)} for logits {list(logits.shape)}, got {list(target.shape)}")
+        wanted = f"{list(first)} or {list(last)} for logits {list(logits.shape)}"
+        raise ValueError(f"target must be {wanted}, got {list(target.shape)}")
     if len(found) == 2 and logits.dim() > 2:
         raise ValueError(
             f"logits {list(logits.shape)} and target {list(target.shape)} can be read in two ways: give class_dim=1 for "

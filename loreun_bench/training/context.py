@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     import torch
 
     from loreun_bench.training.clock import Meter
-    from loreun_bench.weightings import Phase
+    from loreun_bench.weightings import Phase, Rule
 
 Set = TypeVar("Set")
 
 
-class Phases(Mapping[str, "Phase"]):
+class Phases(Mapping[str, "Phase | Rule"]):
     """A weighting's phases by name; it remembers which of them were read."""
 
-    def __init__(self, phases: Mapping[str, Phase]) -> None:
+    def __init__(self, phases: Mapping[str, Phase | Rule]) -> None:
         self._phases, self._read = dict(phases), set[str]()
 
-    def __getitem__(self, name: str) -> Phase:
+    def __getitem__(self, name: str) -> Phase | Rule:
         found = self._phases[name]
         self._read.add(name)
         return found

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge
+
+from loreun_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loreun_bench.ops.rows import Losses
 
 Eta = Annotated[float, Ge(0)]
 PHASES = frozenset({"forget", "retain"})  # of unlearning, that can be weighted
@@ -33,11 +40,97 @@ class Phase:
             raise ValueError(f"direction {self.direction!r} or score {self.score!r} is none that a phase can have")
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a weighting that is a function is told of a batch. Nothing here has a gradient.
+
+    clean_losses [N]: of the true labels, or of the noise that was added; objective_losses [N]: of what is optimised; labels
+    [N]: true classes, or concepts; logits: [N, C] (generation: the prediction, [N, …]); phase: "forget" or "retain"; epoch:
+    passes over the phase's samples that are done; step: the phase's steps that are done; timesteps [N]: of generation.
+    """
+
+    clean_losses: Tensor
+    objective_losses: Tensor
+    labels: Tensor
+    logits: Tensor
+    phase: str
+    epoch: int
+    step: int
+    original: Tensor | None = None
+    timesteps: Tensor | None = None
+
+    @property
+    def original_losses(self) -> Tensor:
+        """The clean losses on the original model [N] (generation: its mean loss at each timestep)."""
+        if self.original is None:
+            raise UserError("original_losses were not computed: say `needs_original = True` in the weighting's class")
+        return self.original
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Of the classes, [N, C]."""
+        if self.timesteps is not None:
+            raise UserError("a denoiser has no class probabilities: this weighting is for classification")
+        return self.logits.float().softmax(1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one phase is weighted by a function of the batch. "mean": the weights multiply the losses in a mean, 1 for each
+    being the plain one; "batch": they are divided by their sum first. score: as of a Phase."""
+
+    weights: Callable[[Batch], Tensor]
+    normalize: Literal["mean", "batch"] = "mean"
+    score: Literal["current", "original"] = "current"
+    name: str = ""
+
+    def loss(self, losses: Losses, batch: Batch) -> Tensor:
+        """The weighted loss []. UserError if the function gives no weights."""
+        import torch
+
+        from loreun_bench.ops import checks
+
+        with torch.no_grad():
+            weights = self.weights(batch)
+        try:
+            checks.weights(weights, losses.score)
+        except ValueError as error:
+            raise UserError(f"weighting '{self.name}': {error}") from None
+        divisor = weights.sum() if self.normalize == "batch" else len(weights)
+        return (weights.to(losses.objective.dtype) / divisor * losses.objective).sum()
+
+
 class Weighting(Protocol):
-    """What a weighting file defines: settings, and the phases it weights. A phase left out has uniform weights."""
+    """What a weighting file defines: settings, and the phases it weights. A phase left out has uniform weights.
+
+    In place of `phases` it may define `weights(self, batch: Batch) -> Tensor`, [N] numbers that are not negative, and say
+    `active` (the phases, by default "forget" alone), `normalize` and `needs_original`.
+    """
 
     name: str
 
-    def phases(self) -> Mapping[str, Phase]:
+    def phases(self) -> Mapping[str, Phase | Rule]:
         """The weighted phases, of "forget" and "retain"."""
         ...
+
+
+def phases_of_function(weighting: Any) -> Mapping[str, Rule]:
+    """`phases` of a weighting that defines `weights`. ValueError if what it says beside is none of what there is."""
+    active, normalize = getattr(weighting, "active", ("forget",)), getattr(weighting, "normalize", "mean")
+    active = (active,) if isinstance(active, str) else tuple(active)
+    if not active or not set(active) <= PHASES or normalize not in ("mean", "batch"):
+        raise ValueError(f"active {active!r} or normalize {normalize!r} is none that a weighting can have")
+    wants = getattr(weighting, "needs_original", _names(type(weighting).weights) & {"original", "original_losses"})
+    rule = Rule(weighting.weights, normalize, "original" if wants else "current", weighting.name)  # type: ignore[arg-type]
+    return dict.fromkeys(active, rule)
+
+
+def _names(function: Any) -> set[str]:
+    """What a function's code reads of objects, as far as its own code and that within it shows."""
+    found, waiting = set[str](), [getattr(function, "__code__", None)]
+    while waiting:
+        code = waiting.pop()
+        if code is not None:
+            found.update(code.co_names)
+            waiting += [each for each in code.co_consts if hasattr(each, "co_names")]
+    return found

@@ -157,7 +157,10 @@ class _Weighing(ctypes.Structure):
     ]
 
 
-STRUCTS = {"Weighting": _Weighting, "Given": _Given, "Weighing": _Weighing, "CrossEntropy": _CrossEntropy, "MeanSquared": _MeanSquared}
+STRUCTS = {
+    "Weighting": _Weighting, "Given": _Given, "Weighing": _Weighing, "CrossEntropy": _CrossEntropy,
+    "MeanSquared": _MeanSquared,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +319,8 @@ def _bind(part: CrossEntropy | MeanSquared, gradient: bool) -> _Bound:
         struct = _CrossEntropy(*head, *sizes, *pointers, *tail, *options, *outputs, *strides)
     else:
         sizes = *main.shape, main.stride(0)
-        struct = _MeanSquared(*head, *pointers, *sizes, *tail, part.divisor, weighting, _Given(), part.scale, *outputs, strides[0])
+        options = part.divisor, weighting, _Given(), part.scale
+        struct = _MeanSquared(*head, *pointers, *sizes, *tail, *options, *outputs, strides[0])
     return _Bound(part, struct, [each for each in (first, target, score, *more) if each], table, batch, grad)
 
 

@@ -107,7 +107,8 @@ def _finish(
             at = weighed.detach().clone().requires_grad_()
             value = _logarithm(part, eta, at / ref if part.ratio else at - ref, at)
             (steep,) = torch.autograd.grad(value.sum(), at)
-    table = [objective, shown if shown is not None else score.masked_fill(~kept, 0.0), s, steep.masked_fill(~kept, 0.0), *more]
+    score = shown if shown is not None else score.masked_fill(~kept, 0.0)
+    table = [objective, score, s, steep.masked_fill(~kept, 0.0), *more]
     steep = steep.abs()
     swing = (steep * (objective.abs() + mean.abs())).detach().nan_to_num(0, 0)
     size = (w.detach() * abs(part.scale) * reach * (1 + swing)).nan_to_num(0, 0)

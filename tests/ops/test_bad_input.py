@@ -122,7 +122,7 @@ CROSS_ENTROPY = [
     ({"segment_ids": Y.sort()[0], "num_segments": 4}, ValueError, r"none left out: segment 3 has no row"),
     ({"segment_ids": Y.sort()[0], "ref_loss": V}, ValueError, r"ref_loss must be a number or \[3\], got \(4,\)"),
     ({"segment_ids": Y.sort()[0], "score_loss": V}, ValueError, r"score_loss must be floating \[3\], got"),
-    ({"segment_ids": Y.sort()[0], "segment_reduction": "max"}, ValueError, r"segment_reduction must be one of 'mean', 'sum'"),
+    ({"segment_ids": Y.sort()[0], "segment_reduction": "max"}, ValueError, r"segment_reduction must be one of"),
     ({"segment_ids": Y.sort()[0], "reduction": "none"}, ValueError, r"reduction='none' gives rows' losses"),
     ({"logits": X[:, :, None], "target": Y[:, None], "class_dim": 2}, ValueError, r"class_dim must be 1 or -1, got 2"),
     ({"score_target": Y.clone(), "score_loss": V}, ValueError, r"give score_target or score_loss, not both"),

@@ -21,7 +21,8 @@ from loreun_bench.ops import (
 )
 
 DOUBLE = torch.float64
-paths = pytest.mark.parametrize("path", [pytest.param("eager", marks=compiled), pytest.param("python", marks=compiled), "reference"])
+NATIVE = [pytest.param(path, marks=compiled) for path in ("eager", "python")]
+paths = pytest.mark.parametrize("path", [*NATIVE, "reference"])
 SIGN = {"forget": -1.0, "retain": 1.0}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Lt
 
 from loreun_bench.classification.unlearning.method import LEAST, Epochs, Method, Rate
+from loreun_bench.weightings import Batch, Phase, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from loreun_bench.classification.data.images import Augment
     from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
     from loreun_bench.training.loop import Constraint
-    from loreun_bench.weightings import Phase
 
 EVALUATION_BATCH = 1000
 
@@ -89,14 +89,16 @@ class PhaseRun:
     samples: ImageSet
     targets: Tensor
     scale: float
-    weight: Phase | None
+    weight: Phase | Rule | None
     original_losses: Tensor | None
     context: Context
     augment: Augment
+    epoch: int = -1  # the pass under way, and the steps that are done
+    step: int = 0
 
     def loss(self, model: nn.Module, positions: Tensor) -> Tensor:
         """The weighted loss of the samples at `positions`. Uniform weights are the same call with eta = 0."""
-        from loreun_bench.ops import loreun_cross_entropy
+        from loreun_bench.ops import loreun_cross_entropy, loreun_losses
         from loreun_bench.training.loop import autocast
 
         context, samples = self.context, self.samples
@@ -105,15 +107,22 @@ class PhaseRun:
             logits = model(x)
         context.meter.forward_samples += len(positions)
         context.meter.backward_samples += len(positions)
-        static = self.original_losses
-        loss: Tensor = loreun_cross_entropy(
-            logits,
-            self.targets[positions],
-            samples.labels[positions] if static is None else None,
-            score_loss=None if static is None else static[positions],
-            eta=self.weight.eta if self.weight else 0.0,
-            direction=self.weight.direction if self.weight else "forget",
-        )
+        targets, labels, weight = self.targets[positions], samples.labels[positions], self.weight
+        static = None if self.original_losses is None else self.original_losses[positions]
+        if isinstance(weight, Rule):
+            losses = loreun_losses(logits, targets, labels)
+            seen = (losses.score.detach(), losses.objective.detach(), labels, logits.detach())
+            loss = weight.loss(losses, Batch(*seen, self.name, self.epoch, self.step, static))
+        else:
+            loss = loreun_cross_entropy(
+                logits,
+                targets,
+                labels if static is None else None,
+                score_loss=static,
+                eta=weight.eta if weight else 0.0,
+                direction=weight.direction if weight else "forget",
+            )
+        self.step += 1
         return loss if self.scale == 1.0 else self.scale * loss
 
 
@@ -186,6 +195,7 @@ def _pass(run: PhaseRun, method: GradientMethod, data: Data, context: Context) -
     """One pass over a phase's samples, each once, with new labels to optimise if it is the forget phase."""
     from loreun_bench.training.loop import epoch
 
+    run.epoch += 1
     if run.name == "forget":
         run.targets = method.forget_targets(run.samples.labels, data, context)
     for positions in epoch(len(run.samples), method.batch_size, context.stream("order", run.name), LEAST):

@@ -13,6 +13,7 @@ from annotated_types import Ge
 
 from loreun_bench.errors import UserError
 from loreun_bench.generation.unlearning.method import Count, Method
+from loreun_bench.weightings import Batch, Phase, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -160,8 +161,8 @@ class PhaseLoss:
         self.method, self.phase, self.pipeline, self.data, self.context = method, phase, pipeline, data, context
         self.samples: LatentSet = getattr(data, phase)
         self.weight = context.phases.get(phase)
-        self.static = None
-        if self.weight is not None and self.weight.score == "original":
+        self.static, self.step = None, 0
+        if isinstance(self.weight, Phase) and self.weight.score == "original":
             from loreun_bench.generation.unlearning.curve import static_scores
 
             self.static = static_scores(pipeline, self.samples, data.texts, context.curve[phase], context)
@@ -177,6 +178,8 @@ class PhaseLoss:
         context.meter.backward_samples += len(positions)
         if weight is None:
             loss: Tensor = loreun_mse_loss(prediction, target, eta=0.0, direction="forget", ref_loss=1.0)
+        elif isinstance(weight, Rule):
+            loss = self._by_rule(weight, prediction, target, clean, batch)
         elif self.static is not None:
             static = self.static[positions.to(self.static.device)]
             loss = loreun_mse_loss(
@@ -188,6 +191,15 @@ class PhaseLoss:
                 ref_loss=context.curve[self.phase][batch.t],
             )  # fmt: skip
         return loss
+
+    def _by_rule(self, rule: Rule, prediction: Tensor, target: Tensor, clean: Tensor, batch: Noised) -> Tensor:
+        from loreun_bench.ops import loreun_square_losses
+
+        losses = loreun_square_losses(prediction, target, None if target is clean else clean)
+        seen = (losses.score.detach(), losses.objective.detach(), batch.concepts, prediction.detach())
+        epoch, original = self.step * self.method.batch_size // len(self.samples), self.context.curve[self.phase][batch.t]
+        self.step += 1
+        return rule.loss(losses, Batch(*seen, self.phase, epoch, self.step - 1, original, batch.t))
 
     def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor:
         def noisy() -> Tensor:
