@@ -18,7 +18,7 @@ from torchvision import transforms
 from loreun_bench.bench.rte import BURST, LOSSES, TASKS, Steps, Task, harness_steps, model_of, pictures
 
 PLAIN = "plain PyTorch loop"
-pytestmark = pytest.mark.benchmark(max_time=3.0, disable_gc=True)
+pytestmark = pytest.mark.benchmark(max_time=3.0)
 
 
 def pytest_generate_tests(metafunc):

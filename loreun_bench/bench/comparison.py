@@ -21,7 +21,7 @@ that a call holds beyond its inputs, results included. error: relative, against
 float64 (closed form): of the loss, and of a gradient in norm. launches:
 kernels, copies and fills. graph: the minimum of the same call as a replayed
 CUDA graph. What was written over the logits in place is undone after each
-burst, off the clock. With --out, the JSON has GB/s and the other figures, too."""
+burst, off the clock."""
 COLUMNS = {
     "label": "provider", "us_min": "µs min", "us_median": "median", "x_copy": "× copy", "peak_bytes": "memory",
     "error": "error", "launches": "launches", "graph_us_min": "graph µs",

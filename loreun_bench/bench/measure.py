@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from loreun_bench.bench import oracle, trace
-from loreun_bench.bench.cases import Case, Inputs, make_inputs, size
+from loreun_bench.bench.cases import Case, Inputs, make_inputs
 from loreun_bench.bench.providers import Loss, Provider, providers
 from loreun_bench.bench.timing import Call, Side, Tick, graphed, interleave
 
 Row = dict[str, Any]
 FORWARD, BOTH = "forward", "forward+backward"
-GRAPH_BYTES = 128 << 20  # above this, launching costs nothing beside the work
+GRAPH_BYTES = 64 << 20  # with larger inputs, launching costs nothing beside the work
 NOTHING = {
-    "us_min": None, "us_median": None, "samples": 0, "bytes": None, "gb_per_s": None, "x_copy": None,
-    "launches": None, "peak_bytes": None, "loss_error": None, "gradient_error": None,
+    "us_min": None, "us_median": None, "samples": 0, "x_copy": None, "launches": None, "peak_bytes": None,
+    "loss_error": None, "gradient_error": None,
     "graph_us_min": None, "graph_us_median": None, "note": "",
 }  # fmt: skip
 
@@ -127,16 +127,13 @@ def check(loss: Loss, inputs: Inputs, which: str, answer: tuple[float, tuple[Ten
 
 def _entry(row: Row, call: Call, provider: Provider, plan: Plan, inputs: Inputs) -> _Entry:
     tidy: Call = inputs.restore if provider.key == "inplace" else lambda: None
-    moved = inputs.moved(row["pass"] == BOTH)
-    if provider.role == "floor":  # neither reads labels, and the copy writes
-        moved = sum(map(size, inputs.variables)) * 2 if provider.key == "copy" else _read_bytes(inputs)
     side = Side(call, tidy)
     side.calibrate(plan.device)
-    row |= {"bytes": moved, "peak_bytes": trace.peak_bytes(call, plan.device)}
+    row["peak_bytes"] = trace.peak_bytes(call, plan.device)
     entry = _Entry(row, side)
     if plan.device == "cuda":
         row["launches"] = trace.launches(call)
-        if moved <= GRAPH_BYTES:
+        if sum(tensor.nbytes for tensor in inputs.tensors) <= GRAPH_BYTES:
             entry.graph = _graph(row, call, tidy)
     return entry
 
@@ -151,16 +148,11 @@ def _graph(row: Row, call: Call, tidy: Call) -> Side | None:
     return side
 
 
-def _read_bytes(inputs: Inputs) -> int:
-    return sum(size(t) for t in inputs.tensors if t.is_floating_point() and t.dim() > 1)
-
-
 def _fill(entries: list[_Entry]) -> None:
     """Figures from samples; the copy of the same tensor in the same run is the roofline."""
     for entry in entries:
         samples, row = entry.side.samples, entry.row
         row |= {"us_min": 1e6 * min(samples), "us_median": 1e6 * statistics.median(samples), "samples": len(samples)}
-        row["gb_per_s"] = row["bytes"] / min(samples) / 1e9
         if entry.graph is not None:
             times = entry.graph.samples
             row |= {"graph_us_min": 1e6 * min(times), "graph_us_median": 1e6 * statistics.median(times)}

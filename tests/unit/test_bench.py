@@ -117,17 +117,6 @@ def test_a_wrong_gradient_shows_as_an_error():
     assert off == pytest.approx((0.01, 0.02))
 
 
-def test_bytes_are_each_input_once_and_each_output_once():
-    logits = 9 * 4 * 2
-    inputs = make_inputs(case_of("9x4", "bf16"), "cpu")
-    assert inputs.moved(backward=False) == logits + 2 * 9 * 8 + 4
-    assert inputs.moved(backward=True) == 2 * logits + 2 * 9 * 8 + 4
-    picture = 3 * 50 * 4
-    assert make_inputs(case_of("3x2x5x5", "fp32"), "cpu").moved(backward=True) == 4 * picture + 3 * 4 + 4
-    step = make_inputs(case_of("9x4+6x3", "fp64"), "cpu")
-    assert step.moved(backward=False) == (36 + 18) * 8 + (9 + 9 + 6) * 8 + 8
-
-
 def test_memory_is_the_most_held_at_a_time_not_the_sum():
     x = torch.zeros(1000, 1000)
 
@@ -169,7 +158,6 @@ def test_a_row_for_every_side_and_pass(shape):
     for row in rows:
         assert row["note"] == ""
         assert 0 < row["us_min"] <= row["us_median"]
-        assert row["gb_per_s"] == pytest.approx(row["bytes"] / row["us_min"] / 1e3)
         assert row["x_copy"] == pytest.approx(row["us_min"] / copy)
         assert row["launches"] is None  # counted on a GPU
         if row["role"] != "floor":
