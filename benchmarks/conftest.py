@@ -114,8 +114,12 @@ def pytest_benchmark_update_json(config, output_json):
 
 
 def last_committed(path):
-    shown = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, text=True)
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    """The result of this name in the last commit; None outside a checkout, too."""
+    try:
+        shown = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return json.loads(shown.stdout)
 
 
 @pytest.hookimpl(trylast=True)
