@@ -22,7 +22,8 @@ from loreun_bench.harness import environment
 from loreun_bench.ops.functional import backend
 
 RESULTS = Path(__file__).parent / "results"
-FIGURES = ("min", "median", "mean", "iqr", "rounds", "iterations")  # of those that the plug-in knows: what is saved
+# What is saved of the plug-in's figures: those that `pytest-benchmark compare` wants.
+FIGURES = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "outliers", "rounds", "iterations")
 REPORT = pytest.StashKey[list[str]]()
 COPIES: dict[str, float] = {}  # seconds of the copy that is the roofline of a group
 

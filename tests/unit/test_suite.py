@@ -41,7 +41,10 @@ def test_what_is_saved_is_small_and_names_no_machine(tmp_path):
     copy = rows["step 256x10+256x10 fp32, forward+backward", "copy (roofline)"]
     assert ours["extra_info"]["x_copy"] == pytest.approx(ours["stats"]["min"] / copy["stats"]["min"], rel=0.01)
     assert ours["extra_info"]["gradient_error"] < 1e-6
-    assert path.stat().st_size < 500 * len(rows)
+    assert path.stat().st_size < 600 * len(rows)
+    compare = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns=min", "--name=short"]
+    table = subprocess.run(compare, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "loreun, with stats" in table
 
 
 def result(times, **machine):
