@@ -1,4 +1,5 @@
 # make sweep: set up and run the default sweep.  make test: set up and run every check.
+# make bench: time everything, save it in benchmarks/results, and say what changed since the results that are committed.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ TESTABLE := $(VENV)/.testable
 PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
-.PHONY: sweep test lint typecheck setup clean
+.PHONY: sweep test bench lint typecheck setup clean
 
 setup: $(READY)
 
@@ -29,6 +30,9 @@ $(TESTABLE): $(READY)
 
 test: setup lint typecheck $(TESTABLE)
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pytest benchmarks --record
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
 #
 #     benchmarks/gpu.sh OUT_DIR
 #
-# OUT_DIR gets summary.txt (part, exit code, seconds), a log for each part, and ops/rte as JSON and text. No part can eat
-# the time of the others, and the whole stays within 8 minutes. Exit code 1 if a required part failed.
+# OUT_DIR gets summary.txt (part, exit code, seconds), a log for each part, and ops, rte and suite as JSON and text. No part
+# can eat the time of the others, and the whole stays within 8 minutes. Exit code 1 if a required part failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p "${1:?usage: benchmarks/gpu.sh OUT_DIR}" && OUT=$(cd "$1" && pwd) || exit 1
@@ -59,6 +59,14 @@ if [[ -x $sanitizer ]]; then
   done
 else
   say "memcheck, racecheck: no compute-sanitizer on PATH or in $CUDA_HOME/bin"
+fi
+
+# Last, in the time that is left: our rows of the suite, to compare later commits with.
+if "$PYTHON" -c "import pytest_benchmark" 2>"$OUT/suite.log"; then
+  part suite optional 90 "$PYTHON" -m pytest benchmarks/test_operator.py --device cuda -k "ours or copy" \
+    --benchmark-json "$OUT/suite.json"
+else
+  say "suite: no pytest-benchmark here, left out"
 fi
 
 cat "$OUT/ops.txt" "$OUT/rte.txt" 2>/dev/null

@@ -1,4 +1,4 @@
-"""What is measured: shapes and dtypes, their tensors, and the bytes that must move."""
+"""What is measured: shapes and dtypes, and their tensors."""
 
 from __future__ import annotations
 
@@ -53,16 +53,6 @@ class Inputs:
         with torch.no_grad():
             for variable, original in zip(self.variables, self.originals, strict=True):
                 variable.copy_(original)
-
-    def moved(self, backward: bool) -> int:
-        """Bytes that must move: each input read once, each output (loss, gradients) written once."""
-        loss = 8 if self.variables[0].dtype == torch.float64 else 4
-        return loss + sum(map(size, self.tensors)) + (sum(map(size, self.variables)) if backward else 0)
-
-
-def size(tensor: Tensor) -> int:
-    """Bytes of a tensor."""
-    return tensor.numel() * tensor.element_size()
 
 
 def default_cases(device: str, quick: bool, dtypes: list[str]) -> list[Case]:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from loreun_bench.bench import oracle, trace
-from loreun_bench.bench.cases import Case, Inputs, make_inputs, size
+from loreun_bench.bench.cases import Case, Inputs, make_inputs
 from loreun_bench.bench.providers import Loss, Provider, providers
 from loreun_bench.bench.timing import Call, Side, Tick, graphed, interleave
 
 Row = dict[str, Any]
 FORWARD, BOTH = "forward", "forward+backward"
-GRAPH_BYTES = 128 << 20  # above this, launching costs nothing beside the work
+GRAPH_BYTES = 64 << 20  # with larger inputs, launching costs nothing beside the work
 NOTHING = {
-    "us_min": None, "us_median": None, "samples": 0, "bytes": None, "gb_per_s": None, "copy_percent": None,
-    "launches": None, "peak_bytes": None, "loss_error": None, "gradient_error": None,
+    "us_min": None, "us_median": None, "samples": 0, "x_copy": None, "launches": None, "peak_bytes": None,
+    "loss_error": None, "gradient_error": None,
     "graph_us_min": None, "graph_us_median": None, "note": "",
 }  # fmt: skip
 
@@ -52,7 +52,8 @@ def measure(case: Case, plan: Plan, tick: Tick) -> list[Row]:
         answer = oracle.solve(case, inputs)
     except RuntimeError as error:  # out of memory
         return [_row(case, "-", "-", "peer", BOTH) | {"note": words(error)}]
-    taking_part = [p for p in providers(case, plan.device, plan.compiled) if not plan.only or p.key in plan.only]
+    there = [p for p in providers(case, plan.device, plan.compiled) if not p.missing]
+    taking_part = [p for p in there if not plan.only or p.key in plan.only]
     entries: list[_Entry] = []
     rows: list[Row] = []
     for number, provider in enumerate(taking_part):
@@ -87,34 +88,32 @@ def _prepare(
         loss = provider.build(case)
     except Exception as error:
         return [_row(case, provider.key, provider.label, provider.role, BOTH) | {"note": words(error)}]
-    for which, call in _passes(provider, loss, inputs):
+    for which in passes(provider):
         row = _row(case, provider.key, provider.label, provider.role, which)
         try:
             if provider.role != "floor":
-                row |= _check(loss, inputs, which, answer)
-            found.append(_entry(row, call, provider, plan, inputs))
+                row |= check(loss, inputs, which, answer)
+            found.append(_entry(row, call_of(loss, inputs, which), provider, plan, inputs))
         except Exception as error:
             found.append(row | {"note": words(error)})
     inputs.restore()
     return found
 
 
-def _passes(provider: Provider, loss: Loss, inputs: Inputs) -> list[tuple[str, Call]]:
-    tensors, variables = inputs.tensors, inputs.variables
-    plain = tuple(t.detach() for t in tensors)
-
-    def forward() -> Tensor:
-        return loss(*plain)
-
-    def both() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(loss(*tensors), variables)
-
-    if provider.role == "floor":
-        return [(FORWARD, forward)]
-    return [(BOTH, both)] if provider.key == "inplace" else [(FORWARD, forward), (BOTH, both)]
+def passes(provider: Provider) -> tuple[str, ...]:
+    """What is timed of a provider."""
+    return (FORWARD,) if provider.role == "floor" else (BOTH,) if provider.key == "inplace" else (FORWARD, BOTH)
 
 
-def _check(loss: Loss, inputs: Inputs, which: str, answer: tuple[float, tuple[Tensor, ...]]) -> Row:
+def call_of(loss: Loss, inputs: Inputs, which: str) -> Call:
+    """The loss alone, without a graph, or the loss and its gradient."""
+    if which == BOTH:
+        return lambda: torch.autograd.grad(loss(*inputs.tensors), inputs.variables)
+    plain = tuple(t.detach() for t in inputs.tensors)
+    return lambda: loss(*plain)
+
+
+def check(loss: Loss, inputs: Inputs, which: str, answer: tuple[float, tuple[Tensor, ...]]) -> Row:
     """How far the loss, and after a backward pass the gradient, are from the oracle's."""
     inputs.restore()
     if which == FORWARD:
@@ -128,16 +127,13 @@ def _check(loss: Loss, inputs: Inputs, which: str, answer: tuple[float, tuple[Te
 
 def _entry(row: Row, call: Call, provider: Provider, plan: Plan, inputs: Inputs) -> _Entry:
     tidy: Call = inputs.restore if provider.key == "inplace" else lambda: None
-    moved = inputs.moved(row["pass"] == BOTH)
-    if provider.role == "floor":  # neither reads labels, and the copy writes
-        moved = sum(map(size, inputs.variables)) * 2 if provider.key == "copy" else _read_bytes(inputs)
     side = Side(call, tidy)
     side.calibrate(plan.device)
-    row |= {"bytes": moved, "peak_bytes": trace.peak_bytes(call, plan.device)}
+    row["peak_bytes"] = trace.peak_bytes(call, plan.device)
     entry = _Entry(row, side)
     if plan.device == "cuda":
         row["launches"] = trace.launches(call)
-        if moved <= GRAPH_BYTES:
+        if sum(tensor.nbytes for tensor in inputs.tensors) <= GRAPH_BYTES:
             entry.graph = _graph(row, call, tidy)
     return entry
 
@@ -152,20 +148,14 @@ def _graph(row: Row, call: Call, tidy: Call) -> Side | None:
     return side
 
 
-def _read_bytes(inputs: Inputs) -> int:
-    return sum(size(t) for t in inputs.tensors if t.is_floating_point() and t.dim() > 1)
-
-
 def _fill(entries: list[_Entry]) -> None:
-    """Figures from samples; the copy of the same run is the roofline."""
+    """Figures from samples; the copy of the same tensor in the same run is the roofline."""
     for entry in entries:
         samples, row = entry.side.samples, entry.row
         row |= {"us_min": 1e6 * min(samples), "us_median": 1e6 * statistics.median(samples), "samples": len(samples)}
-        row["gb_per_s"] = row["bytes"] / min(samples) / 1e9
         if entry.graph is not None:
             times = entry.graph.samples
             row |= {"graph_us_min": 1e6 * min(times), "graph_us_median": 1e6 * statistics.median(times)}
-    roofline = next((entry.row["gb_per_s"] for entry in entries if entry.row["provider"] == "copy"), None)
+    copy = next((entry.row["us_min"] for entry in entries if entry.row["provider"] == "copy"), None)
     for entry in entries:
-        if roofline:
-            entry.row["copy_percent"] = 100 * entry.row["gb_per_s"] / roofline
+        entry.row["x_copy"] = copy and entry.row["us_min"] / copy

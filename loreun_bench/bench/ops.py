@@ -23,7 +23,7 @@ def run(cases: Sequence[Case], plan: Plan, threads: int, listen: Listener) -> It
 
     Raises UserError on an unknown provider.
     """
-    known = sorted({p.key for case in cases for p in providers(case, plan.device, plan.compiled)})
+    known = sorted({p.key for case in cases for p in providers(case, plan.device, plan.compiled) if not p.missing})
     for name in sorted(plan.only - set(known)):
         raise UserError(f"no provider '{name}' here: {did_you_mean(name, known)}")
     torch.set_num_threads(threads)

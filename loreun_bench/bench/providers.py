@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -29,22 +30,25 @@ class Provider:
     label: str
     role: Literal["ours", "peer", "floor"]
     build: Callable[[Case], Loss]
+    missing: str = ""  # why it cannot run here
 
 
 def providers(case: Case, device: str, compiled: bool) -> list[Provider]:
-    """Everyone who takes part in `case`."""
-    found = [Provider("ours", "loreun", "ours", _ours)]
+    """Everyone who takes part in `case`, and who would if it were not `missing`."""
+    found = [Provider("ours", "loreun", "ours", _ours), Provider("stats", "loreun, with stats", "ours", _with_stats)]
     if case.kind == "cross entropy":
-        found.append(Provider("inplace", "loreun, in-place gradient", "ours", lambda case: _in_place))
+        found.append(Provider("inplace", "loreun, gradient in place", "ours", _in_place))
     found.append(_peer("literal", "eager, as in the paper", literal, literal_squared))
     strong = [_peer("eager", _EAGER[case.kind], two_losses, squared)]
     if case.kind != "mean squared":
         strong.append(_peer("logsoftmax", "eager, one log_softmax", one_softmax, squared))
     found += strong
-    if compiled:
-        found += [Provider(f"compile-{p.key}", f"compiled {p.label}", "peer", _compiled(p)) for p in strong]
-    if device == "cuda" and case.kind != "mean squared" and importlib.util.find_spec("liger_kernel"):
-        found.append(_peer("liger", "Liger ×2 on clones", liger, squared))
+    for p in strong if compiled else ():
+        found.append(Provider(f"compile-{p.key}", p.label.replace("eager", "compiled"), "peer", _compiled(p)))
+    if case.kind != "mean squared":
+        missing = "" if importlib.util.find_spec("liger_kernel") else "liger-kernel is not installed"
+        missing = missing if device == "cuda" else "Liger's kernels run on a GPU only"
+        found.append(_peer("liger", "Liger ×2 on clones", liger, squared, missing))
     found.append(Provider("copy", "copy (roofline)", "floor", _copy))
     found.append(Provider("read", "read once (sum)", "floor", lambda case: _read))
     return found
@@ -98,8 +102,8 @@ _EAGER = {
 }
 
 
-def _peer(key: str, label: str, weighted: Weighted, mean_squared: Loss) -> Provider:
-    return Provider(key, label, "peer", lambda case: _eager(case, weighted, mean_squared))
+def _peer(key: str, label: str, weighted: Weighted, mean_squared: Loss, missing: str = "") -> Provider:
+    return Provider(key, label, "peer", lambda case: _eager(case, weighted, mean_squared), missing)
 
 
 def _eager(case: Case, weighted: Weighted, mean_squared: Loss) -> Loss:
@@ -131,25 +135,25 @@ def _retain(weighted: Weighted, x: Tensor, target: Tensor) -> Tensor:
     return (w * loss).sum()
 
 
-def _ours(case: Case) -> Loss:
-    ours: dict[str, Loss] = {"cross entropy": _cross_entropy, "mean squared": _mean_squared, "step": _step}
-    return ours[case.kind]
+def _ours(case: Case, **how: Any) -> Loss:
+    if case.kind == "cross entropy":
+        return partial(ops.loreun_cross_entropy, eta=ETA_FORGET, direction="forget", **how)
+    if case.kind == "step":
+        return partial(ops.loreun_step, eta_f=ETA_FORGET, eta_r=ETA_RETAIN, alpha=ALPHA, **how)
+
+    def mean_squared(x: Tensor, target: Tensor, score: Tensor, reference: Tensor) -> Any:
+        return ops.loreun_mse_loss(x, target, score, eta=ETA_FORGET, direction="forget", ref_loss=reference, **how)
+
+    return mean_squared
 
 
-def _cross_entropy(x: Tensor, target: Tensor, clean: Tensor) -> Any:
-    return ops.loreun_cross_entropy(x, target, clean, eta=ETA_FORGET, direction="forget")
+def _in_place(case: Case) -> Loss:
+    return _ours(case, inplace_backward=True)
 
 
-def _in_place(x: Tensor, target: Tensor, clean: Tensor) -> Any:
-    return ops.loreun_cross_entropy(x, target, clean, eta=ETA_FORGET, direction="forget", inplace_backward=True)
-
-
-def _mean_squared(x: Tensor, target: Tensor, score: Tensor, reference: Tensor) -> Any:
-    return ops.loreun_mse_loss(x, target, score, eta=ETA_FORGET, direction="forget", ref_loss=reference)
-
-
-def _step(x: Tensor, target: Tensor, clean: Tensor, kept: Tensor, label: Tensor) -> Any:
-    return ops.loreun_step(x, target, clean, kept, label, eta_f=ETA_FORGET, eta_r=ETA_RETAIN, alpha=ALPHA)
+def _with_stats(case: Case) -> Loss:
+    both = _ours(case, return_stats=True)
+    return lambda *tensors: both(*tensors)[0]
 
 
 def _compiled(provider: Provider) -> Callable[[Case], Loss]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from loreun_bench.bench.cases import ETA_FORGET
 from loreun_bench.bench.providers import literal
+from loreun_bench.bench.timing import Side, interleave
 from loreun_bench.classification.data.images import Augment, Images
 from loreun_bench.harness import environment
 from loreun_bench.ops import loreun_cross_entropy
@@ -25,7 +27,7 @@ from loreun_bench.training.optimiser import make_optimiser
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits, labels to learn, true labels
 Steps = Callable[[int], None]  # takes that many training steps
-IMAGES, CLASSES, WARM_UP = 2048, 10, 2
+IMAGES, CLASSES = 2048, 10
 BURST = {"cpu": 1, "cuda": 10}  # steps between two waits for the device
 
 
@@ -98,24 +100,6 @@ def harness_steps(task: Task, device: str, loss: Loss) -> Steps:
     return steps
 
 
-def alternate(
-    sides: Mapping[str, Steps], repeats: int, device: str, tick: Callable[[float], None] = lambda share: None
-) -> dict[str, list[float]]:
-    """Seconds per step of each side, in turn, after two turns of warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    burst = BURST[device]
-    for turn in range(repeats + WARM_UP):
-        for name, steps in sides.items():
-            _wait(device)
-            start = time.perf_counter()
-            steps(burst)
-            _wait(device)
-            if turn >= WARM_UP:
-                times[name].append((time.perf_counter() - start) / burst)
-        tick((turn + 1) / (repeats + WARM_UP))
-    return times
-
-
 def run(
     tasks: Sequence[Task], device: str, threads: int, steps: int | None, listen: Callable[[str, float], None]
 ) -> dict[str, Any]:
@@ -128,8 +112,12 @@ def run(
             listen(task.title, (number + share) / len(tasks))
 
         tick(0.0)
-        sides = {name: harness_steps(task, device, loss) for name, loss in LOSSES.items()}
-        rows += _rows(task, alternate(sides, steps or task.steps, device, tick))
+        sides = {name: Side(partial(harness_steps(task, device, loss), BURST[device])) for name, loss in LOSSES.items()}
+        for side in sides.values():
+            side.call()
+            side.call()
+        interleave(list(sides.values()), device, steps or task.steps, math.inf, tick)
+        rows += _rows(task, {name: [taken / BURST[device] for taken in side.samples] for name, side in sides.items()})
     about = {"environment": environment.describe(device), "backend": backend(device), "threads": threads}
     return about | {"burst": BURST[device], "rows": rows}
 
@@ -147,11 +135,6 @@ def _rows(task: Task, times: Mapping[str, list[float]]) -> list[dict[str, Any]]:
             "images_per_s": task.batch / statistics.median(taken),
         })  # fmt: skip
     return rows
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 FOOTER = """\
