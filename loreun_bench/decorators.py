@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError
 from loreun_bench.registry import REFERENCES, registry
-from loreun_bench.weightings import phases_of_function
 
 SETS = frozenset({"forget", "retain", "validation"})
 T = TypeVar("T")
@@ -58,13 +57,11 @@ def weighting(
 
     def register(cls: type[T]) -> type[T]:
         _require_dataclass("weighting", name, cls)
-        if not callable(getattr(cls, "phases", None)):
-            if not callable(getattr(cls, "weights", None)):
-                raise UserError(
-                    f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both, and "
-                    "`weights`, which gives each row of a batch its weight: define one"
-                )
-            cls.phases = phases_of_function  # type: ignore[attr-defined]
+        if not callable(getattr(cls, "phases", None)) and not callable(getattr(cls, "weights", None)):
+            raise UserError(
+                f"weighting '{name}' lacks `phases`, which returns a Phase for 'forget', 'retain' or both, and `weights`, "
+                "which gives each row of a batch its weight: define one"
+            )
         cls.name = name  # type: ignore[attr-defined]
         return registry("weightings").add(name, cls, paper=paper, defaults=dict(defaults or {}), files=_files(files))
 

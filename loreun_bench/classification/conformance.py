@@ -25,6 +25,7 @@ from loreun_bench.harness.measuring import called
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import checked_model, checked_weights
+from loreun_bench.weightings import phases_of
 
 
 def _toy() -> tuple[Dataset, ForgetSplit]:
@@ -47,7 +48,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     data, split = _toy()
     values = {"epochs": 1} if "epochs" in entry.item.__dataclass_fields__ else {}
     method = configuration.settings(entry, values, entry.name)
-    phases = registry("weightings").get(weighting).item().phases()
+    phases = phases_of(registry("weightings").get(weighting).item())
     context = Context(
         device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=1), phases=phases, seed=0,
         meter=Meter("cpu"),

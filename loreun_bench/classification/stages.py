@@ -31,6 +31,7 @@ from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import check_finite, checked_model, checked_weights
 from loreun_bench.training.optimiser import make_optimiser
+from loreun_bench.weightings import phases_of
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -95,7 +96,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     method = configuration.settings(entry, config["method_settings"], f"methods.{config['method']}")
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
-    phases = Phases(weighting.phases())
+    phases = Phases(phases_of(weighting))
     context = _context(config, phases, device)
     if method.from_scratch:
         model = _build(config, data, device, config["init_seed"])

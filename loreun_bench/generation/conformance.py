@@ -26,6 +26,7 @@ from loreun_bench.harness.store import data_root
 from loreun_bench.registry import Entry, registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import checked_in_place, checked_weights
+from loreun_bench.weightings import phases_of
 
 FORGOTTEN, PICTURES, STEPS = 7, 16, 2
 
@@ -41,7 +42,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     flat = dict.fromkeys(parts, torch.ones(pipeline.timesteps))
     context = Context(
         device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=flat, seed=0,
-        phases=registry("weightings").get(weighting).item().phases(), meter=Meter("cpu"), limit_steps=STEPS,
+        phases=phases_of(registry("weightings").get(weighting).item()), meter=Meter("cpu"), limit_steps=STEPS,
     )  # fmt: skip
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
     with context.meter:

@@ -27,6 +27,7 @@ from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
 from loreun_bench.registry import Entry, blamed, registry
+from loreun_bench.weightings import phases_of
 
 PACKAGE = Path(__file__).parents[1]
 HERE = PACKAGE / "generation"
@@ -257,7 +258,7 @@ class _Block:
         return self._stage("sample", config, inputs, SAMPLING, label, work)
 
     def _curve(self, weighting: Any) -> dict[str, Stage]:
-        return {"curve": self.curve} if weighting is not None and weighting.phases() else {}
+        return {"curve": self.curve} if weighting is not None and phases_of(weighting) else {}
 
     def _classifier(self) -> dict[str, Stage]:
         return {"classifier": self.classifier} if self.classes and self.config.classifier == "small" else {}

@@ -34,6 +34,7 @@ from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import checked_in_place, checked_weights
+from loreun_bench.weightings import phases_of
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -72,8 +73,8 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
     pipeline = _pipeline(config, {}, device)
     measured = inputs["curve"].tensors() if "curve" in inputs else {}
-    reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in weighting.phases()}
-    phases = Phases(weighting.phases())
+    phases = Phases(phases_of(weighting))
+    reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in phases}
     context = _context(config, phases, reference, device)
     pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
     parts = _parts(pictures, config["forgotten"])

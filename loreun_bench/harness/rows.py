@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loreun_bench import config as configuration
+from loreun_bench import weightings as weightings_
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.registry import Entry, blamed, registry
 from loreun_bench.weightings import PHASES, Phase, Rule
@@ -66,7 +67,7 @@ def active_phases(method: Any) -> set[str]:
 def phases_of(entry: Entry, weighting: Any) -> Mapping[str, Phase | Rule]:
     """A weighting's phases. UserError if it does not return a Phase or a Rule for some of PHASES."""
     with blamed(entry.file, f"weighting '{entry.name}'"):
-        found = weighting.phases()
+        found = weightings_.phases_of(weighting)
     if (
         not isinstance(found, Mapping)
         or not found.keys() <= PHASES

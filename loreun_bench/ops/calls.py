@@ -196,7 +196,8 @@ def step(
         of_f = Weighting("exp", rules.SIGNS["forget"] * eta_f, detach=detach)
         of_r = Weighting("exp", rules.SIGNS["retain"] * eta_r, detach=detach)
         loss_f, stats_f = run(CrossEntropy(*forget, None, *shared), How(of_f, None, scale=scale, return_stats=True))
-        loss_r, stats_r = run(CrossEntropy(*retain, None, None, *shared), How(of_r, None, scale=alpha * scale, return_stats=True))
+        retained = CrossEntropy(*retain, None, None, *shared)
+        loss_r, stats_r = run(retained, How(of_r, None, scale=alpha * scale, return_stats=True))
         return (loss_f + loss_r, (stats_f, stats_r)) if return_stats else loss_f + loss_r
     if torch.compiler.is_compiling():
         check()

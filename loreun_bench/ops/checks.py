@@ -65,6 +65,13 @@ def one_of(value: Any, name: str, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def reduction(value: Any) -> str:
+    """What becomes of the rows' losses. Raises ValueError."""
+    if value not in ("mean", "none"):
+        raise ValueError(f"reduction must be 'mean' or 'none', got {value!r}: normalize='none' is the weighted sum")
+    return str(value)
+
+
 def reference(rule: str, ref_loss: float | Tensor | None, distance: str) -> tuple[float | Tensor, bool]:
     """(the reference, whether losses are divided by it), as a named rule takes them. Raises ValueError."""
     given = ref_loss is not None and (isinstance(ref_loss, Tensor) or ref_loss != 0.0)
@@ -208,8 +215,7 @@ def smoothing(label_smoothing: float) -> None:
 
 def overwritable(values: Tensor) -> None:
     """Whether a gradient may be written over logits. Raises ValueError."""
-    base = values if values._base is None else values._base
-    if base.is_leaf and not torch.compiler.is_compiling():
+    if values.is_leaf and not torch.compiler.is_compiling():
         raise ValueError("inplace_backward writes the gradient over logits: they must come from a model, not be a leaf")
     span = sum((size - 1) * stride for size, stride in zip(values.shape, values.stride(), strict=True)) + 1
     if values.numel() > span:

@@ -28,78 +28,50 @@ def backend(device: str | torch.device = "cpu") -> str:
 
 
 def loreun_cross_entropy(
-    logits: Tensor,
-    target: Tensor,
-    score_target: Tensor | None = None,
-    *,
-    eta: float | Tensor | None = None,
-    direction: Direction | None = None,
-    score_loss: Tensor | None = None,
-    ref_loss: float | Tensor = 0.0,
-    distance: Distance = "difference",
-    weights: Weights = "exp",
-    normalize: Normalize = "batch",
-    importance: float = 1.0,
-    weight: Tensor | None = None,
-    reduction: Literal["mean", "none"] = "mean",
-    segment_ids: Tensor | None = None,
-    num_segments: int | None = None,
-    segment_reduction: Literal["mean", "sum"] = "mean",
-    class_dim: Literal[1, -1] | None = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    detach_weights: bool = True,
-    loss_scale: float = 1.0,
-    inplace_backward: bool = False,
-    return_stats: bool = False,
+    logits: Tensor, target: Tensor, score_target: Tensor | None = None, *, eta: float | Tensor | None = None,
+    direction: Direction | None = None, score_loss: Tensor | None = None, ref_loss: float | Tensor = 0.0,
+    distance: Distance = "difference", weights: Weights = "exp", normalize: Normalize = "batch", importance: float = 1.0,
+    weight: Tensor | None = None, reduction: Literal["mean", "none"] = "mean", segment_ids: Tensor | None = None,
+    num_segments: int | None = None, segment_reduction: Literal["mean", "sum"] = "mean",
+    class_dim: Literal[1, -1] | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    detach_weights: bool = True, loss_scale: float = 1.0, inplace_backward: bool = False, return_stats: bool = False,
     process_group: ProcessGroup | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Cross entropy with LoReUn's weights: Σ wᵢ ℓ(logitsᵢ, targetᵢ), w = softmax(∓eta·d(score, ref)) over the batch.
 
-    logits: [N, C], floating, any strides; or [N, C, L…] as torch has them, or [B, T, V] as language models do (`class_dim`
-    says which where both fit). target: integers [N] (or [N, L…], [B, T]), the label that is optimised, or probabilities of
-    the logits' shape. score_target: like the labels; the label whose loss sets the weight (None: the same); score_loss: [N],
-    losses that set the weight instead (LoReUn-s). ref_loss: a number or [N]. direction "forget" gives small scores more
-    weight (eq. 4), "retain" large ones (eq. 5); eta, a number or a tensor [], is 0 for the plain mean.
-
-    weights: how a score s becomes a weight, with d = s - ref_loss or s / ref_loss, and eta negative to forget: "exp",
-    exp(eta·d) (LoReUn); "power", d^eta (SFR-on); "probability", exp(eta·s) = p^-eta (WGA); "satimp",
-    p^-eta·(1 - p)^importance (SatImp); "logistic", 2·sigmoid(eta·d) (NPO). Or a function from the scores [N] to weights [N],
-    any torch code, or the weights; eta and direction are left out then. normalize: weights are divided by their sum
-    ("batch"), by the number of rows ("mean"), or not ("none").
+    logits: [N, C], floating, any strides; or [N, C, L…] as torch has them, or [B, T, V] (`class_dim` says which where both
+    fit). target: integers [N], [N, L…] or [B, T], the label that is optimised, or probabilities of the logits' shape.
+    score_target: like the labels; the label whose loss sets the weight (None: the same); score_loss: [N], losses that set it
+    instead (LoReUn-s). ref_loss: a number or [N]. direction "forget" gives small scores more weight (eq. 4), "retain" large
+    ones (eq. 5); eta, a number or a tensor [], is 0 for the plain mean. weights, normalize, importance: see `rules.py`.
+    weight: [C], torch's class weights. label_smoothing is of the objective only. Rows with target == ignore_index have
+    weight 0; if all are ignored, or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
 
     segment_ids: integers like the labels, sorted, 0 to num_segments - 1: rows are tokens, and what is weighed are sequences,
-    whose losses are their tokens' mean or sum; score_loss and ref_loss are then [num_segments]. weight: [C], torch's class
-    weights; label_smoothing is of the objective only. Rows with target == ignore_index have weight 0; if all are ignored,
-    or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
-
-    reduction "none" returns (losses, weights): torch's losses with that reduction, and what they are multiplied by in the
-    sum that "mean" returns. inplace_backward: the backward pass writes the gradient over the logits and allocates nothing;
-    autograd refuses whoever else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch
-    on every rank, and the gradient is scaled for data-parallel averaging. The kernels have no second derivative; under
-    torch.func and forward-mode differentiation plain PyTorch computes the same.
+    whose losses are their tokens' mean or sum; score_loss and ref_loss are then [num_segments]. reduction "none" returns
+    (losses, weights): torch's losses with that reduction, and what they are multiplied by in the sum that "mean" returns.
+    inplace_backward: the backward pass writes the gradient over the logits and allocates nothing; autograd refuses whoever
+    else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch on every rank, and the
+    gradient is scaled for data-parallel averaging. The kernels have no second derivative; under torch.func and forward-mode
+    differentiation plain PyTorch computes the same.
 
     Returns the scalar loss times loss_scale (float32 for 16-bit logits; float64 for float64), and `Stats` with
     `return_stats`. Raises ValueError on shapes, dtypes, devices, eta, weights or a reference that do not fit, IndexError on
-    a label out of range (on a GPU its row is NaN instead, as looking would wait for the device).
-    Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; SFR-on (NeurIPS 2024); WGA and SatImp (ICML 2025); NPO (COLM 2024).
+    a label out of range (on a GPU its row is NaN instead, as looking would wait for the device). Source: LoReUn (NeurIPS
+    2024 workshop), eqs. 4-6.
     """
     if (
         isinstance(eta, float) and isinstance(weights, str) and isinstance(ref_loss, float)
         and score_loss is None and weight is None and segment_ids is None and process_group is None and class_dim is None
     ):  # fmt: skip
         words = (weights, normalize, distance, reduction, direction, ref_loss)
-        found = calls.quick(
-            logits, target, score_target, eta, words, ignore_index, label_smoothing, detach_weights, loss_scale,
-            inplace_backward, return_stats,
-        )  # fmt: skip
-        if found is not None:
+        rest = (ignore_index, label_smoothing, detach_weights, loss_scale, inplace_backward, return_stats)
+        if (found := calls.quick(logits, target, score_target, eta, words, *rest)) is not None:
             return found
     w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}: normalize='none' is the weighted sum")
     rows = CrossEntropy(logits, target, score_target, weight, ignore_index, label_smoothing)
-    how = calls.How(w, score_loss, None, reduction, loss_scale, inplace_backward, return_stats, process_group)
+    answer = (checks.reduction(reduction), loss_scale, inplace_backward, return_stats)
+    how = calls.How(w, score_loss, None, *answer, process_group)
     if segment_ids is not None or not shapes.plain(rows):
         return shapes.flattened(rows, how, class_dim, segment_ids, num_segments, segment_reduction)
     return calls.run(rows, how)

@@ -1,4 +1,11 @@
-"""The middle of the operator: N scores in, N weights out. In plain PyTorch, for all that the kernels do not fuse."""
+"""The middle of the operator: N scores in, N weights out. In plain PyTorch, for all that the kernels do not fuse.
+
+A score s becomes a weight by a named rule, with d = s - ref_loss, or s / ref_loss in ratio form, and eta negative to forget:
+"exp", exp(eta·d) (LoReUn); "power", d^eta (SFR-on, NeurIPS 2024); "probability", exp(eta·s) = p^-eta (WGA, ICLR 2025);
+"satimp", p^-eta·(1 - p)^importance (SatImp, ICML 2025); "logistic", 2·sigmoid(eta·d) (NPO, COLM 2024). Or by a function from
+the scores [N] to weights [N], any torch code; or the weights are given. normalize: they are divided by their sum ("batch"),
+by the number of rows ("mean"), or not ("none").
+"""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ def flattened(
     segment_reduction: str,
 ) -> Any:  # fmt: skip
     """A cross entropy of any shape as one of [N, C], its answer in the labels' shape. Raises ValueError."""
+    if how.inplace:
+        checks.overwritable(rows.logits)  # as given: a view of it is no leaf
     probable = _probable(rows.logits, rows.target)
     shape, last = _layout(rows.logits, rows.target, class_dim)
     rows = dataclasses.replace(
@@ -45,8 +47,6 @@ def flattened(
         how = how._replace(segments=calls.Segments(segment_ids.long().flatten(), count, segment_reduction == "mean"))
     else:
         how = _per_row(how, shape)
-    if how.inplace and rows.logits.dim() != 2:
-        checks.overwritable(rows.logits)
     answer = calls.run(rows, how)
     if len(shape) == 1 or how.segments or not (how.return_stats or how.reduction == "none"):
         return answer

@@ -74,7 +74,7 @@ class RunContext:
     device: str
     precision: str
     protocol: Any
-    phases: Mapping[str, Phase]
+    phases: Mapping[str, Phase | Rule]
     seed: int  # of the unlearning; where a model is trained from scratch, of the training
     meter: Meter
     limit_steps: int | None = None

@@ -114,8 +114,10 @@ class Weighting(Protocol):
         ...
 
 
-def phases_of_function(weighting: Any) -> Mapping[str, Rule]:
-    """`phases` of a weighting that defines `weights`. ValueError if what it says beside is none of what there is."""
+def phases_of(weighting: Any) -> Mapping[str, Phase | Rule]:
+    """A weighting's phases. ValueError if what it says beside `weights` is none of what there is."""
+    if hasattr(weighting, "phases"):
+        return weighting.phases()  # type: ignore[no-any-return]
     active, normalize = getattr(weighting, "active", ("forget",)), getattr(weighting, "normalize", "mean")
     active = (active,) if isinstance(active, str) else tuple(active)
     if not active or not set(active) <= PHASES or normalize not in ("mean", "batch"):

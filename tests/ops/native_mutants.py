@@ -35,7 +35,7 @@ MUTANTS = {
     "p2": ("a ready gradient is kept: scaled again in the second pass", PYTHON, "grad, ctx.early = ctx.early, None  #", "grad = ctx.early  #", BACKWARD),
     "p3": ("nobody is told that the logits were written over", PYTHON, "torch.autograd.graph.increment_version(x)", "pass", BACKWARD),
     "p4": ("a second derivative is silently wrong", PYTHON, "if torch.is_grad_enabled():  #", "if False:  #", BACKWARD),
-    "p5": ("a leaf is written over", OPS + "checks.py", "if base.is_leaf and not torch.compiler.is_compiling():", "if False:", BACKWARD),
+    "p5": ("a leaf is written over", OPS + "checks.py", "if values.is_leaf and not torch.compiler.is_compiling():", "if False:", BACKWARD),
     "p6": ("alpha is missing where a step's gradient is late", PYTHON, "batch_r, *shared, alpha * scale)", "batch_r, *shared, scale)", NATIVE),
     "p7": ("a reference number does not divide eta", CALLS, "return w.eta / w.ref, None, False, 0.0", "return w.eta, None, False, 0.0", NATIVE),
     "p8": ("averaging over ranks shrinks the gradient", OPS + "distributed.py", "whole, scale * ranks", "whole, scale", RANKS),

@@ -13,7 +13,7 @@ from loreun_bench.classification.methods.rl import RandomLabel
 from loreun_bench.errors import UserError
 from loreun_bench.harness.conformance import check_plugin
 from loreun_bench.registry import registry
-from loreun_bench.weightings import Batch, Rule, phases_of_function
+from loreun_bench.weightings import Batch, Rule, phases_of
 
 
 def trained(toy, phases, **settings) -> torch.Tensor:
@@ -105,12 +105,12 @@ def test_what_a_function_needs_is_read_from_it_or_said():
     class Odd(Says):
         active = ("both",)
 
-    assert {name: rule.score for name, rule in phases_of_function(Reads()).items()} == {"forget": "original"}
-    found = phases_of_function(Says())
+    assert {name: rule.score for name, rule in phases_of(Reads()).items()} == {"forget": "original"}
+    found = phases_of(Says())
     assert list(found) == ["retain", "forget"]
     assert {(rule.score, rule.normalize) for rule in found.values()} == {("original", "batch")}
     with pytest.raises(ValueError, match="both"):
-        phases_of_function(Odd())
+        phases_of(Odd())
 
 
 PLUGIN = """
