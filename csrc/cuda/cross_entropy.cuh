@@ -116,9 +116,10 @@ __device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part,
   return g;
 }
 
-// Vectors that are added to a row's sums at once: 16 elements, for the registers' sake.
+// Vectors that are added to a row's sums at once: 8 or 16 elements, for the registers' sake, and so that others are under
+// way meanwhile.
 template <typename T>
-constexpr int kSlice = kLanes<T> > 4 ? 16 / kLanes<T> : kUnroll;
+constexpr int kSlice = kUnroll / 2;
 
 // Adds kSlice vectors to the row's sums: one exponential per element and one to rescale. Elements outside the row are
 // -inf; valid(i) says whether vector i is inside.
@@ -171,19 +172,25 @@ __device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, in
   Moments<Acc<T>> m;
   const Span span(row, n);
   const Range range(span.vectors, chunk, chunks);
-  for (int v = range.first + group.lane; v < range.last; v += group.size * kUnroll) {
-    Pack<T> x[kUnroll];
-    const auto valid = [&](int i) { return v + i * group.size < range.last; };
-    const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
+  Pack<T> x[kUnroll];
+  int v = range.first + group.lane;
+  const auto valid = [&](int i) { return v + i * group.size < range.last; };
+  const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
+  const auto fetch = [&](int i) { x[i % kUnroll] = valid(i) ? load(row + at(i)) : filled<T>(-INFINITY); };
 #pragma unroll
-    for (int i = 0; i < kUnroll; i++) x[i] = valid(i) ? load(row + at(i)) : filled<T>(-INFINITY);
-    if (keep) {
+  for (int i = 0; i < kUnroll; i++) fetch(i);
+  for (; v < range.last; v += group.size * kUnroll) {
 #pragma unroll
-      for (int i = 0; i < kUnroll; i++)
-        if (valid(i)) store(keep + at(i), x[i]);
+    for (int s = 0; s < kUnroll; s += kSlice<T>) {
+      if (keep) {
+#pragma unroll
+        for (int i = s; i < s + kSlice<T>; i++)
+          if (valid(i)) store(keep + at(i), x[i]);
+      }
+      absorb(m, x + s, base, total, [&](int i) { return valid(s + i); });
+#pragma unroll
+      for (int i = s; i < s + kSlice<T>; i++) fetch(i + kUnroll);  // under way while the next slice is summed
     }
-#pragma unroll
-    for (int s = 0; s < kUnroll; s += kSlice<T>) absorb(m, x + s, base, total, [&](int i) { return valid(s + i); });
   }
   const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
   for (int i = group.lane; i < loose; i += group.size) {
@@ -268,19 +275,18 @@ __device__ __forceinline__ void write_vectors(const T* row, T* grad, int n, int 
   Pack<T> x[kUnroll];
   const auto valid = [&](int i) { return v + i * group.size < range.last; };
   const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
-  const auto fetch = [&] {
-#pragma unroll
-    for (int i = 0; i < kUnroll; i++)
-      if (valid(i)) x[i] = load(row + at(i));
+  const auto fetch = [&](int i) {
+    if (valid(i)) x[i % kUnroll] = load(row + at(i));
   };
-  fetch();
-  const RowGradient<Acc<T>> g = gradient();
-  while (v < range.last) {
 #pragma unroll
-    for (int i = 0; i < kUnroll; i++)
+  for (int i = 0; i < kUnroll; i++) fetch(i);
+  const RowGradient<Acc<T>> g = gradient();
+  for (; v < range.last; v += group.size * kUnroll) {
+#pragma unroll
+    for (int i = 0; i < kUnroll; i++) {
       if (valid(i)) store(grad + at(i), vector_gradient(g, x[i], at(i)));
-    v += group.size * kUnroll;
-    fetch();
+      fetch(i + kUnroll);  // reads go on beside the writes
+    }
   }
   const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
   for (int i = group.lane; i < loose; i += group.size) {

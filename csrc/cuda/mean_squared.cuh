@@ -118,21 +118,24 @@ __device__ __forceinline__ Squares<Acc<T>> sum_vectors(const Sample<T>& sample, 
                                                        const Group& group, const Kept<T>& kept, bool keep_score) {
   Squares<Acc<T>> sums[kDeep];
   const Kept<T> second{keep_score ? kept.data : nullptr, kept.units};
-  for (int u = range.first + group.lane; u < range.last; u += group.size * kDeep) {
-    Pack<T> x[kDeep], y[kDeep], z[kDeep];
+  Pack<T> x[kDeep], y[kDeep], z[kDeep];
+  int u = range.first + group.lane;
+  const auto fetch = [&](int i) {
+    if (u + i * group.size >= range.last) return;
+    const int64_t at = int64_t(first + u + i * group.size) * kLanes<T>;
+    x[i % kDeep] = load(sample.input + at);
+    y[i % kDeep] = load(sample.target + at);
+    if (sample.score) z[i % kDeep] = load(sample.score + at);
+  };
 #pragma unroll
-    for (int i = 0; i < kDeep; i++) {
-      if (u + i * group.size >= range.last) continue;
-      const int64_t at = int64_t(first + u + i * group.size) * kLanes<T>;
-      x[i] = load(sample.input + at);
-      y[i] = load(sample.target + at);
-      if (sample.score) z[i] = load(sample.score + at);
-    }
+  for (int i = 0; i < kDeep; i++) fetch(i);
+  for (; u < range.last; u += group.size * kDeep) {
 #pragma unroll
     for (int i = 0; i < kDeep; i++) {
       if (u + i * group.size >= range.last) continue;
       sums[i].objective += square(x[i], y[i], kept, u + i * group.size, 0);
       if (sample.score) sums[i].score += square(x[i], z[i], second, u + i * group.size, 1);
+      fetch(i + kDeep);  // under way while the others are summed
     }
   }
   for (int i = 1; i < kDeep; i++) sums[0] = merge(sums[0], sums[i]);
@@ -205,18 +208,16 @@ __device__ __forceinline__ void write_vectors(const Sample<T>& sample, T* grad, 
   Pack<T> x[kPairs], y[kPairs], z[kPairs];
   const auto valid = [&](int i) { return u + i * group.size < range.last; };
   const auto at = [&](int i) { return int64_t(u + i * group.size) * kLanes<T>; };
-  const auto fetch = [&] {
-#pragma unroll
-    for (int i = 0; i < kPairs; i++) {
-      if (!valid(i)) continue;
-      x[i] = load(sample.input + at(i));
-      y[i] = load(sample.target + at(i));
-      if (both) z[i] = load(sample.score + at(i));
-    }
+  const auto fetch = [&](int i) {
+    if (!valid(i)) return;
+    x[i % kPairs] = load(sample.input + at(i));
+    y[i % kPairs] = load(sample.target + at(i));
+    if (both) z[i % kPairs] = load(sample.score + at(i));
   };
-  fetch();
+#pragma unroll
+  for (int i = 0; i < kPairs; i++) fetch(i);
   const SampleGradient<A> g = gradient();
-  while (u < range.last) {
+  for (; u < range.last; u += group.size * kPairs) {
 #pragma unroll
     for (int i = 0; i < kPairs; i++) {
       A d[kLanes<T>], other[kLanes<T>];
@@ -226,9 +227,8 @@ __device__ __forceinline__ void write_vectors(const Sample<T>& sample, T* grad, 
         other[e] = both ? element(x[i], e) - element(z[i], e) : A(0);
       }
       if (valid(i)) put_vector(grad + at(i), mix<T>(g, d, other, both), grad_vectors);
+      fetch(i + kPairs);  // reads go on beside the writes
     }
-    u += group.size * kPairs;
-    fetch();
   }
 }
 
