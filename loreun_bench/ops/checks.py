@@ -151,6 +151,30 @@ def mean_squared(
     reference_loss(ref_loss, distance, input)
 
 
+def linear(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, score_target: Tensor | None,
+    scores: Tensor | None, chunk_size: int | None,
+) -> None:  # fmt: skip
+    """What only a `loreun_linear_cross_entropy` call has; `cross_entropy` is asked for the rest. Raises ValueError."""
+    if hidden.dim() < 2 or hidden.dtype not in FLOATS:
+        raise ValueError(f"hidden must be floating [N, H] or [B, T, H], got {hidden.dtype} {tuple(hidden.shape)}")
+    width = hidden.shape[-1]
+    if weight.dim() != 2 or weight.shape[1] != width or weight.shape[0] == 0:
+        raise ValueError(f"weight must be [V, {width}] with V > 0, got {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must be [{weight.shape[0]}], got {tuple(bias.shape)}")
+    for values, name in ((weight, "weight"), (bias, "bias")):
+        if values is not None and values.dtype != hidden.dtype:
+            raise ValueError(f"{name} is {values.dtype}, expected {hidden.dtype} as hidden")
+        if values is not None and values.device != hidden.device:
+            raise ValueError(f"{name} is on {values.device}, expected {hidden.device}")
+    for values, name in ((target, "target"), (score_target, "score_target"), (scores, "score_loss")):
+        if values is not None and values.shape != hidden.shape[:-1]:
+            raise ValueError(f"{name} must be {list(hidden.shape[:-1])}, got {tuple(values.shape)}")
+    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
+        raise ValueError(f"chunk_size must be a positive whole number, got {chunk_size!r}")
+
+
 def step(
     forget_logits: Tensor, forget_target: Tensor, forget_clean: Tensor | None, retain_logits: Tensor,
     retain_target: Tensor, ignore_index: int, label_smoothing: float,

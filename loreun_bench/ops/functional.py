@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import calls, checks, native, reference
+from loreun_bench.ops import calls, checks, linear, native, reference
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -61,6 +61,46 @@ def loreun_cross_entropy(
     return calls.cross_entropy(
         logits, target, score_target, score_loss, eta, direction, ref_loss, distance, ignore_index, label_smoothing,
         detach_weights, loss_scale, inplace_backward, return_stats, process_group,
+    )  # fmt: skip
+
+
+def loreun_linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    score_target: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    eta: float,
+    direction: Direction,
+    score_loss: Tensor | None = None,
+    ref_loss: float | Tensor = 0.0,
+    distance: Distance = "difference",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    detach_weights: bool = True,
+    loss_scale: float = 1.0,
+    chunk_size: int | None = None,
+    return_stats: bool = False,
+    process_group: ProcessGroup | None = None,
+) -> Any:
+    """`loreun_cross_entropy` of hidden @ weight.T + bias, logits that never exist whole: for large vocabularies.
+
+    hidden: [N, H] or [B, T, H], what a model's last linear layer reads; weight: [V, H] and bias: [V], that layer's, of
+    the dtype and device of hidden (autocast is followed); target, score_target, score_loss, and ref_loss where it is no
+    number: [N] or [B, T]. Every one of the N (or B·T) rows has a weight. Logits have the dtype of hidden.
+
+    The logits are made once for the losses, chunk by chunk, and once more for the gradient, as no gradient is known
+    before all weights are. chunk_size: how many exist at a time (at least one row of V, one column of N); None: 4 Mi,
+    or 512 a row. What needs no gradient costs none: a frozen weight saves a third of the backward pass.
+
+    The other arguments, the result and the exceptions are those of `loreun_cross_entropy`; `Stats` have target's shape.
+    With detach_weights=False gradients flow into score_loss and ref_loss too. No second derivative.
+    Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; the recomputed chunks are those of torch's linear_cross_entropy.
+    """
+    return linear.cross_entropy(
+        hidden, weight, bias, target, score_target, score_loss, eta, direction, ref_loss, distance, ignore_index,
+        label_smoothing, detach_weights, loss_scale, return_stats, process_group, chunk_size,
     )  # fmt: skip
 
 
