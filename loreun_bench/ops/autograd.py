@@ -16,7 +16,8 @@ from loreun_bench.ops import distributed
 NAMES = {"ce": "loreun_cross_entropy", "mse": "loreun_mse_loss"}
 
 
-def _refuse_double_backward(name: str) -> None:
+def refuse_double_backward(name: str) -> None:
+    """Better than a second derivative from which the part behind this operator is missing."""
     if torch.is_grad_enabled():  # only under create_graph=True
         raise RuntimeError(f"{name} has no second derivative: call backward without create_graph=True")
 
@@ -66,7 +67,7 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradient with respect to the first tensor; twice only without create_graph."""
-        _refuse_double_backward(NAMES[ctx.kind])
+        refuse_double_backward(NAMES[ctx.kind])
         nothing = (None,) * 9
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
@@ -102,7 +103,7 @@ class Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradients with respect to both logits."""
-        _refuse_double_backward("loreun_step")
+        refuse_double_backward("loreun_step")
         if ctx.early is not None:
             (grad_f, grad_r), ctx.early = ctx.early, None
             return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), *(None,) * 4

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from loreun_bench.ops import checks, native, reference
+from loreun_bench.ops.autograd import refuse_double_backward
 from loreun_bench.ops.calls import Stats
 
 CHUNK = 1 << 22  # logits at a time: see benchmarks/linear.py
@@ -70,9 +70,9 @@ class Losses(torch.autograd.Function):
         return objective.clone(), score.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_objective: Tensor | None, grad_score: Tensor | None) -> Any:
         """Pass 2, over classes."""
+        refuse_double_backward("loreun_linear_cross_entropy")
         hidden, weight, bias, target, score_target, table = ctx.saved_tensors
         given = (torch.zeros_like(table[0]) if grad is None else grad for grad in (grad_objective, grad_score))
         rows = Rows(target, score_target, table, torch.stack(list(given)), len(weight), *ctx.settings)
@@ -208,10 +208,10 @@ def _pieces(count: int, size: int) -> Iterator[slice]:
 def _autocast(hidden: Tensor, *others: Tensor | None) -> Any:
     """As autocast would hand them to a linear layer."""
     kind = hidden.device.type
-    if not torch.is_autocast_enabled(kind):
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return hidden, *others
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(x if x is None or x.dtype == torch.float64 else x.to(dtype) for x in (hidden, *others))
+    dtype, cast = torch.get_autocast_dtype(kind), (torch.float16, torch.bfloat16, torch.float32)
+    return tuple(x.to(dtype) if x is not None and x.dtype in cast else x for x in (hidden, *others))
 
 
 def _flat(values: Any, shape: torch.Size) -> Any:
