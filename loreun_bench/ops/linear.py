@@ -17,8 +17,8 @@ from loreun_bench.ops import checks, native, reference
 from loreun_bench.ops.autograd import refuse_double_backward
 from loreun_bench.ops.calls import Stats
 
-CHUNK = 1 << 22  # logits at a time: see benchmarks/linear.py
-NARROWEST = 512  # classes at a time, however many the rows: fewer, and the products wait for memory
+CHUNK = 1 << 22  # logits at a time, as many as a cache holds; see benchmarks/linear.py
+FEWEST_ROWS, FEWEST_CLASSES = 128, 512  # but no fewer of these at a time: products would wait for memory
 
 
 def cross_entropy(
@@ -57,10 +57,9 @@ class Losses(torch.autograd.Function):
         ignore_index: int, label_smoothing: float, chunk_size: int | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Pass 1, over rows."""
-        buffer = _Buffer(hidden, len(weight), chunk_size)
-        tables = []
-        for rows in _pieces(len(hidden), buffer.size // len(weight)):
-            logits = buffer.logits(hidden[rows], weight, bias)
+        tables, memory = [], hidden.new_empty(0)
+        for rows in _pieces(len(hidden), len(weight), FEWEST_ROWS, chunk_size):
+            logits = memory = logits_of(hidden[rows], weight, bias, memory)
             labels = target[rows], None if score_target is None else score_target[rows]
             tables.append(losses_of_rows(logits, *labels, ignore_index, label_smoothing))
         objective, score, largest, log_sum = torch.cat(tables, 1).unbind()
@@ -80,10 +79,10 @@ class Losses(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden, dtype=table.dtype) if for_hidden else None
         grad_weight = torch.empty_like(weight) if for_weight else None
         grad_bias = torch.empty_like(bias) if for_bias else None
-        buffer = _Buffer(hidden, len(weight), ctx.chunk_size)
-        for classes in _pieces(len(weight), buffer.size // max(1, len(hidden))):
+        memory = hidden.new_empty(0)
+        for classes in _pieces(len(weight), len(hidden), FEWEST_CLASSES, ctx.chunk_size):
             part = weight[classes]
-            logits = buffer.logits(hidden, part, None if bias is None else bias[classes])
+            logits = memory = logits_of(hidden, part, None if bias is None else bias[classes], memory)
             grad = gradient_of_rows(logits, rows, classes.start)
             if grad_hidden is not None:
                 _add_product(grad_hidden, grad, part)
@@ -121,6 +120,14 @@ class Rows:
         table = torch.stack([empty, empty, both.abs().log(), self.largest.squeeze(1), self.log_sum.squeeze(1)])
         label = -self.ignored.long()  # the first class, or -1: to be ignored
         return both.new_tensor(sign), label, table, both.new_zeros(2, dtype=torch.float64)
+
+
+def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor) -> Tensor:
+    """hidden @ weight.T + bias, in the memory of a chunk before that was as large or larger, or else in new memory."""
+    shape = len(hidden), len(weight)
+    fits = memory.numel() >= shape[0] * shape[1]
+    into = memory.view(-1)[: shape[0] * shape[1]].view(shape) if fits else hidden.new_empty(shape)
+    return torch.mm(hidden, weight.T, out=into) if bias is None else torch.addmm(bias, hidden, weight.T, out=into)
 
 
 def losses_of_rows(
@@ -174,22 +181,6 @@ def _gradient_in_pytorch(logits: Tensor, rows: Rows, first: int) -> Tensor:
     return grad if grad is logits else logits.copy_(grad)
 
 
-class _Buffer:
-    """Memory for one chunk of logits."""
-
-    def __init__(self, hidden: Tensor, classes: int, chunk_size: int | None) -> None:
-        self.size = max(CHUNK, NARROWEST * len(hidden)) if chunk_size is None else chunk_size
-        room = min(len(hidden) * classes, max(self.size, len(hidden), classes))
-        self.memory = hidden.new_empty(room)
-
-    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """hidden @ weight.T + bias, over those before."""
-        into = self.memory[: len(hidden) * len(weight)].view(len(hidden), len(weight))
-        if bias is None:
-            return torch.mm(hidden, weight.T, out=into)
-        return torch.addmm(bias, hidden, weight.T, out=into)
-
-
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """total += left @ right, where total may be of a wider type."""
     if total.dtype == left.dtype:
@@ -198,9 +189,10 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left @ right)
 
 
-def _pieces(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` (at least 1) that cover `count`; of nothing, one."""
-    size = max(1, size)
+def _pieces(count: int, other: int, least: int, chunk_size: int | None) -> Iterator[slice]:
+    """Slices that cover `count` rows or classes, of nothing one; with `other` of the others they make a chunk."""
+    other = max(1, other)
+    size = max(CHUNK // other, least) if chunk_size is None else max(chunk_size // other, 1)
     for start in range(0, max(1, count), size):
         yield slice(start, min(start + size, count))
 
