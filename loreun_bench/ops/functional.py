@@ -91,8 +91,8 @@ def loreun_linear_cross_entropy(
     number: [N] or [B, T]. Every one of the N (or B·T) rows has a weight. Logits have the dtype of hidden.
 
     The logits are made once for the losses, chunk by chunk, and once more for the gradient, as no gradient is known
-    before all weights are. chunk_size: how many exist at a time (at least one row of V, then one column of N); None: 4 Mi,
-    but no fewer than 128 rows, then 512 columns. What needs no gradient costs none: a frozen weight saves a third of the backward pass.
+    before all weights are. chunk_size: how many exist at a time (at least one row of V, then one column of N); None:
+    4 Mi, but no fewer than 128 rows, then 512 columns. A frozen weight saves a third of the backward pass.
 
     The other arguments, the result and the exceptions are those of `loreun_cross_entropy`; `Stats` have target's shape.
     With detach_weights=False gradients flow into score_loss and ref_loss too. No second derivative.

@@ -328,6 +328,19 @@ def test_autocast_makes_the_logits_in_16_bits(path):
 
 
 @backends
+def test_one_compiled_graph_gives_what_eager_gives(path):
+    *inputs, target, score = tensors()
+    torch._dynamo.reset()
+
+    def scaled(hidden, weight, *labels, **options):
+        return parts(hidden * 2, weight, *labels, chunk_size=50, **options)
+
+    with forced(path):
+        got = found(torch.compile(scaled, fullgraph=True, backend="aot_eager"), inputs, target, score)
+    torch.testing.assert_close(got, found(scaled, inputs, target, score), rtol=1e-11, atol=1e-13)
+
+
+@backends
 def test_layouts_do_not_matter(path):
     hidden, weight, bias, target, score = tensors()
     inputs = [hidden.detach().T.contiguous().T, weight.detach().repeat(1, 2)[:, :WIDTH], bias.detach().expand(2, -1).T[:, 0]]
