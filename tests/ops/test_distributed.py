@@ -43,7 +43,7 @@ def loss_of(kind: str, output: Tensor, rows: slice, shards: str, detach: bool, g
     if kind == "cross entropy":
         loss, stats = loreun_cross_entropy(output, target[rows], clean[rows], **options)
     elif kind == "linear":
-        weight = x[:10] * 0.3
+        weight = x[:10] * 0.1
         loss, stats = loreun_linear_cross_entropy(output, weight, target[rows], clean[rows], chunk_size=40, **options)
     else:
         loss, stats = loreun_mse_loss(output, x[rows] * 0.5, x.flip(1)[rows], **options)
