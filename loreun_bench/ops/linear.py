@@ -66,7 +66,7 @@ class Losses(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, bias, target, score_target, torch.stack([largest, log_sum]))
         ctx.settings, ctx.chunk_size = (ignore_index, label_smoothing), chunk_size
         ctx.set_materialize_grads(False)
-        return objective.clone(), score.clone()
+        return objective, score
 
     @staticmethod
     def backward(ctx: Any, grad_objective: Tensor | None, grad_score: Tensor | None) -> Any:

@@ -117,6 +117,16 @@ def test_the_gradient_of_an_almost_certain_row_keeps_its_digits_in_16_bits(path)
 
 
 @backends
+def test_many_chunks_round_no_more_often_than_one(path):
+    *inputs, target, _ = tensors(torch.bfloat16, rows=8, classes=2000, width=16)
+    (exact,) = found(whole, [x.detach().double().requires_grad_(x is inputs[0]) for x in inputs], target)[1:]
+    hidden = inputs[0], *(x.detach() for x in inputs[1:])
+    with forced(path):
+        errors = [float((found(parts, hidden, target, chunk_size=n)[1] - exact).norm()) for n in (16, 16000)]
+    assert errors[0] < 1.2 * errors[1]
+
+
+@backends
 def test_large_logits_lose_nothing_to_their_largest(path):
     *inputs, target, score = tensors(torch.float32)
     large = [inputs[0], inputs[1], (inputs[2].detach() + 2.0**14).requires_grad_()]
@@ -246,6 +256,16 @@ def test_the_logits_never_exist_whole(options, dtype, path):
     with forced(path), Seen() as seen:
         whole(hidden, weight, target, score, **options).backward()
     assert seen.largest >= 64000
+
+
+def test_chunks_share_their_memory():
+    hidden, weight, _, target, _ = tensors(torch.float32, rows=128, classes=500, width=8)
+    made = []
+    for chunk_size in (2000, 5000):
+        with Seen() as seen:
+            parts(hidden, weight, target, chunk_size=chunk_size).backward()
+        made.append(sum("new_empty" in name for name in seen.names))
+    assert made[0] == made[1]
 
 
 def test_without_a_chunk_size_there_is_a_limit():
