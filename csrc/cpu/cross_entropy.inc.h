@@ -40,6 +40,7 @@ struct CrossEntropyRows {
   A logit(int64_t i, int64_t label) const { return to_acc(row(i)[label * part.class_stride]); }
   int64_t target(int64_t i) const { return part.target[i * part.target_stride]; }
   bool ignored(int64_t i) const { return target(i) == part.ignore_index; }
+  bool is_class(int64_t label) const { return label >= 0 && label < part.classes; }
   int64_t score_target(int64_t i) const {
     return part.score_target ? part.score_target[i * part.score_stride] : target(i);
   }
@@ -143,7 +144,7 @@ struct CrossEntropyRows {
     for (int k = 0; k < lanes; k++) {
       const int64_t i = first + (k < n ? k : n - 1);
       objective[k] = ignored(i) ? max[k] + log[k] : logit(i, target(i));
-      score[k] = part.score_target && score_target(i) != part.ignore_index ? logit(i, score_target(i)) : objective[k];
+      score[k] = part.score_target && is_class(score_target(i)) ? logit(i, score_target(i)) : objective[k];
     }
     Vec<A> loss = log - (load(objective) - max);
     store(score, Vec<A>(log - (load(score) - max)));
@@ -156,7 +157,7 @@ struct CrossEntropyRows {
       const int64_t i = first + k;
       const bool out = ignored(i);
       if (w.score_loss) score[k] = ((const A*)w.score_loss)[i];
-      else if (out && (!part.score_target || score_target(i) == part.ignore_index)) score[k] = 0;
+      else if (out && (!part.score_target || !is_class(score_target(i)))) score[k] = 0;
       column(kObjective)[i] = out ? A(0) : objective[k];
       column(kScore)[i] = score[k];
       auto weight = log_weight(w, A(w.eta), score[k], ref(i));
@@ -217,8 +218,8 @@ struct CrossEntropyRows {
         for (int64_t c = 0; c < part.classes; c++) from_acc(A(0), g + c * stride);
         continue;
       }
-      turned[target(i) * lanes + k] -= s.objective[k];
-      if (s.score[k] != 0) turned[score_target(i) * lanes + k] -= s.score[k];
+      if (is_class(target(i))) turned[target(i) * lanes + k] -= s.objective[k];
+      if (s.score[k] != 0 && is_class(score_target(i))) turned[score_target(i) * lanes + k] -= s.score[k];
       for (int64_t c = 0; c < part.classes; c++) from_acc(turned[c * lanes + k], g + c * stride);
     }
   }

@@ -28,8 +28,8 @@ __device__ __forceinline__ RowState<A> read_labels(const CrossEntropy& part, int
   in.score = in.target;
   if (part.score_target) {
     const int64_t score = part.score_target[row * part.score_stride];
-    const bool both = score == part.ignore_index && in.target == kIgnored;
-    in.score = both ? static_cast<int64_t>(kIgnored) : label_in_range(score, part.classes);
+    in.score = label_in_range(score, part.classes);
+    if (in.score == kWrong && score == part.ignore_index && in.target == kIgnored) in.score = kIgnored;
   }
   return in;
 }
@@ -112,7 +112,7 @@ __device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part,
   RowGradient<A> g{row.max,    row.log_sum, c.objective + c.score, A(0), c.objective * (1 - smoothing), c.score,
                    row.target, row.score};
   if (smoothing != 0) g.even = c.objective * smoothing / static_cast<A>(part.classes);
-  if (row.target == kWrong) g.both = A(NAN);
+  if (row.target == kWrong && !part.given.objective) g.both = A(NAN);  // given: it is a class elsewhere
   return g;
 }
 

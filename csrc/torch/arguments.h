@@ -39,13 +39,15 @@ inline void same_device(const Tensor& a, const Tensor& b, const char* name) {
                   " is on another device");
 }
 
-// The labels of a batch: [rows] int64. On the CPU every one is looked at, as the kernels index with it.
-inline const int64_t* labels_of(const Tensor& labels, const Tensor& logits, const char* name, const int64_t* ignore) {
+// The labels of a batch: [rows] int64. On the CPU every one is looked at, as the kernels index with it, unless they may be
+// any: where the backward pass is given its coefficients.
+inline const int64_t* labels_of(const Tensor& labels, const Tensor& logits, const char* name, const int64_t* ignore,
+                                bool any) {
   STD_TORCH_CHECK(labels.dim() == 1 && labels.scalar_type() == ScalarType::Long && labels.size(0) == logits.size(0),
                   name, " must be int64 [N]");
   same_device(labels, logits, name);
   const auto* p = static_cast<const int64_t*>(labels.const_data_ptr());
-  if (!logits.is_cpu()) return p;
+  if (!logits.is_cpu() || any) return p;
   const int64_t rows = labels.size(0), stride = labels.stride(0), classes = logits.size(1);
   for (int64_t i = 0; i < rows; i++) {
     const int64_t label = p[i * stride];

@@ -6,12 +6,13 @@
 namespace loreun {
 namespace {
 
-// What both passes are told.
+// What both passes are told. slice: the logits are some of the classes, and a label that is none of them is elsewhere.
 struct Call {
   const Tensor &logits, &target;
   const Optional& score_target;
   int64_t ignore_index;
   double label_smoothing, scale;
+  bool slice = false;
 
   CrossEntropy part() const {
     STD_TORCH_CHECK(logits.dim() == 2 && logits.size(1) > 0, "logits must be [N, C] with C > 0");
@@ -22,11 +23,12 @@ struct Call {
     p.rows = logits.size(0), p.classes = logits.size(1);
     p.row_stride = logits.stride(0), p.class_stride = logits.stride(1);
     p.ignore_index = ignore_index;
-    p.target = labels_of(target, logits, "target", &ignore_index), p.target_stride = target.stride(0);
+    p.target = labels_of(target, logits, "target", &ignore_index, slice), p.target_stride = target.stride(0);
     if (score_target) {
-      p.score_target = labels_of(*score_target, logits, "score_target", &ignore_index);
+      p.score_target = labels_of(*score_target, logits, "score_target", &ignore_index, slice);
       p.score_stride = score_target->stride(0);
-      for (int64_t i = 0; logits.is_cpu() && i < p.rows; i++)
+      const bool padding = ignore_index < 0 || ignore_index >= p.classes;  // else it is a class, of which a score may be
+      for (int64_t i = 0; padding && logits.is_cpu() && !slice && i < p.rows; i++)
         STD_TORCH_CHECK(p.score_target[i * p.score_stride] != ignore_index || p.target[i * p.target_stride] == ignore_index,
                         "score_target is ignored at row ", i, ", target is not");
     }
@@ -104,7 +106,7 @@ Tensor ce_backward(Optional grad_out, Tensor logits, Tensor target, Optional sco
                    Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
                    double scale) {
   Tensor grad = fresh(logits, {logits.size(0), logits.size(1)}, logits.scalar_type());
-  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale};
+  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale, coefficients.has_value()};
   ce_backward_into(grad, grad_out, call, table, batch, coefficients, score_coefficients);
   return grad;
 }
@@ -112,7 +114,7 @@ Tensor ce_backward(Optional grad_out, Tensor logits, Tensor target, Optional sco
 void ce_backward_(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
                   Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
                   double scale) {
-  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale};
+  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale, coefficients.has_value()};
   ce_backward_into(logits, grad_out, call, table, batch, coefficients, score_coefficients);
 }
 

@@ -3,6 +3,7 @@
 from loreun_bench.ops.accumulation import Accumulation
 from loreun_bench.ops.functional import (
     loreun_cross_entropy,
+    loreun_linear_cross_entropy,
     loreun_losses,
     loreun_mse_loss,
     loreun_square_losses,
@@ -13,6 +14,7 @@ from loreun_bench.ops.functional import (
 __all__ = [
     "Accumulation",
     "loreun_cross_entropy",
+    "loreun_linear_cross_entropy",
     "loreun_losses",
     "loreun_mse_loss",
     "loreun_square_losses",

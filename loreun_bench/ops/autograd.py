@@ -21,7 +21,8 @@ GIVEN = (CODES["given"], 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
 DETACH = 6  # its place in the settings
 
 
-def _refuse_double_backward(name: str) -> None:
+def refuse_double_backward(name: str) -> None:
+    """RuntimeError under create_graph=True: once_differentiable says nothing where no gradient flows on."""
     if torch.is_grad_enabled():  # only under create_graph=True
         raise RuntimeError(f"{name} has no second derivative: call backward without create_graph=True")
 
@@ -91,7 +92,7 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradient with respect to the first tensor; twice only without create_graph."""
-        _refuse_double_backward(NAMES[ctx.kind])
+        refuse_double_backward(NAMES[ctx.kind])
         nothing = (None,) * 10
         if ctx.early is not None:
             grad, ctx.early = ctx.early, None  # a second pass through a kept graph computes it anew
@@ -124,7 +125,7 @@ class Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, objective: Tensor, score: Tensor, unused: Any) -> Any:
         """The second: each row's gradient, times what arrives for it."""
-        _refuse_double_backward(NAMES[ctx.kind])
+        refuse_double_backward(NAMES[ctx.kind])
         x, *others = ctx.saved_tensors
         each = (objective.contiguous(), score.contiguous())
         return None, _backward(ctx.kind)(None, x, *others, *each, *ctx.shared, 1.0), None, None, None
@@ -152,7 +153,7 @@ class Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
         """The gradients with respect to both logits."""
-        _refuse_double_backward("loreun_step")
+        refuse_double_backward("loreun_step")
         if ctx.early is not None:
             (grad_f, grad_r), ctx.early = ctx.early, None
             return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), *(None,) * 4

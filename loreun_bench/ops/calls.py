@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loreun_bench.ops import checks, native, rules
 from loreun_bench.ops.autograd import GIVEN, Loss, Step
+from loreun_bench.ops.linear import Linear
 from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared, accumulator, differentiable
 from loreun_bench.ops.rules import CODES, NORMALIZE, Weighting
 
@@ -71,7 +72,7 @@ def quick(
     return _told(found) if return_stats and found is not None else found
 
 
-def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
+def run(rows: CrossEntropy | MeanSquared | Linear, how: How) -> Any:
     """The loss of a call whose arguments are [N, …] and [N]."""
     w = how.weighting
     compiling = torch.compiler.is_compiling()
@@ -90,6 +91,7 @@ def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
     try:
         if not fits or not _fused(rows, how) or (flows and differentiable(how.score_loss, w.ref)):
             return _open(rows, how, fits)
+        assert not isinstance(rows, Linear)  # which fits no pass
         return _whole(rows, how)
     except (RuntimeError, IndexError):
         if not (compiling or transformed):
@@ -97,7 +99,7 @@ def run(rows: CrossEntropy | MeanSquared, how: How) -> Any:
         raise
 
 
-def _fused(rows: CrossEntropy | MeanSquared, how: How) -> bool:
+def _fused(rows: CrossEntropy | MeanSquared | Linear, how: How) -> bool:
     """Whether one pass of the kernels, or two with a function between, make the loss."""
     w = how.weighting
     if how.segments or how.reduction == "none" or (how.return_stats and rows.class_weight is not None):
@@ -105,12 +107,12 @@ def _fused(rows: CrossEntropy | MeanSquared, how: How) -> bool:
     return w.function is None or (w.detach and how.score_loss is None and how.group is None)
 
 
-def _open(rows: CrossEntropy | MeanSquared, how: How, fits: bool) -> Any:
+def _open(rows: CrossEntropy | MeanSquared | Linear, how: How, fits: bool) -> Any:
     """The middle in PyTorch: rows' losses, their weights, and autograd between."""
     w, scale = how.weighting, how.scale
     if not fits:
         rows.check(how.score_loss, w, how.inplace, how.segments.number if how.segments else None)
-    objective, score, kept = rows.compiled() if fits else rows.plain()
+    objective, score, kept = rows.compiled() if fits and not isinstance(rows, Linear) else rows.plain()
     prior = rows.prior()
     if how.segments:
         ids, count, mean = how.segments
@@ -169,7 +171,7 @@ def losses(rows: CrossEntropy | MeanSquared) -> Losses:
     if not fits or torch.compiler.is_compiling():
         rows.check(None, empty)
     try:
-        objective, score, kept = rows.compiled() if fits else rows.plain()
+        objective, score, kept = rows.compiled() if fits and not isinstance(rows, Linear) else rows.plain()
     except RuntimeError:
         rows.check(None, empty)
         raise

@@ -255,10 +255,12 @@ def cross_entropy(
 
 
 def _score_labels(values: Tensor, target: Tensor, of: Tensor, name: str, ignore_index: int) -> None:
-    """Padding is padding in both."""
+    """Padding is padding in both; an index to ignore that is a class is one that a score may be of."""
+    if 0 <= ignore_index < of.shape[1]:
+        return labels(values, of, name, None)
     labels(values, of, name, None if target.is_floating_point() else ignore_index)
     if target.is_floating_point() or of.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or _fake(of):
-        return
+        return None
     apart = (values == ignore_index) & (target != ignore_index)
     if bool(apart.any()):
         raise IndexError(f"{name}[{int(apart.nonzero()[0])}] = {ignore_index} is ignored, but its row's target is not")
@@ -287,6 +289,30 @@ def mean_squared(
         predictions(input, score_target, "score_target")
     score_loss(scores, score_target, input, len(input))
     reference_loss(ref_loss, ratio, input, len(input))
+
+
+def linear(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, score_target: Tensor | None,
+    chunk_size: int | None,
+) -> None:  # fmt: skip
+    """What only a `loreun_linear_cross_entropy` call has; `cross_entropy` is asked for the rest. Raises ValueError."""
+    if hidden.dim() < 2 or hidden.dtype not in FLOATS:
+        raise ValueError(f"hidden must be floating [N, H] or [B, T, H], got {hidden.dtype} {tuple(hidden.shape)}")
+    width = hidden.shape[-1]
+    if weight.dim() != 2 or weight.shape[1] != width or weight.shape[0] == 0:
+        raise ValueError(f"weight must be [V, {width}] with V > 0, got {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must be [{weight.shape[0]}], got {tuple(bias.shape)}")
+    for values, name in ((weight, "weight"), (bias, "bias")):
+        if values is not None and values.dtype != hidden.dtype:
+            raise ValueError(f"{name} is {values.dtype}, expected {hidden.dtype} as hidden")
+        if values is not None and values.device != hidden.device:
+            raise ValueError(f"{name} is on {values.device}, expected {hidden.device}")
+    for values, name in ((target, "target"), (score_target, "score_target")):
+        if values is not None and values.shape != hidden.shape[:-1]:
+            raise ValueError(f"{name} must be {list(hidden.shape[:-1])}, got {tuple(values.shape)}")
+    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
+        raise ValueError(f"chunk_size must be a positive whole number, got {chunk_size!r}")
 
 
 def step(

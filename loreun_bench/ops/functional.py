@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from loreun_bench.ops import calls, checks, native, rules, shapes
+from loreun_bench.ops import calls, checks, linear, native, rules, shapes
 from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared
 
 if TYPE_CHECKING:
@@ -75,6 +75,38 @@ def loreun_cross_entropy(
     if segment_ids is not None or not shapes.plain(rows):
         return shapes.flattened(rows, how, class_dim, segment_ids, num_segments, segment_reduction)
     return calls.run(rows, how)
+
+
+def loreun_linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, score_target: Tensor | None = None, *, bias: Tensor | None = None,
+    eta: float | Tensor | None = None, direction: Direction | None = None, score_loss: Tensor | None = None,
+    ref_loss: float | Tensor = 0.0, distance: Distance = "difference", weights: Weights = "exp",
+    normalize: Normalize = "batch", importance: float = 1.0, reduction: Literal["mean", "none"] = "mean",
+    segment_ids: Tensor | None = None, num_segments: int | None = None,
+    segment_reduction: Literal["mean", "sum"] = "mean", ignore_index: int = -100, label_smoothing: float = 0.0,
+    detach_weights: bool = True, loss_scale: float = 1.0, chunk_size: int | None = None, return_stats: bool = False,
+    process_group: ProcessGroup | None = None,
+) -> Any:  # fmt: skip
+    """`loreun_cross_entropy` of hidden @ weight.T + bias, logits that never exist whole: for large vocabularies.
+
+    hidden: [N, H] or [B, T, H], what a model's last linear layer reads; weight: [V, H] (these are no class weights) and
+    bias: [V], that layer's, of the dtype and device of hidden (autocast is followed); target, score_target, score_loss, and
+    ref_loss where it is no number: [N] or [B, T]. Every one of the N (or B·T) rows has a weight, or, with segment_ids,
+    every sequence. Logits have the dtype of hidden.
+
+    The logits are made once for the losses, chunk by chunk, and once more for the gradient, as no gradient is known
+    before all weights are. chunk_size: how many exist at a time (at least one row of V, then one column of N); None:
+    4 Mi, but no fewer than 128 rows, then 512 columns. A frozen weight saves a third of the backward pass.
+
+    The other arguments, the result and the exceptions are those of `loreun_cross_entropy`; `Stats` have target's shape.
+    With detach_weights=False gradients flow into score_loss and ref_loss too. No second derivative.
+    Source: LoReUn (NeurIPS 2024 workshop), eqs. 4-6; the recomputed chunks are those of torch's linear_cross_entropy.
+    """
+    w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
+    hidden, weight, bias = linear.as_autocast(hidden, weight, bias)
+    rows = linear.Linear(hidden, weight, bias, target, score_target, ignore_index, label_smoothing, chunk_size)
+    how = calls.How(w, score_loss, None, checks.reduction(reduction), loss_scale, False, return_stats, process_group)
+    return shapes.flattened_linear(rows, how, segment_ids, num_segments, segment_reduction)
 
 
 def loreun_mse_loss(

@@ -31,7 +31,7 @@ def cross_entropy(
         objective = ((1 - label_smoothing) * objective - label_smoothing * to_all).masked_fill(~kept, 0.0)
     if score_target is None:
         return objective, nll, kept
-    return objective, _nll(logp, score_target, score_target != ignore_index), kept
+    return objective, _nll(logp, score_target, (score_target >= 0) & (score_target < logp.shape[1])), kept
 
 
 def mean_squared(input: Tensor, target: Tensor, score_target: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:

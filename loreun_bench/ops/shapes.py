@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import calls, checks
+from loreun_bench.ops.linear import Linear
 from loreun_bench.ops.rows import CrossEntropy
 
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8)
@@ -41,9 +42,30 @@ def flattened(
         target=last(rows.target).flatten(0, -2) if probable else _line(rows.target, shape, "target"),
         score_target=None if rows.score_target is None else _line(rows.score_target, shape, "score_target"),
     )
+    return _answered(rows, how, shape, segment_ids, num_segments, segment_reduction)
+
+
+def flattened_linear(
+    rows: Linear, how: calls.How, segment_ids: Tensor | None, num_segments: int | None, segment_reduction: str
+) -> Any:
+    """The same for a linear layer, whose labels have the shape of hidden's rows."""
+    checks.linear(rows.hidden, rows.weight, rows.bias, rows.target, rows.score_target, rows.chunk_size)
+    shape = rows.hidden.shape[:-1]
+    rows = dataclasses.replace(
+        rows,
+        hidden=rows.hidden.flatten(0, -2),
+        target=_line(rows.target, shape, "target"),
+        score_target=None if rows.score_target is None else _line(rows.score_target, shape, "score_target"),
+    )
+    return _answered(rows, how, shape, segment_ids, num_segments, segment_reduction)
+
+
+def _answered(
+    rows: Any, how: calls.How, shape: torch.Size, segment_ids: Tensor | None, number: int | None, segment_reduction: str
+) -> Any:
     if segment_ids is not None:
         checks.one_of(segment_reduction, "segment_reduction", ("mean", "sum"))
-        count = checks.segments(segment_ids, shape, rows.logits, num_segments)
+        count = checks.segments(segment_ids, shape, rows.x, number)
         how = how._replace(segments=calls.Segments(segment_ids.long().flatten(), count, segment_reduction == "mean"))
     else:
         how = _per_row(how, shape)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from loreun_bench.bench.trace import launches, peak_bytes
-from loreun_bench.ops import loreun_cross_entropy, loreun_mse_loss, loreun_step, native
+from loreun_bench.ops import loreun_cross_entropy, loreun_linear_cross_entropy, loreun_mse_loss, loreun_step, native
 
 SERVED, WHY = native.state()
 pytestmark = pytest.mark.skipif(
@@ -91,6 +91,23 @@ def test_parity_in_place(shape):
     found = forget(x, target, clean, inplace_backward=True)
     close(found, expected, "fp32")
     assert found[1].data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
+@pytest.mark.parametrize("chunk_size", [None, 2000])
+def test_parity_linear(chunk_size, dtype, settings):
+    logits, target, clean = batch(SHAPES["small-odd"])
+    rows, classes = logits.shape
+    hidden, weight = (batch((count, 64), dtype, seed)[0] for seed, count in enumerate((rows, classes)))
+    target[::5] = -100
+    options = {"chunk_size": chunk_size, **SETTINGS[settings]}
+    loss = loreun_linear_cross_entropy(hidden, 0.05 * weight, target, clean, **options)
+    grads = torch.autograd.grad(loss, (hidden, weight))
+    wide, short = hidden.detach().double(), 0.05 * weight.detach().double()
+    expected, grad = oracle(wide @ short.T, target, clean, **SETTINGS[settings])
+    close((loss.detach(), grads[0]), (expected, grad @ short), dtype)
+    close((loss.detach(), grads[1]), (expected, 0.05 * grad.T @ wide), dtype)
 
 
 @pytest.mark.parametrize("shape", ["small", "chip", "split"])

@@ -70,7 +70,7 @@ MUTANTS = {
     52: ("an ignored row has a gradient", CE, "if (g.target == kIgnored) return from_acc<T>(0);", ""),
     53: ("an ignored row has a gradient, vectors", CE, "if (g.target == kIgnored) return filled<T>(0);", ""),
     54: ("the class after the last is a label", CE, "label < classes", "label <= classes"),
-    55: ("a wrong label has a gradient", CE, "if (row.target == kWrong) g.both = A(NAN);", ""),
+    55: ("a wrong label has a gradient", CE, "if (row.target == kWrong && !part.given.objective) g.both = A(NAN);", ""),
     56: ("smoothing keeps the whole label", CE, "r.log_sum - (1 - smoothing) * of_target", "r.log_sum - of_target"),
     57: ("smoothing forgets what the mean is relative to", CE, "+ (base - r.max)", "- r.max"),
     58: ("the gradient forgets smoothing", CE, "c.objective * (1 - smoothing), c.score,", "c.objective, c.score,"),

@@ -18,14 +18,14 @@ from accuracy import SERVED, batch, forced
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from loreun_bench.ops import loreun_cross_entropy, loreun_mse_loss
+from loreun_bench.ops import loreun_cross_entropy, loreun_linear_cross_entropy, loreun_mse_loss
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs torch with gloo")
 ROWS = 13
 SHARDS = {"uneven": 9, "one row": 12, "a rank without rows": 13, "a rank of ignored rows": 8}
 DTYPES = {"f64": torch.float64, "f32": torch.float32}
 PATHS = ("native", "reference") if "cpu" in SERVED else ("reference",)
-CASES = list(itertools.product(("cross entropy", "mse"), SHARDS, (True, False), DTYPES, PATHS))
+CASES = list(itertools.product(("cross entropy", "linear", "mse"), SHARDS, (True, False), DTYPES, PATHS))
 SETTINGS = {"eta": 0.6, "direction": "forget", "loss_scale": 1.5, "distance": "ratio"}
 
 
@@ -42,6 +42,9 @@ def loss_of(kind: str, output: Tensor, rows: slice, shards: str, detach: bool, g
     options = SETTINGS | {"ref_loss": ref[rows], "detach_weights": detach, "process_group": group, "return_stats": True}
     if kind == "cross entropy":
         loss, stats = loreun_cross_entropy(output, target[rows], clean[rows], **options)
+    elif kind == "linear":
+        weight = x[:10] * 0.1
+        loss, stats = loreun_linear_cross_entropy(output, weight, target[rows], clean[rows], chunk_size=40, **options)
     else:
         loss, stats = loreun_mse_loss(output, x[rows] * 0.5, x.flip(1)[rows], **options)
     return loss, stats.weights

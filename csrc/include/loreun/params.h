@@ -35,7 +35,8 @@ struct Weighting {
   bool detach;  // weights are numbers: no gradient flows through them, as none flows into a score loss that is given
 };
 
-// What the gradient's rows are multiplied by, instead of what table and batch say: acc*, [rows] each, or null.
+// What the gradient's rows are multiplied by, instead of what table and batch say: acc*, [rows] each, or null. The logits may
+// then be some of the classes: a label that is out of range is elsewhere.
 struct Given {
   const void *objective, *score;
 };
