@@ -55,7 +55,7 @@ struct CrossEntropyRows {
       for (int64_t at = 0; at < part.classes; at += lanes) {
         Vec<A> rows[lanes];
         for (int k = 0; k < lanes; k++) rows[k] = load_as(x[k] + at, part.classes - at, A(0));
-        transpose<A>(rows);
+        transpose<A>(rows, std::make_integer_sequence<int, lanes>());
         for (int c = 0; c < lanes; c++) store(turned + (at + c) * lanes, rows[c]);
       }
   }
@@ -99,8 +99,8 @@ struct CrossEntropyRows {
   }
 
   // Takes n further elements in; their exponentials go to `kept`, if there is such a place. A row's first block is read
-  // twice; those after it, which may hold a larger one, are taken relative to the largest so far, as a larger one does no harm
-  // below overflow, so that memory is read without a pause.
+  // twice; those after it, which may hold a larger element, are taken relative to the largest so far, as a larger one does
+  // no harm below overflow, so that memory is read without a pause.
   template <bool may_be_larger>
   void add_block(const T* x, int64_t n, int64_t before, Running& run, A* kept) const {
     constexpr A kHarmless = 40;
@@ -108,6 +108,7 @@ struct CrossEntropyRows {
     Vec<A> top[4], sums[4] = {}, shifted[4] = {};
     for (int k = 0; k < 4; k++) top[k] = splat(from);
     each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int count, int k) {
+      if constexpr (!may_be_larger) __builtin_prefetch(x + i + 2 * n);  // the row after the next
       const Vec<A> e = exp_negative<A>(v - from);
       sums[k] += e;
       if constexpr (may_be_larger) top[k] = larger(v, top[k]);
@@ -250,7 +251,7 @@ struct CrossEntropyRows {
       for (int64_t at = 0; at < part.classes; at += lanes) {
         Vec<A> rows[lanes];
         for (int c = 0; c < lanes; c++) rows[c] = load(turned + (at + c) * lanes);
-        transpose<A>(rows);
+        transpose<A>(rows, std::make_integer_sequence<int, lanes>());
         for (int k = 0; k < n; k++) store_as(grad_row(first + k) + at, rows[k], part.classes - at);
       }
     for (int k = 0; k < n; k++)
@@ -293,17 +294,16 @@ struct CrossEntropyRows {
     if (!w.detach) g[score_target(i)] -= s.score[k];
   }
 
-  // Gradients are made from the last group of rows to the first: what the forward pass saw last is still in cache.
-  static int64_t last_group(int64_t begin, int64_t end) { return begin + (end - begin + lanes - 1) / lanes * lanes - lanes; }
-
   void scale(int64_t begin, int64_t end, A upstream) const { each_gradient<true>(begin, end, upstream); }
   void backward(int64_t begin, int64_t end, A upstream) const { each_gradient<false>(begin, end, upstream); }
 
+  // From the last group of rows to the first, as what the forward pass saw last is still in cache; within a group from the
+  // first row, as the processor fetches ahead that way.
   template <bool kept>
   void each_gradient(int64_t begin, int64_t end, A upstream) const {
     Slopes s;
     alignas(kBytes) Group both;
-    for (int64_t first = last_group(begin, end); first >= begin; first -= lanes) {
+    for (int64_t first = begin + (end - begin - 1) / lanes * lanes; first >= begin && begin < end; first -= lanes) {
       const int n = int(end - first < lanes ? end - first : lanes);
       slopes(first, n, upstream, s);
       if (!kept && part.classes <= kShort) {
@@ -311,7 +311,7 @@ struct CrossEntropyRows {
         continue;
       }
       store(both, Vec<A>(factor(s) + (load(s.max) - load(s.max))));  // NaN where no class is the largest
-      for (int k = n - 1; k >= 0; k--) kept ? scale_row(first + k, k, both[k], s) : long_grad(first + k, k, both[k], s);
+      for (int k = 0; k < n; k++) kept ? scale_row(first + k, k, both[k], s) : long_grad(first + k, k, both[k], s);
     }
   }
 };

@@ -76,39 +76,19 @@ typedef uint32_t Words __attribute__((vector_size(kBytes)));
 
 #if defined(__AVX512F__)
 static const bool kRoundsToBFloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx512bf16"));
-constexpr Words kLanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-// One permutation puts each half into the upper half of its word, or takes it from there. A NaN that arithmetic made is quiet:
-// its upper half is one.
-static inline Vec<float> to_acc(Halves h, BFloat16) {
-  const __m512i halves = _mm512_castsi256_si512((__m256i)h);
-  return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)(kLanes << 16), halves);
-}
-static inline Halves from_acc(Vec<float> v, BFloat16) {
-  if (kRoundsToBFloat16) {  // one instruction for six, written out as this file is also for processors that do not have it
-    Halves h;
-    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
-    return h;
-  }
-  const Words bits = (Words)v, more = ((bits >> 16) & 1) + 0x7fff;
-  const __mmask16 number = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_ORD_Q);
-  const __m512i rounded = _mm512_mask_add_epi32((__m512i)v, number, (__m512i)bits, (__m512i)more);
-  return (Halves)_mm512_castsi512_si256(_mm512_permutexvar_epi16((__m512i)(kLanes * 0x40004 + 0x30001), rounded));
-}
-#else
-static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
-static inline Halves from_acc(Vec<float> v, BFloat16) {
-  const Words bits = (Words)v, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return __builtin_convertvector(v == v ? rounded : Words{} + 0x7fc0, Halves);
-}
-#endif
-
-#if defined(__AVX512F__)
 static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm512_cvtph_ps((__m256i)h); }
 static inline Halves from_acc(Vec<float> v, Float16) {
   return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
 }
-#elif defined(__F16C__)
+static inline Vec<float> to_acc(Halves h, BFloat16) {  // one permutation puts each into the upper half of its word
+  constexpr Words place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const __m512i halves = _mm512_castsi256_si512((__m256i)h);
+  return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)(place << 16), halves);
+}
+#else
+constexpr bool kRoundsToBFloat16 = false;
+static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
+#if defined(__F16C__)
 static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm256_cvtph_ps((__m128i)h); }
 static inline Halves from_acc(Vec<float> v, Float16) {
   return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
@@ -120,74 +100,85 @@ static inline Vec<float> to_acc(Halves h, Float16) {
   return v;
 }
 static inline Halves from_acc(Vec<float> v, Float16) {
+  Float16 x[Lane<float>::count];
+  for (int k = 0; k < Lane<float>::count; k++) from_acc(v[k], x + k);
   Halves h;
-  for (int k = 0; k < Lane<float>::count; k++) {
-    Float16 x;
-    from_acc(v[k], &x);
-    h[k] = x.bits;
-  }
+  std::memcpy(&h, x, sizeof h);
   return h;
 }
 #endif
+#endif
 
-// As load and store of vector.h, for every element type.
+static inline Halves from_acc(Vec<float> v, BFloat16) {
+  Halves h;
+#if defined(__AVX512F__)
+  if (kRoundsToBFloat16) {  // by name, as this file is for processors without it, too; what is below 1e-38 becomes 0
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+    return h;
+  }
+#endif
+  const Words bits = (Words)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  h = __builtin_convertvector((v == v ? rounded : Words{} + 0x7fc00000) >> 16, Halves);
+  return h;
+}
+static inline Vec<float> to_acc(Vec<float> v, float) { return v; }
+static inline Vec<double> to_acc(Vec<double> v, double) { return v; }
+static inline Vec<float> from_acc(Vec<float> v, float) { return v; }
+static inline Vec<double> from_acc(Vec<double> v, double) { return v; }
+
+template <typename T>
+using Stored = decltype(from_acc(Vec<Acc<T>>(), T()));  // a vector of elements as they lie in memory
+
+// As load, store and stream of vector.h, for every element type.
 template <typename T>
 static inline Vec<Acc<T>> load_as(const T* p) {
-  if constexpr (sizeof(T) == sizeof(Acc<T>)) return load(p);
-  else {
-    Halves h;
-    std::memcpy(&h, p, sizeof h);
-    return to_acc(h, T{});
-  }
+  Stored<T> s;
+  std::memcpy(&s, p, sizeof s);
+  return to_acc(s, T());
 }
-
 template <typename T>
 static inline void store_as(T* p, Vec<Acc<T>> v) {
-  if constexpr (sizeof(T) == sizeof(Acc<T>)) return store(p, v);
-  else {
-    const Halves h = from_acc(v, T{});
-    std::memcpy(p, &h, sizeof h);
-  }
+  const Stored<T> s = from_acc(v, T());
+  std::memcpy(p, &s, sizeof s);
 }
-
 template <typename T>
 static inline void stream_as(T* p, Vec<Acc<T>> v) {
-  if constexpr (sizeof(T) == sizeof(Acc<T>)) return stream(p, v);
-  else store_as(p, v);
+  stream(p, from_acc(v, T()));
 }
 
-// The first n lanes, or all of them.
+// The first n lanes, or all of them; the others are `rest`. With a mask where there are masks: what is put together lane by
+// lane is read back before it has arrived.
 template <typename T>
 static inline Vec<Acc<T>> load_as(const T* p, int64_t n, Acc<T> rest) {
   using A = Acc<T>;
-  if (n >= Lane<A>::count) return load_as(p);
-  if constexpr (sizeof(T) == sizeof(A)) return load_some(p, n, rest);
-  else {
+  constexpr int lanes = Lane<A>::count;
+  if (n >= lanes) return load_as(p);
 #if defined(__AVX512F__)
-    const __mmask16 there = __mmask16((1u << n) - 1);
-    const Vec<float> v = to_acc((Halves)_mm256_maskz_loadu_epi16(there, p), T{});
-    return (Vec<float>)_mm512_mask_mov_ps(_mm512_set1_ps(rest), there, (__m512)v);
-#else
-    A lane[Lane<A>::count];
-    for (int k = 0; k < Lane<A>::count; k++) lane[k] = k < n ? to_acc(p[k]) : rest;
-    return load(lane);
-#endif
+  const __mmask16 there = __mmask16((1u << n) - 1);
+  const __m512i others = (__m512i)splat(rest);
+  if constexpr (sizeof(T) == 8) return (Vec<A>)_mm512_mask_loadu_epi64(others, __mmask8(there), p);
+  else if constexpr (sizeof(T) == 4) return (Vec<A>)_mm512_mask_loadu_epi32(others, there, p);
+  else {
+    const Vec<A> v = to_acc((Halves)_mm256_maskz_loadu_epi16(there, p), T());
+    return (Vec<A>)_mm512_mask_mov_epi32(others, there, (__m512i)v);
   }
+#else
+  A lane[lanes];
+  for (int k = 0; k < lanes; k++) lane[k] = k < n ? to_acc(p[k]) : rest;
+  return load(lane);
+#endif
 }
-
 template <typename T>
 static inline void store_as(T* p, Vec<Acc<T>> v, int64_t n) {
-  using A = Acc<T>;
-  if (n >= Lane<A>::count) return store_as(p, v);
-  if constexpr (sizeof(T) == sizeof(A)) return store_some(p, v, n);
-  else {
-    const Halves h = from_acc(v, T{});
+  if (n >= Lane<Acc<T>>::count) return store_as(p, v);
 #if defined(__AVX512F__)
-    _mm256_mask_storeu_epi16(p, __mmask16((1u << n) - 1), (__m256i)h);
+  const __mmask16 there = __mmask16((1u << n) - 1);
+  if constexpr (sizeof(T) == 2) _mm256_mask_storeu_epi16(p, there, (__m256i)from_acc(v, T()));
+  else if constexpr (sizeof(T) == 4) _mm512_mask_storeu_epi32(p, there, (__m512i)v);
+  else _mm512_mask_storeu_epi64(p, __mmask8(there), (__m512i)v);
 #else
-    for (int64_t k = 0; k < n; k++) p[k].bits = h[k];
+  for (int64_t k = 0; k < n; k++) from_acc(v[k], p + k);
 #endif
-  }
 }
 
 // n elements as they lie, or gathered in `copy` where they have gaps; and back.
@@ -216,8 +207,8 @@ static inline void each_vector(const T* x, int64_t n, Acc<T> rest, Body body) {
   if (i < n) body(i, load_as(x + i, n - i, rest), int(n - i), 0);
 }
 
-// Rows of a matrix of as many rows as a vector has lanes become columns: a perfect shuffle of the rows' halves rotates the
-// index's bits, row and lane together, by one.
+// A square of vectors, rows to columns: a perfect shuffle of the rows' halves rotates the bits of an element's index, row
+// and lane together, by one.
 #if defined(__clang__)
 #define LOREUN_SHUFFLE(A, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -230,17 +221,11 @@ static inline void transpose(Vec<A>* rows, std::integer_sequence<int, k...>) {
   for (int step = 0; step < __builtin_ctz(lanes); step++) {
     Vec<A> next[lanes];
     for (int i = 0; i < lanes / 2; i++) {
-      const Vec<A> a = rows[i], b = rows[i + lanes / 2];
-      next[2 * i] = LOREUN_SHUFFLE(A, a, b, (k % 2 * lanes + k / 2)...);
-      next[2 * i + 1] = LOREUN_SHUFFLE(A, a, b, (k % 2 * lanes + (k + lanes) / 2)...);
+      next[2 * i] = LOREUN_SHUFFLE(A, rows[i], rows[i + lanes / 2], (k % 2 * lanes + k / 2)...);
+      next[2 * i + 1] = LOREUN_SHUFFLE(A, rows[i], rows[i + lanes / 2], (k % 2 * lanes + (k + lanes) / 2)...);
     }
     for (int i = 0; i < lanes; i++) rows[i] = next[i];
   }
-}
-
-template <typename A>
-static inline void transpose(Vec<A>* rows) {
-  transpose<A>(rows, std::make_integer_sequence<int, Lane<A>::count>());
 }
 
 }  // namespace

@@ -65,46 +65,22 @@ static inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-// The first n lanes, n less than all of them; the others are `rest`. With a mask where there are masks: what is put together
-// lane by lane is read back before it has arrived.
-#if defined(__AVX512F__)
-static inline Vec<float> load_some(const float* p, int64_t n, float rest) {
-  return (Vec<float>)_mm512_mask_loadu_ps(_mm512_set1_ps(rest), __mmask16((1u << n) - 1), p);
-}
-static inline Vec<double> load_some(const double* p, int64_t n, double rest) {
-  return (Vec<double>)_mm512_mask_loadu_pd(_mm512_set1_pd(rest), __mmask8((1u << n) - 1), p);
-}
-static inline void store_some(float* p, Vec<float> v, int64_t n) {
-  _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
-}
-static inline void store_some(double* p, Vec<double> v, int64_t n) {
-  _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v);
-}
-#else
-template <typename T>
-static inline Vec<T> load_some(const T* p, int64_t n, T rest) {
-  T lane[Lane<T>::count];
-  for (int k = 0; k < Lane<T>::count; k++) lane[k] = k < n ? p[k] : rest;
-  return load(lane);
-}
-template <typename T>
-static inline void store_some(T* p, Vec<T> v, int64_t n) {
-  for (int64_t k = 0; k < n; k++) p[k] = v[k];
-}
-#endif
-
 // Past the caches, at a vector's boundary; streams_end, before another thread may read it.
 #if defined(__AVX512F__)
 static inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
 static inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+template <typename T, typename V>
+static inline void stream(T* p, V halves) { _mm256_stream_si256((__m256i*)p, (__m256i)halves); }
 static inline void streams_end() { _mm_sfence(); }
 #elif defined(__AVX2__)
 static inline void stream(float* p, Vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
 static inline void stream(double* p, Vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+template <typename T, typename V>
+static inline void stream(T* p, V halves) { _mm_stream_si128((__m128i*)p, (__m128i)halves); }
 static inline void streams_end() { _mm_sfence(); }
 #else
-template <typename T>
-static inline void stream(T* p, Vec<T> v) { store(p, v); }
+template <typename T, typename V>
+static inline void stream(T* p, V v) { std::memcpy(p, &v, sizeof v); }
 static inline void streams_end() {}
 #endif
 
