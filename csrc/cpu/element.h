@@ -85,19 +85,24 @@ static inline Vec<float> to_acc(Halves h, BFloat16) {  // one permutation puts e
   const __m512i halves = _mm512_castsi256_si512((__m256i)h);
   return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)(place << 16), halves);
 }
-#else
-constexpr bool kRoundsToBFloat16 = false;
-static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
-#if defined(__F16C__)
+static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
+#elif defined(__AVX2__)
 static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm256_cvtph_ps((__m128i)h); }
 static inline Halves from_acc(Vec<float> v, Float16) {
   return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 }
+static inline Vec<float> to_acc(Halves h, BFloat16) {
+  return (Vec<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16);
+}
+static inline Halves upper_halves(Words w) {
+  const __m256i signs = _mm256_srai_epi32((__m256i)w, 16);
+  return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packs_epi32(signs, signs), 8));
+}
 #else
 static inline Vec<float> to_acc(Halves h, Float16) {
-  Vec<float> v;
-  for (int k = 0; k < Lane<float>::count; k++) v[k] = to_acc(Float16{h[k]});
-  return v;
+  float x[Lane<float>::count];
+  for (int k = 0; k < Lane<float>::count; k++) x[k] = to_acc(Float16{h[k]});
+  return load(x);
 }
 static inline Halves from_acc(Vec<float> v, Float16) {
   Float16 x[Lane<float>::count];
@@ -106,20 +111,30 @@ static inline Halves from_acc(Vec<float> v, Float16) {
   std::memcpy(&h, x, sizeof h);
   return h;
 }
+#if defined(__SSE2__)
+static inline Vec<float> to_acc(Halves h, BFloat16) {
+  return (Vec<float>)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_cvtsi64_si128((long long)h));
+}
+static inline Halves upper_halves(Words w) {
+  const __m128i signs = _mm_srai_epi32((__m128i)w, 16);
+  return (Halves)_mm_cvtsi128_si64(_mm_packs_epi32(signs, signs));
+}
+#else
+static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
+static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
 #endif
 #endif
 
 static inline Halves from_acc(Vec<float> v, BFloat16) {
-  Halves h;
 #if defined(__AVX512F__)
   if (kRoundsToBFloat16) {  // by name, as this file is for processors without it, too; what is below 1e-38 becomes 0
+    Halves h;
     __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
     return h;
   }
 #endif
-  const Words bits = (Words)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  h = __builtin_convertvector((v == v ? rounded : Words{} + 0x7fc00000) >> 16, Halves);
-  return h;
+  const Words bits = (Words)v, more = ((bits >> 16) & 1) + 0x7fff;
+  return upper_halves(bits + (more & (Words)(v == v)));  // a NaN that arithmetic made is one by its upper half
 }
 static inline Vec<float> to_acc(Vec<float> v, float) { return v; }
 static inline Vec<double> to_acc(Vec<double> v, double) { return v; }

@@ -78,7 +78,7 @@ MUTANTS = {
     "k28": ("the same in a long row", CE, "if (label == score_label) at_label -= s.score[k];", "", f"{BACKWARD} {NATIVE}"),
     "k13": ("ratio form: a row's reference does not divide its slope", "csrc/include/loreun/weighting.h", "ratio ? eta / ref : eta", "eta", NATIVE),
     "k14": ("bfloat16 is cut off, not rounded", CPU + "element.h", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16", NATIVE),
-    "k29": ("the same, a vector at a time", CPU + "element.h", "rounded = bits + 0x7fff + ((bits >> 16) & 1);", "rounded = bits;", f"{NARROW} {NATIVE}"),
+    "k29": ("the same, a vector at a time", CPU + "element.h", "(more & (Words)(v == v))", "(more & Words{})", f"{NARROW} {NATIVE}"),
     "k15": ("exp of a very negative number, up to AVX2", CPU + "vector.h", "return x < L::smallest ? Vec<T>{} : result;", "return result;", f"{NARROW} {VALUES}"),
     "k16": ("exp of a very negative number, AVX-512, double", CPU + "vector.h", "= larger(splat(Lane<double>::vanishes), x);", "= x;", f"{VALUES} {NATIVE}"),
     "k30": ("exp of a very negative number, AVX-512, float", CPU + "vector.h", "_mm512_maskz_fmadd_ps(there, power,", "_mm512_fmadd_ps(power,", f"{VALUES} {NATIVE}"),
