@@ -47,13 +47,18 @@ struct CrossEntropyRows {
 
   // turned[c * lanes + k] is class c of row first + k. Lanes past the last row repeat it.
   void turn(int64_t first, int n, A* turned) const {
-    for (int k = 0; k < lanes; k++) {
-      const T* x = row(first + (k < n ? k : n - 1));
-      if (part.class_stride == 1)
-        for (int64_t c = 0; c < part.classes; c++) turned[c * lanes + k] = to_acc(x[c]);
-      else
-        for (int64_t c = 0; c < part.classes; c++) turned[c * lanes + k] = to_acc(x[c * part.class_stride]);
-    }
+    const T* x[lanes];
+    for (int k = 0; k < lanes; k++) x[k] = row(first + (k < n ? k : n - 1));
+    if (part.class_stride != 1)
+      for (int64_t c = 0; c < part.classes; c++)
+        for (int k = 0; k < lanes; k++) turned[c * lanes + k] = to_acc(x[k][c * part.class_stride]);
+    else
+      for (int64_t at = 0; at < part.classes; at += lanes) {
+        Vec<A> rows[lanes];
+        for (int k = 0; k < lanes; k++) rows[k] = load_as(x[k] + at, part.classes - at, A(0));
+        transpose<A>(rows, std::make_integer_sequence<int, lanes>());
+        for (int c = 0; c < lanes; c++) store(turned + (at + c) * lanes, rows[c]);
+      }
   }
 
   // ---- forward
@@ -80,10 +85,10 @@ struct CrossEntropyRows {
   };
 
   // The largest of n values, NaN left out.
-  static A largest(const A* x, int64_t n) {
+  static A largest(const T* x, int64_t n) {
     Vec<A> top[4];
     for (int k = 0; k < 4; k++) top[k] = splat(-kInfinity<A>);
-    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int k) { top[k] = larger(v, top[k]); });
+    each_vector(x, n, -kInfinity<A>, [&](int64_t, Vec<A> v, int, int k) { top[k] = larger(v, top[k]); });
     return max_lane(larger(larger(top[0], top[1]), larger(top[2], top[3])));
   }
 
@@ -95,41 +100,58 @@ struct CrossEntropyRows {
   }
 
   // Takes n further elements in; their exponentials go to `kept`, if there is such a place. A row's first block is read
-  // twice; those after it are taken relative to the largest so far, as a larger one does no harm below overflow, so that
-  // memory is read without a pause.
-  void add_block(const A* x, int64_t n, int64_t before, Running& run, A* kept) const {
+  // twice; those after it, which may hold a larger element, are taken relative to the largest so far, as a larger one does
+  // no harm below overflow, so that memory is read without a pause.
+  template <bool may_be_larger>
+  void add_block(const T* x, int64_t n, int64_t before, Running& run, A* kept) const {
     constexpr A kHarmless = 40;
-    if (run.max == -kInfinity<A>) run.max = largest(x, n);
     const A from = run.max == -kInfinity<A> ? A(0) : run.max;  // a block of masked classes adds nothing, a NaN in it does
     Vec<A> top[4], sums[4] = {}, shifted[4] = {};
     for (int k = 0; k < 4; k++) top[k] = splat(from);
-    each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int k) {
+    each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int count, int k) {
+      if constexpr (!may_be_larger) __builtin_prefetch(x + i + 2 * n);  // the row after the next
       const Vec<A> e = exp_negative<A>(v - from);
-      sums[k] += e, top[k] = larger(v, top[k]);
-      if (kept) store_some(kept + i, e, n - i);
+      sums[k] += e;
+      if constexpr (may_be_larger) top[k] = larger(v, top[k]);
+      if (kept) store_as(kept + i, e, count);
     });
-    const A max = max_lane(larger(larger(top[0], top[1]), larger(top[2], top[3])));
+    const A max = may_be_larger ? max_lane(larger(larger(top[0], top[1]), larger(top[2], top[3]))) : from;
     if (max - from > kHarmless) {
       move_reference(run, max, before);
-      return add_block(x, n, before, run, kept);
+      return add_block<false>(x, n, before, run, kept);
     }
     run.sum += sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
     if (smooth) {
-      each_vector(x, n, from, [&](int64_t, Vec<A> v, int k) { shifted[k] += v - from; });
+      each_vector(x, n, from, [&](int64_t, Vec<A> v, int, int k) { shifted[k] += v - from; });
       run.shifted += sum_of((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
     }
     if (max > from) move_reference(run, max, before + n);
   }
 
   void long_rows(int64_t first, int n, Found& found) const {
-    A copy[kBlock];
+    T copies[2][kBlock];
     const bool keep = part.grad && keeps_exponentials(part.dtype, part.classes);
+    const int64_t stride = part.class_stride, size = part.classes < kBlock ? part.classes : kBlock;
+    const T* next = read_block(row(first), size, stride, copies[0]);
+    A next_max = largest(next, size);
     for (int k = 0; k < n; k++) {
+      const T* x = next;
       Running run;
-      for (int64_t at = 0; at < part.classes; at += kBlock) {
-        const int64_t size = part.classes - at < kBlock ? part.classes - at : kBlock;
-        add_block(read_block(row(first + k) + at * part.class_stride, size, part.class_stride, copy), size, at, run,
-                  keep ? (A*)grad_row(first + k) : nullptr);
+      run.max = next_max;
+      if (k + 1 < n) {  // a row ahead: exponentials that wait for their maximum would wait alone
+        next = read_block(row(first + k + 1), size, stride, copies[(k + 1) % 2]);
+        next_max = largest(next, size);
+      }
+      add_block<false>(x, size, 0, run, keep ? (A*)grad_row(first + k) : nullptr);
+      for (int64_t at = size; at < part.classes; at += kBlock) {
+        const int64_t more = part.classes - at < kBlock ? part.classes - at : kBlock;
+        x = read_block(row(first + k) + at * stride, more, stride, copies[k % 2]);
+        if (run.max == -kInfinity<A>) {
+          run.max = largest(x, more);
+          add_block<false>(x, more, at, run, nullptr);
+        } else {
+          add_block<true>(x, more, at, run, nullptr);
+        }
       }
       found.max[k] = run.max, found.sum[k] = A(run.sum), found.shifted[k] = A(run.shifted);
     }
@@ -184,10 +206,12 @@ struct CrossEntropyRows {
   // - everywhere.
   struct Slopes {
     alignas(kBytes) Group both, everywhere, max, log_sum, objective, score;
+    bool flows;  // a gradient through a weight of the group
   };
 
   void slopes(int64_t first, int n, A upstream, Slopes& s) const {
     Group weight;
+    s.flows = false;
     const bool given = part.given.objective;
     if (!given) exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
     const A baseline = given ? A(0) : A(part.batch[kBaseline]), kept = A(1 - part.label_smoothing);
@@ -198,82 +222,105 @@ struct CrossEntropyRows {
       const auto c = given ? coefficients(part.given, i, upstream)
                            : coefficients(weight[from], column(kObjective)[i], baseline, column(kSlope)[i], upstream);
       s.both[k] = c.objective + c.score, s.everywhere[k] = c.objective * spread;
-      s.objective[k] = c.objective * kept, s.score[k] = c.score;
+      s.objective[k] = c.objective * kept, s.score[k] = c.score, s.flows |= c.score != 0;
       s.max[k] = column(kMax)[i], s.log_sum[k] = column(kLogSum)[i];
     }
   }
 
-  void short_grad(int64_t first, int n, const Slopes& s) const {
-    alignas(kBytes) A turned[kShort * lanes];
-    turn(first, n, turned);
-    const Vec<A> both = load(s.both), everywhere = load(s.everywhere), max = load(s.max), log_sum = load(s.log_sum);
-    for (int64_t c = 0; c < part.classes; c++) {
-      const Vec<A> p = exp_negative<A>((load(turned + c * lanes) - max) - log_sum);
-      store(turned + c * lanes, Vec<A>(both * p - everywhere));
-    }
-    for (int k = 0; k < n; k++) {
-      const int64_t i = first + k, stride = part.grad_class_stride;
-      T* g = grad_row(i);
-      if (ignored(i)) {
-        for (int64_t c = 0; c < part.classes; c++) from_acc(A(0), g + c * stride);
-        continue;
-      }
-      if (is_class(target(i))) turned[target(i) * lanes + k] -= s.objective[k];
-      if (s.score[k] != 0 && is_class(score_target(i))) turned[score_target(i) * lanes + k] -= s.score[k];
-      for (int64_t c = 0; c < part.classes; c++) from_acc(turned[c * lanes + k], g + c * stride);
-    }
+  // The gradient of an ignored row.
+  void clear(int64_t i) const {
+    for (int64_t c = 0; c < part.classes; c++) from_acc(A(0), grad_row(i) + c * part.grad_class_stride);
   }
 
-  void long_grad(int64_t i, int k, const Slopes& s) const {
-    const A both = s.both[k], everywhere = s.everywhere[k], max = s.max[k], log_sum = s.log_sum[k];
-    const int64_t label = target(i), score_label = score_target(i);
-    A copy[kBlock], made[kBlock + lanes];
+  // What exp(x - max) is multiplied by: both times the probability of the largest class.
+  static Vec<A> factor(const Slopes& s) { return load(s.both) * exp_negative<A>(-load(s.log_sum)); }
+
+  void short_grad(int64_t first, int n, const Slopes& s) const {
+    alignas(kBytes) A turned[kShort * lanes];
+    alignas(kBytes) Group labels, score_labels;
+    turn(first, n, turned);
+    for (int k = 0; k < lanes; k++) {
+      const int64_t i = first + (k < n ? k : n - 1);
+      labels[k] = A(target(i)), score_labels[k] = A(score_target(i));
+    }
+    const Vec<A> both = factor(s), everywhere = load(s.everywhere), max = load(s.max);
+    const Vec<A> objective = load(s.objective), score = load(s.score), label = load(labels), other = load(score_labels);
+    for (int64_t c = 0; c < part.classes; c++) {
+      Vec<A> g = both * exp_negative<A>(load(turned + c * lanes) - max) - everywhere;
+      g -= label == splat(A(c)) ? objective : Vec<A>{};
+      if (s.flows) g -= other == splat(A(c)) ? score : Vec<A>{};
+      store(turned + c * lanes, g);
+    }
+    if (part.grad_class_stride != 1)
+      for (int64_t c = 0; c < part.classes; c++)
+        for (int k = 0; k < n; k++) from_acc(turned[c * lanes + k], grad_row(first + k) + c * part.grad_class_stride);
+    else
+      for (int64_t at = 0; at < part.classes; at += lanes) {
+        Vec<A> rows[lanes];
+        for (int c = 0; c < lanes; c++) rows[c] = load(turned + (at + c) * lanes);
+        transpose<A>(rows, std::make_integer_sequence<int, lanes>());
+        for (int k = 0; k < n; k++) store_as(grad_row(first + k) + at, rows[k], part.classes - at);
+      }
+    for (int k = 0; k < n; k++)
+      if (ignored(first + k)) clear(first + k);
+  }
+
+  void long_grad(int64_t i, int k, A both, const Slopes& s) const {
+    if (ignored(i)) return clear(i);
+    const A everywhere = s.everywhere[k], max = s.max[k];
+    const auto slope = [&](Vec<A> x) { return Vec<A>(both * exp_negative<A>(x - max) - everywhere); };
+    const int64_t label = target(i), score_label = score_target(i), stride = part.grad_class_stride;
+    const bool here = is_class(label), score_here = s.score[k] != 0 && is_class(score_label);
+    // Where the labels are, before the logits may be written over and anything is rounded.
+    A at_label = 0, at_score = 0;
+    if (here) at_label = slope(splat(logit(i, label)))[0] - s.objective[k];
+    if (score_here) {
+      at_score = slope(splat(logit(i, score_label)))[0] - s.score[k];
+      if (label == score_label) at_label -= s.score[k];
+    }
+    T copy[kBlock], made[kBlock];
+    T* g = grad_row(i);
     for (int64_t at = 0; at < part.classes; at += kBlock) {
       const int64_t n = part.classes - at < kBlock ? part.classes - at : kBlock;
-      const A* x = read_block(row(i) + at * part.class_stride, n, part.class_stride, copy);
-      if (ignored(i)) {
-        for (int64_t j = 0; j < n; j++) made[j] = 0;
-      } else {
-        each_vector(x, n, A(0), [&](int64_t j, Vec<A> v, int) {
-          store(made + j, Vec<A>(both * exp_negative<A>((v - max) - log_sum) - everywhere));
-        });
-        if (label >= at && label < at + n) made[label - at] -= s.objective[k];
-        if (s.score[k] != 0 && score_label >= at && score_label < at + n) made[score_label - at] -= s.score[k];
-      }
-      write_block(made, n, grad_row(i) + at * part.grad_class_stride, part.grad_class_stride);
+      T* out = stride == 1 ? g + at : made;
+      each_vector(read_block(row(i) + at * part.class_stride, n, part.class_stride, copy), n, A(0),
+                  [&](int64_t j, Vec<A> v, int count, int) { store_as(out + j, slope(v), count); });
+      if (stride != 1) write_block(made, n, g + at * stride, stride);
     }
+    if (score_here) from_acc(at_score, g + score_label * stride);
+    if (here) from_acc(at_label, g + label * stride);
   }
 
   // The forward pass left exp(x - max) in the gradient's place.
-  void scale_row(int64_t i, int k, A probability, const Slopes& s) const {
+  void scale_row(int64_t i, int k, A both, const Slopes& s) const {
     A* g = (A*)grad_row(i);
-    const int64_t n = part.classes;
-    if (ignored(i)) return void(__builtin_memset(g, 0, size_t(n) * sizeof(A)));
-    const A factor = s.both[k] * probability, everywhere = s.everywhere[k];
-    for (int64_t j = 0; j < n; j++) g[j] = g[j] * factor - everywhere;
+    if (ignored(i)) return clear(i);
+    const A everywhere = s.everywhere[k];
+    each_vector(g, part.classes, A(0), [&](int64_t j, Vec<A> v, int count, int) {
+      store_as(g + j, Vec<A>(v * both - everywhere), count);
+    });
     g[target(i)] -= s.objective[k];
     if (s.score[k] != 0) g[score_target(i)] -= s.score[k];
   }
 
-  void scale(int64_t begin, int64_t end, A upstream) const {
-    Slopes s;
-    alignas(kBytes) Group probability;  // of the largest class; NaN where there is none
-    for (int64_t first = begin; first < end; first += lanes) {
-      const int n = int(end - first < lanes ? end - first : lanes);
-      slopes(first, n, upstream, s);
-      store(probability, Vec<A>(exp_negative<A>(-load(s.log_sum)) + (load(s.max) - load(s.max))));
-      for (int k = 0; k < n; k++) scale_row(first + k, k, probability[k], s);
-    }
-  }
+  void scale(int64_t begin, int64_t end, A upstream) const { each_gradient<true>(begin, end, upstream); }
+  void backward(int64_t begin, int64_t end, A upstream) const { each_gradient<false>(begin, end, upstream); }
 
-  void backward(int64_t begin, int64_t end, A upstream) const {
+  // From the last group of rows to the first, as what the forward pass saw last is still in cache; within a group from the
+  // first row, as the processor fetches ahead that way.
+  template <bool kept>
+  void each_gradient(int64_t begin, int64_t end, A upstream) const {
     Slopes s;
-    for (int64_t first = begin; first < end; first += lanes) {
+    alignas(kBytes) Group both;
+    for (int64_t first = begin + (end - begin - 1) / lanes * lanes; first >= begin && begin < end; first -= lanes) {
       const int n = int(end - first < lanes ? end - first : lanes);
       slopes(first, n, upstream, s);
-      if (part.classes <= kShort) short_grad(first, n, s);
-      else
-        for (int k = 0; k < n; k++) long_grad(first + k, k, s);
+      if (!kept && part.classes <= kShort) {
+        short_grad(first, n, s);
+        continue;
+      }
+      store(both, Vec<A>(factor(s) + (load(s.max) - load(s.max))));  // NaN where no class is the largest
+      for (int k = 0; k < n; k++) kept ? scale_row(first + k, k, both[k], s) : long_grad(first + k, k, both[k], s);
     }
   }
 };

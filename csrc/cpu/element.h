@@ -1,9 +1,8 @@
-// Conversion between the stored element types and the type of the arithmetic, a block at a time.
+// Between the stored element types and the type of the arithmetic, an element or a vector at a time.
 #pragma once
+#include <utility>
+
 #include "cpu/vector.h"
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
 
 namespace loreun {
 namespace {
@@ -71,74 +70,177 @@ static inline void from_acc(float x, Float16* out) {
 }
 #endif
 
-template <typename T>
-static inline void widen(const T* p, int64_t n, Acc<T>* out) {
-  for (int64_t i = 0; i < n; i++) out[i] = to_acc(p[i]);
-}
+// A vector of 16-bit elements, to and from the type of the arithmetic.
+typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
+typedef uint32_t Words __attribute__((vector_size(kBytes)));
 
-template <typename T>
-static inline void narrow(const Acc<T>* values, int64_t n, T* p) {
-  for (int64_t i = 0; i < n; i++) from_acc(values[i], p + i);
+#if defined(__AVX512F__)
+static const bool kRoundsToBFloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx512bf16"));
+static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm512_cvtph_ps((__m256i)h); }
+static inline Halves from_acc(Vec<float> v, Float16) {
+  return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
 }
-
-#if defined(__F16C__)
-// No compiler vectorises the scalar conversions: eight at a time by hand.
-static inline void widen(const Float16* p, int64_t n, float* out) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + i))));
-  for (; i < n; i++) out[i] = to_acc(p[i]);
+static inline Vec<float> to_acc(Halves h, BFloat16) {  // one permutation puts each into the upper half of its word
+  constexpr Words place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const __m512i halves = _mm512_castsi256_si512((__m256i)h);
+  return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)(place << 16), halves);
 }
-
-static inline void narrow(const float* values, int64_t n, Float16* p) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm_storeu_si128((__m128i*)(p + i), _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
-  for (; i < n; i++) from_acc(values[i], p + i);
+static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
+#elif defined(__AVX2__)
+static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm256_cvtph_ps((__m128i)h); }
+static inline Halves from_acc(Vec<float> v, Float16) {
+  return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 }
+static inline Vec<float> to_acc(Halves h, BFloat16) {
+  return (Vec<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16);
+}
+static inline Halves upper_halves(Words w) {
+  const __m256i signs = _mm256_srai_epi32((__m256i)w, 16);
+  return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packs_epi32(signs, signs), 8));
+}
+#else
+static inline Vec<float> to_acc(Halves h, Float16) {
+  float x[Lane<float>::count];
+  for (int k = 0; k < Lane<float>::count; k++) x[k] = to_acc(Float16{h[k]});
+  return load(x);
+}
+static inline Halves from_acc(Vec<float> v, Float16) {
+  Float16 x[Lane<float>::count];
+  for (int k = 0; k < Lane<float>::count; k++) from_acc(v[k], x + k);
+  Halves h;
+  std::memcpy(&h, x, sizeof h);
+  return h;
+}
+#if defined(__SSE2__)
+static inline Vec<float> to_acc(Halves h, BFloat16) {
+  return (Vec<float>)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_cvtsi64_si128((long long)h));
+}
+static inline Halves upper_halves(Words w) {
+  const __m128i signs = _mm_srai_epi32((__m128i)w, 16);
+  return (Halves)_mm_cvtsi128_si64(_mm_packs_epi32(signs, signs));
+}
+#else
+static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
+static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
+#endif
 #endif
 
-// A block of a row in the type of the arithmetic: the row itself where it can be read as it lies, else a copy.
-template <typename T>
-static inline const Acc<T>* read_block(const T* p, int64_t n, int64_t stride, Acc<T>* copy) {
-  if (stride == 1) {
-    if constexpr (sizeof(T) == sizeof(Acc<T>)) return p;
-    widen(p, n, copy);
-  } else {
-    for (int64_t i = 0; i < n; i++) copy[i] = to_acc(p[i * stride]);
+static inline Halves from_acc(Vec<float> v, BFloat16) {
+#if defined(__AVX512F__)
+  if (kRoundsToBFloat16) {  // by name, as this file is for processors without it, too; what is below 1e-38 becomes 0
+    Halves h;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+    return h;
   }
+#endif
+  const Words bits = (Words)v, more = ((bits >> 16) & 1) + 0x7fff;
+  return upper_halves(bits + (more & (Words)(v == v)));  // a NaN that arithmetic made is one by its upper half
+}
+static inline Vec<float> to_acc(Vec<float> v, float) { return v; }
+static inline Vec<double> to_acc(Vec<double> v, double) { return v; }
+static inline Vec<float> from_acc(Vec<float> v, float) { return v; }
+static inline Vec<double> from_acc(Vec<double> v, double) { return v; }
+
+template <typename T>
+using Stored = decltype(from_acc(Vec<Acc<T>>(), T()));  // a vector of elements as they lie in memory
+
+// As load, store and stream of vector.h, for every element type.
+template <typename T>
+static inline Vec<Acc<T>> load_as(const T* p) {
+  Stored<T> s;
+  std::memcpy(&s, p, sizeof s);
+  return to_acc(s, T());
+}
+template <typename T>
+static inline void store_as(T* p, Vec<Acc<T>> v) {
+  const Stored<T> s = from_acc(v, T());
+  std::memcpy(p, &s, sizeof s);
+}
+template <typename T>
+static inline void stream_as(T* p, Vec<Acc<T>> v) {
+  stream(p, from_acc(v, T()));
+}
+
+// The first n lanes, or all of them; the others are `rest`. With a mask where there are masks: what is put together lane by
+// lane is read back before it has arrived.
+template <typename T>
+static inline Vec<Acc<T>> load_as(const T* p, int64_t n, Acc<T> rest) {
+  using A = Acc<T>;
+  constexpr int lanes = Lane<A>::count;
+  if (n >= lanes) return load_as(p);
+#if defined(__AVX512F__)
+  const __mmask16 there = __mmask16((1u << n) - 1);
+  const __m512i others = (__m512i)splat(rest);
+  if constexpr (sizeof(T) == 8) return (Vec<A>)_mm512_mask_loadu_epi64(others, __mmask8(there), p);
+  else if constexpr (sizeof(T) == 4) return (Vec<A>)_mm512_mask_loadu_epi32(others, there, p);
+  else {
+    const Vec<A> v = to_acc((Halves)_mm256_maskz_loadu_epi16(there, p), T());
+    return (Vec<A>)_mm512_mask_mov_epi32(others, there, (__m512i)v);
+  }
+#else
+  A lane[lanes];
+  for (int k = 0; k < lanes; k++) lane[k] = k < n ? to_acc(p[k]) : rest;
+  return load(lane);
+#endif
+}
+template <typename T>
+static inline void store_as(T* p, Vec<Acc<T>> v, int64_t n) {
+  if (n >= Lane<Acc<T>>::count) return store_as(p, v);
+#if defined(__AVX512F__)
+  const __mmask16 there = __mmask16((1u << n) - 1);
+  if constexpr (sizeof(T) == 2) _mm256_mask_storeu_epi16(p, there, (__m256i)from_acc(v, T()));
+  else if constexpr (sizeof(T) == 4) _mm512_mask_storeu_epi32(p, there, (__m512i)v);
+  else _mm512_mask_storeu_epi64(p, __mmask8(there), (__m512i)v);
+#else
+  for (int64_t k = 0; k < n; k++) from_acc(v[k], p + k);
+#endif
+}
+
+// n elements as they lie, or gathered in `copy` where they have gaps; and back.
+template <typename T>
+static inline const T* read_block(const T* p, int64_t n, int64_t stride, T* copy) {
+  if (stride == 1) return p;
+  for (int64_t i = 0; i < n; i++) copy[i] = p[i * stride];
   return copy;
 }
 
 template <typename T>
-static inline void write_block(const Acc<T>* values, int64_t n, T* p, int64_t stride) {
-  if (stride == 1) {
-    narrow(values, n, p);
-  } else {
-    for (int64_t i = 0; i < n; i++) from_acc(values[i], p + i * stride);
-  }
+static inline void write_block(const T* values, int64_t n, T* p, int64_t stride) {
+  for (int64_t i = 0; i < n; i++) p[i * stride] = values[i];
 }
 
-// The first n lanes, or all of them.
-template <typename A>
-static inline void store_some(A* p, Vec<A> v, int64_t n) {
-  if (n >= Lane<A>::count) return store(p, v);
-  for (int64_t k = 0; k < n; k++) p[k] = v[k];
-}
-
-// Calls body(index of the first lane, vector, k) over n values, k = 0..3 in turn, so that four sums run side by side.
-// The last vector is filled up with `rest`.
-template <typename A, typename Body>
-static inline void each_vector(const A* values, int64_t n, A rest, Body body) {
-  constexpr int lanes = Lane<A>::count;
+// Calls body(index of the first lane, vector, lanes that count, k) over n elements, k = 0..3 in turn, so that four sums run
+// side by side. The last vector is filled up with `rest`.
+template <typename T, typename Body>
+static inline void each_vector(const T* x, int64_t n, Acc<T> rest, Body body) {
+  constexpr int lanes = Lane<Acc<T>>::count;
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes)
 #pragma GCC unroll 4  // so that the four sums stay in registers
-    for (int k = 0; k < 4; k++) body(i + k * lanes, load(values + i + k * lanes), k);
-  for (; i + lanes <= n; i += lanes) body(i, load(values + i), 0);
-  if (i == n) return;
-  A last[lanes];
-  for (int k = 0; k < lanes; k++) last[k] = i + k < n ? values[i + k] : rest;
-  body(i, load(last), 0);
+    for (int k = 0; k < 4; k++) body(i + k * lanes, load_as(x + i + k * lanes), lanes, k);
+  for (; i + lanes <= n; i += lanes) body(i, load_as(x + i), lanes, 0);
+  if (i < n) body(i, load_as(x + i, n - i, rest), int(n - i), 0);
+}
+
+// A square of vectors, rows to columns: a perfect shuffle of the rows' halves rotates the bits of an element's index, row
+// and lane together, by one.
+#if defined(__clang__)
+#define LOREUN_SHUFFLE(A, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LOREUN_SHUFFLE(A, a, b, ...) __builtin_shuffle(a, b, typename Types<A>::I{__VA_ARGS__})
+#endif
+template <typename A, int... k>
+static inline void transpose(Vec<A>* rows, std::integer_sequence<int, k...>) {
+  constexpr int lanes = sizeof...(k);
+#pragma GCC unroll 8
+  for (int step = 0; step < __builtin_ctz(lanes); step++) {
+    Vec<A> next[lanes];
+    for (int i = 0; i < lanes / 2; i++) {
+      next[2 * i] = LOREUN_SHUFFLE(A, rows[i], rows[i + lanes / 2], (k % 2 * lanes + k / 2)...);
+      next[2 * i + 1] = LOREUN_SHUFFLE(A, rows[i], rows[i + lanes / 2], (k % 2 * lanes + (k + lanes) / 2)...);
+    }
+    for (int i = 0; i < lanes; i++) rows[i] = next[i];
+  }
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -27,7 +27,6 @@ struct Lane<float> {
   using Int = int32_t;
   static constexpr int count = kBytes / 4, mantissa = 23, bias = 127;
   static constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
-  static constexpr float vanishes = -104.f;  // exp of it rounds to 0
   static constexpr float smallest = -87.33654f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 };
 
@@ -36,7 +35,7 @@ struct Lane<double> {
   using Int = int64_t;
   static constexpr int count = kBytes / 8, mantissa = 52, bias = 1023;
   static constexpr double round = 6755399441055744.;  // 1.5 * 2^52
-  static constexpr double vanishes = -746.;
+  static constexpr double vanishes = -746.;  // exp of it rounds to 0
   static constexpr double smallest = -708.39641853226408, ln2_high = 6.93145751953125e-1;
   static constexpr double ln2_low = 1.42860682030941723212e-6;
 };
@@ -70,14 +69,18 @@ static inline void store(T* p, Vec<T> v) {
 #if defined(__AVX512F__)
 static inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
 static inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+template <typename T, typename V>
+static inline void stream(T* p, V halves) { _mm256_stream_si256((__m256i*)p, (__m256i)halves); }
 static inline void streams_end() { _mm_sfence(); }
 #elif defined(__AVX2__)
 static inline void stream(float* p, Vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
 static inline void stream(double* p, Vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+template <typename T, typename V>
+static inline void stream(T* p, V halves) { _mm_stream_si128((__m128i*)p, (__m128i)halves); }
 static inline void streams_end() { _mm_sfence(); }
 #else
-template <typename T>
-static inline void stream(T* p, Vec<T> v) { store(p, v); }
+template <typename T, typename V>
+static inline void stream(T* p, V v) { std::memcpy(p, &v, sizeof v); }
 static inline void streams_end() {}
 #endif
 
@@ -149,9 +152,7 @@ static inline double sum_of(V v) {
 // x / ln2 - n. Fused by hand, as a compiler takes the rounded product that n was made of and is off by |x| * 6e-8; the
 // float nearest to 1 / ln2 leaves |x| * 1.3e-8.
 static inline Vec<float> fraction_of_log2(Vec<float> x, Vec<float> n) {
-#if defined(__AVX512F__)
-  return (Vec<float>)_mm512_fmsub_ps((__m512)x, _mm512_set1_ps(1.44269504f), (__m512)n);
-#elif defined(__FMA__)
+#if defined(__FMA__) && !defined(__AVX512F__)
   return (Vec<float>)_mm256_fmsub_ps((__m256)x, _mm256_set1_ps(1.44269504f), (__m256)n);
 #else
   return x * 1.44269504f - n;
@@ -177,39 +178,54 @@ static inline Vec<double> exp_fraction(Vec<double> x, Vec<double> n) {
   return p;
 }
 
-#if defined(__AVX512F__)
-static inline Vec<float> round_to_integer(Vec<float> x) {
-  return (Vec<float>)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-static inline Vec<double> round_to_integer(Vec<double> x) {
-  return (Vec<double>)_mm512_roundscale_pd((__m512d)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-// x * 2^n
-static inline Vec<float> times_power(Vec<float> x, Vec<float> n) {
-  return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)n);
-}
-static inline Vec<double> times_power(Vec<double> x, Vec<double> n) {
-  return (Vec<double>)_mm512_scalef_pd((__m512d)x, (__m512d)n);
-}
-#endif
-
 // exp(x) for x <= 0: 0 for -inf, NaN for NaN. A denormal result may be 0.
 template <typename T>
 static inline Vec<T> exp_negative(Vec<T> x) {
   using L = Lane<T>;
-#if defined(__AVX512F__)
-  const Vec<T> bounded = larger(splat(L::vanishes), x);  // the fraction of a huge x would overflow
-  const Vec<T> n = round_to_integer(bounded * T(1.4426950408889634));
-  return times_power(exp_fraction(bounded, n), n);
-#else
   using I = typename Types<T>::I;
   const Vec<T> shifted = x * T(1.4426950408889634) + L::round;
   const Vec<T> n = shifted - L::round;
   const I exponent = ((I)shifted - (I)splat(L::round) + L::bias) << L::mantissa;
   const Vec<T> result = exp_fraction(x, n) * (Vec<T>)exponent;
   return x < L::smallest ? Vec<T>{} : result;
-#endif
 }
+
+#if defined(__AVX512F__)
+template <>
+inline Vec<double> exp_negative<double>(Vec<double> x) {
+  const Vec<double> bounded = larger(splat(Lane<double>::vanishes), x);  // the fraction of a huge x would overflow
+  const __m512d n =
+      _mm512_roundscale_pd((__m512d)(bounded * 1.4426950408889634), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return (Vec<double>)_mm512_scalef_pd((__m512d)exp_fraction(bounded, (Vec<double>)n), n);
+}
+
+// 2^(j/32) in float, less j at the place where n is added: n = 32 k + j makes 2^(n/32) of the entry for j.
+struct Powers {
+  alignas(kBytes) int32_t bits[32];
+  constexpr Powers() : bits() {
+    double power = 1;
+    for (int j = 0; j < 32; j++, power *= 1.0218971486541166)
+      bits[j] = __builtin_bit_cast(int32_t, float(power)) - (j << 18);
+  }
+};
+constexpr Powers kPowers;
+
+// A table of 32 lies in two registers, and leaves so small a fraction f = 32 x / ln2 - n that two terms of its series do
+// (5e-8, fitted): half the multiplications of the polynomial above, which are what bounds it.
+template <>
+inline Vec<float> exp_negative<float>(Vec<float> x) {
+  const __m512 scale = _mm512_set1_ps(46.16624131f), round = _mm512_set1_ps(Lane<float>::round);
+  const __m512 shifted = _mm512_fmadd_ps((__m512)x, scale, round);
+  const __m512 f = _mm512_fmsub_ps((__m512)x, scale, _mm512_sub_ps(shifted, round));
+  const __m512i n = _mm512_castps_si512(shifted);
+  const __m512i entry =
+      _mm512_permutex2var_epi32(_mm512_load_si512(kPowers.bits), n, _mm512_load_si512(kPowers.bits + 16));
+  const __m512 power = _mm512_castsi512_ps(_mm512_add_epi32(entry, _mm512_slli_epi32(n, 18)));
+  const __m512 rest = _mm512_mul_ps(f, _mm512_fmadd_ps(f, _mm512_set1_ps(2.3459849e-4f), _mm512_set1_ps(2.1661166e-2f)));
+  const __mmask16 there = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(Lane<float>::smallest), _CMP_NLT_UQ);
+  return (Vec<float>)_mm512_maskz_fmadd_ps(there, power, rest, power);
+}
+#endif
 
 // log(x) for normal x > 0, and NaN for NaN: x = 2^e m with m near 1, log m = 2 atanh((m - 1) / (m + 1)) by its series.
 template <typename T>

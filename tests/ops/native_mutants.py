@@ -40,8 +40,8 @@ MUTANTS = {
     "p7": ("a reference number does not divide eta", CALLS, "return w.eta / w.ref, None, False, 0.0", "return w.eta, None, False, 0.0", NATIVE),
     "p8": ("averaging over ranks shrinks the gradient", OPS + "distributed.py", "whole, scale * ranks", "whole, scale", RANKS),
     "p9": ("a rank without rows spoils the mean", OPS + "distributed.py", 'mean.where(normaliser != float("-inf"), 0.0)', "mean", RANKS),
-    "p10": ("a score's gradient is lost", CALLS, " or (flows and _differentiable(how.score_loss, w.ref))", "", BACKWARD),
-    "p11": ("mse: a target's gradient is lost", CALLS, "return not _differentiable(self.target)", "return True", BACKWARD),
+    "p10": ("a score's gradient is lost", CALLS, " or (flows and differentiable(how.score_loss, w.ref))", "", BACKWARD),
+    "p11": ("mse: a target's gradient is lost", OPS + "rows.py", "return not differentiable(self.target)", "return True", BACKWARD),
     # Autograd in C++
     "e1": ("a ready gradient is kept: scaled again in the second pass", EAGER, "scaled(std::move(ready), grads[0])", "scaled(ready, grads[0])", BACKWARD),
     "e2": ("a second derivative is silently wrong", EAGER, "TORCH_CHECK(!c10::GradMode::is_enabled(),", "TORCH_CHECK(true,", BACKWARD),
@@ -69,20 +69,24 @@ MUTANTS = {
     "k7": ("the gradient forgets smoothing", CE, "s.everywhere[k] = c.objective * spread;", "s.everywhere[k] = 0 * spread;", NATIVE),
     "k8": ("the score is smoothed", CE, "store(objective, loss);", "store(objective, loss);\n    if (!part.score_target) store(score, loss);", NATIVE),
     "k9": ("an ignored row takes part", CE, "= out ? -kInfinity<A> : weight.value", "= weight.value", OPERATOR),
-    "k10": ("an ignored row's NaN reaches its gradient", CE, "if (ignored(i)) {\n        for (int64_t j", "if (false) {\n        for (int64_t j", VALUES),
+    "k10": ("an ignored row's NaN reaches its gradient", CE, "A both, const Slopes& s) const {\n    if (ignored(i)) return clear(i);", "A both, const Slopes& s) const {", VALUES),
     "k19": ("kept exponentials: a row without a largest class has gradient 0", CE, " + (load(s.max) - load(s.max))", "", f"{VALUES} {NATIVE}"),
-    "k20": ("kept exponentials: an ignored row is not zeroed", CE, "if (ignored(i)) return void(__builtin_memset(g, 0, size_t(n) * sizeof(A)));", "", f"{NATIVE} {VALUES}"),
-    "k21": ("kept exponentials of a row's last, partial vector are lost", CPU + "element.h", "for (int64_t k = 0; k < n; k++) p[k] = v[k];", "", NATIVE),
+    "k20": ("kept exponentials: an ignored row is not zeroed", CE, "A* g = (A*)grad_row(i);\n    if (ignored(i)) return clear(i);", "A* g = (A*)grad_row(i);", f"{NATIVE} {VALUES}"),
+    "k21": ("a row's last, partial vector is lost", CPU + "element.h", "if (n >= Lane<Acc<T>>::count) return store_as(p, v);", "if (n >= Lane<Acc<T>>::count) return store_as(p, v);\n  return;", NATIVE),
     "k11": ("labels are read without gaps", CE, "part.target[i * part.target_stride]", "part.target[i]", NATIVE),
-    "k12": ("a score label that is the target has no gradient", CE, "if (s.score[k] != 0) turned[", "if (s.score[k] != 0 && score_target(i) != target(i)) turned[", BACKWARD),
+    "k12": ("a score label that is the target has no gradient", CE, "score_labels[k] = A(score_target(i));", "score_labels[k] = A(score_target(i) == target(i) ? -1 : score_target(i));", BACKWARD),
+    "k28": ("the same in a long row", CE, "if (label == score_label) at_label -= s.score[k];", "", f"{BACKWARD} {NATIVE}"),
     "k13": ("ratio form: a row's reference does not divide its slope", "csrc/include/loreun/weighting.h", "w.ratio ? eta / ref : eta", "eta", NATIVE),
     "k14": ("bfloat16 is cut off, not rounded", CPU + "element.h", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16", NATIVE),
+    "k29": ("the same, a vector at a time", CPU + "element.h", "(more & (Words)(v == v))", "(more & Words{})", f"{NARROW} {NATIVE}"),
     "k15": ("exp of a very negative number, up to AVX2", CPU + "vector.h", "return x < L::smallest ? Vec<T>{} : result;", "return result;", f"{NARROW} {VALUES}"),
-    "k16": ("exp of a very negative number, AVX-512", CPU + "vector.h", "= larger(splat(L::vanishes), x);", "= x;", f"{VALUES} {NATIVE}"),
+    "k16": ("exp of a very negative number, AVX-512, double", CPU + "vector.h", "= larger(splat(Lane<double>::vanishes), x);", "= x;", f"{VALUES} {NATIVE}"),
+    "k30": ("exp of a very negative number, AVX-512, float", CPU + "vector.h", "_mm512_maskz_fmadd_ps(there, power,", "_mm512_fmadd_ps(power,", f"{VALUES} {NATIVE}"),
+    "k31": ("lanes past the end of a row count, AVX-512", CPU + "element.h", "_mm512_mask_loadu_epi32(others, there, p)", "_mm512_loadu_si512(p)", f"{VALUES} {NATIVE}"),
     "k17": ("how a sum is cut depends on the threads", CPU + "driver.cpp", "body(task, row, from, std::min(from + kTask, part.row_size));", "const int64_t more = backwards ? 0 : std::min(end - 1 - k, all.per_row - 1 - task % all.per_row);\n      k += more;\n      body(task, row, from, std::min(from + (more + 1) * kTask, part.row_size));", NATIVE),
 }  # fmt: skip
 
-NEEDS = {"k16": "avx512"}  # what the processor must have for the mutant to run at all
+NEEDS = {"k16": "avx512", "k30": "avx512", "k31": "avx512"}  # what the processor must have for the mutant to run at all
 
 
 def mismatches() -> list[str]:
