@@ -256,11 +256,10 @@ def cross_entropy(
 
 def _score_labels(values: Tensor, target: Tensor, of: Tensor, name: str, ignore_index: int) -> None:
     """Padding is padding in both; an index to ignore that is a class is one that a score may be of."""
-    if 0 <= ignore_index < of.shape[1]:
-        return labels(values, of, name, None)
-    labels(values, of, name, None if target.is_floating_point() else ignore_index)
-    if target.is_floating_point() or of.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or _fake(of):
-        return None
+    padding = not target.is_floating_point() and not 0 <= ignore_index < of.shape[1]
+    labels(values, of, name, ignore_index if padding else None)
+    if not padding or of.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or _fake(of):
+        return
     apart = (values == ignore_index) & (target != ignore_index)
     if bool(apart.any()):
         raise IndexError(f"{name}[{int(apart.nonzero()[0])}] = {ignore_index} is ignored, but its row's target is not")
