@@ -34,6 +34,7 @@ struct CrossEntropyRows {
   explicit CrossEntropyRows(const CrossEntropy& p) : part(p), w(p.weighting), smooth(p.label_smoothing != 0) {}
 
   const T* row(int64_t i) const { return (const T*)part.logits + i * part.row_stride; }
+  A* kept_row(int64_t i) const { return (A*)part.kept + i * part.classes; }
   T* grad_row(int64_t i) const { return (T*)part.grad + i * part.grad_row_stride; }
   A* column(int which) const { return (A*)part.table + which * part.rows; }
   A ref(int64_t i) const { return w.ref_loss ? ((const A*)w.ref_loss)[i * w.ref_stride] : A(w.ref); }
@@ -130,7 +131,6 @@ struct CrossEntropyRows {
 
   void long_rows(int64_t first, int n, Found& found) const {
     T copies[2][kBlock];
-    const bool keep = part.grad && keeps_exponentials(part.dtype, part.classes);
     const int64_t stride = part.class_stride, size = part.classes < kBlock ? part.classes : kBlock;
     const T* next = read_block(row(first), size, stride, copies[0]);
     A next_max = largest(next, size);
@@ -142,7 +142,7 @@ struct CrossEntropyRows {
         next = read_block(row(first + k + 1), size, stride, copies[(k + 1) % 2]);
         next_max = largest(next, size);
       }
-      add_block<false>(x, size, 0, run, keep ? (A*)grad_row(first + k) : nullptr);
+      add_block<false>(x, size, 0, run, part.kept ? kept_row(first + k) : nullptr);
       for (int64_t at = size; at < part.classes; at += kBlock) {
         const int64_t more = part.classes - at < kBlock ? part.classes - at : kBlock;
         x = read_block(row(first + k) + at * stride, more, stride, copies[k % 2]);
@@ -291,16 +291,23 @@ struct CrossEntropyRows {
     if (here) from_acc(at_label, g + label * stride);
   }
 
-  // The forward pass left exp(x - max) in the gradient's place.
+  // The forward pass kept exp(x - max), in the gradient's own place perhaps.
   void scale_row(int64_t i, int k, A both, const Slopes& s) const {
-    A* g = (A*)grad_row(i);
     if (ignored(i)) return clear(i);
+    const A* e = kept_row(i);
+    T* g = grad_row(i);
     const A everywhere = s.everywhere[k];
-    each_vector(g, part.classes, A(0), [&](int64_t j, Vec<A> v, int count, int) {
+    const int64_t label = target(i), score_label = score_target(i);
+    A at_label = e[label] * both - everywhere - s.objective[k], at_score = 0;
+    if (s.score[k] != 0) {
+      at_score = e[score_label] * both - everywhere - s.score[k];
+      if (label == score_label) at_label -= s.score[k];
+    }
+    each_vector(e, part.classes, A(0), [&](int64_t j, Vec<A> v, int count, int) {
       store_as(g + j, Vec<A>(v * both - everywhere), count);
     });
-    g[target(i)] -= s.objective[k];
-    if (s.score[k] != 0) g[score_target(i)] -= s.score[k];
+    if (s.score[k] != 0) from_acc(at_score, g + score_label);
+    from_acc(at_label, g + label);
   }
 
   void scale(int64_t begin, int64_t end, A upstream) const { each_gradient<true>(begin, end, upstream); }
@@ -328,6 +335,11 @@ struct CrossEntropyRows {
 template <typename T>
 static void ce_rows_of(const CrossEntropy& part, int64_t begin, int64_t end) {
   CrossEntropyRows<T>(part).forward(begin, end);
+}
+
+template <typename T>
+static void ce_scale_of(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
+  CrossEntropyRows<T>(part).scale(begin, end, Acc<T>(part.scale * grad_out));
 }
 
 template <typename T>

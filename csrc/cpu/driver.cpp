@@ -123,9 +123,12 @@ double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels();
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
   kernels.combine(part.dtype, part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
-  if (part.grad) fill(part, 1.0, pf, keeps_exponentials(part.dtype, part.classes) ? kernels.ce_scale : kernels.ce_grad);
+  if (part.grad && part.weighting.rule != Rule::given)
+    fill(part, 1.0, pf, part.kept ? kernels.ce_scale : kernels.ce_grad);
   return part.scale * part.batch[kMean];
 }
+
+void cpu_ce_scale(const CrossEntropy& part, ParallelFor pf) { fill(part, 1.0, pf, cpu_kernels().ce_scale); }
 
 void cpu_ce_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
   fill(part, grad_out, pf, cpu_kernels().ce_grad);

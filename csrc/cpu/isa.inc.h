@@ -23,8 +23,7 @@ void ce_grad(const CrossEntropy& part, double grad_out, int64_t begin, int64_t e
   LOREUN_BY_TYPE(ce_grad_of, part.dtype, part, grad_out, begin, end)
 }
 void ce_scale(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
-  if (part.dtype == DType::f64) CrossEntropyRows<double>(part).scale(begin, end, part.scale * grad_out);
-  else CrossEntropyRows<float>(part).scale(begin, end, float(part.scale * grad_out));
+  LOREUN_BY_TYPE(ce_scale_of, part.dtype, part, grad_out, begin, end)
 }
 void combine(DType dtype, const void* table, int64_t rows, Normalize normalize, double count, double* batch) {
   const auto at = [&]<typename A>(const A* t) {

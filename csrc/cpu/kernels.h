@@ -24,11 +24,15 @@ struct CpuKernels {
 // Classes up to which rows are turned, so that each lane holds a row, and the elements of a block that stays in the
 // first-level cache.
 constexpr int64_t kShort = 64, kBlock = 2048;
+constexpr int64_t kKept = 1 << 24;  // exponentials in memory of their own
 
-// Whether a forward pass that also makes the gradient leaves exp(x - max) in its place, to be scaled there: the second
-// exponential is saved. Not in 16 bits, where it would be rounded twice, nor where a row has several maxima on the way.
-static inline bool keeps_exponentials(DType dtype, int64_t classes) {
-  return (dtype == DType::f32 || dtype == DType::f64) && classes > kShort && classes <= kBlock;
+// Whether a forward pass that also makes the gradient leaves exp(x - max) for it, so that the second exponential is saved: in
+// its place, or, for 16 bits, in memory of its own, as it would be rounded twice. Not where a row has several maxima on the
+// way, nor where that memory is large.
+static inline bool keeps_exponentials(const CrossEntropy& part) {
+  const bool wide = part.dtype == DType::f32 || part.dtype == DType::f64;
+  return part.classes > kShort && part.classes <= kBlock &&
+         (wide || (part.dtype == DType::bf16 && part.rows * part.classes <= kKept));
 }
 
 const CpuKernels& cpu_kernels_portable();
@@ -45,8 +49,10 @@ using Body = void (*)(void* context, int64_t begin, int64_t end);
 using ParallelFor = void (*)(int64_t count, int64_t grain, void* context, Body body);
 
 // Forward: table, batch and, if there is a place for it, grad for an incoming gradient of 1; returns the part's share of
-// the loss. Backward: grad, for the gradient that arrives.
+// the loss. Where weights come between the passes, exponentials stay in grad's place, and scale turns them into the gradient.
+// Backward: grad, for the gradient that arrives.
 double cpu_ce_forward(const CrossEntropy&, ParallelFor);
+void cpu_ce_scale(const CrossEntropy&, ParallelFor);
 void cpu_ce_backward(const CrossEntropy&, double grad_out, ParallelFor);
 double cpu_mse_forward(const MeanSquared&, ParallelFor);
 void cpu_mse_backward(const MeanSquared&, double grad_out, ParallelFor);

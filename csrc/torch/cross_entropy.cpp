@@ -51,13 +51,19 @@ struct Call {
 struct Outputs {
   Tensor table, batch, grad;
 
+  Optional kept;
+
   Outputs(CrossEntropy& p, const Tensor& logits, bool with_grad)
       : table(fresh(logits, {kCrossEntropyRows, p.rows}, acc_of(p.dtype))),
         batch(fresh(logits, {kBatchValues}, ScalarType::Double)),
         grad(with_grad ? fresh(logits, {p.rows, p.classes}, logits.scalar_type())
                        : fresh(logits, {0}, logits.scalar_type())) {
     p.table = table.mutable_data_ptr(), p.batch = static_cast<double*>(batch.mutable_data_ptr());
-    if (with_grad) p.grad = grad.mutable_data_ptr(), p.grad_row_stride = p.classes, p.grad_class_stride = 1;
+    if (!with_grad) return;
+    p.grad = grad.mutable_data_ptr(), p.grad_row_stride = p.classes, p.grad_class_stride = 1;
+    if (!logits.is_cpu() || !keeps_exponentials(p)) return;
+    if (p.dtype == DType::bf16) kept = fresh(logits, {p.rows, p.classes}, ScalarType::Float);
+    p.kept = kept ? kept->mutable_data_ptr() : p.grad;
   }
 };
 
@@ -67,9 +73,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
     bool detach, int64_t ignore_index, double label_smoothing, double scale, bool may_grad) {
   CrossEntropy part = Call{logits, target, score_target, ignore_index, label_smoothing, scale}.weighted(
       {score_loss, ref, eta_factor, rule, eta, ref_number, importance, ratio, normalize, detach}, class_weight);
-  Outputs out(part, logits, makes_gradient(logits, may_grad, keeps_exponentials(part.dtype, part.classes)));
+  const bool keeps = keeps_exponentials(part), given = part.weighting.rule == Rule::given;
+  const bool left = keeps && logits.is_cpu();  // exponentials, for ce_scale_
+  Outputs out(part, logits, makes_gradient(logits, may_grad && (!given || left), keeps));
   Tensor loss = forward(&part, 1, logits);
-  return {loss, out.table, out.batch, out.grad};
+  return {loss, out.table, out.batch, given && out.kept ? *out.kept : out.grad};
+}
+
+// What the forward pass of Rule::given left becomes the gradient, in the same memory if the types are the same.
+void ce_scale_(Tensor kept, Tensor grad, Tensor target, Optional score_target, Tensor table, Tensor batch, Tensor coefficients,
+               int64_t ignore_index, double label_smoothing, double scale) {
+  CrossEntropy part = Call{grad, target, score_target, ignore_index, label_smoothing, scale}.part();
+  STD_TORCH_CHECK(grad.is_cpu() && grad.is_contiguous() && keeps_exponentials(part) && kept.is_contiguous() &&
+                      kept.scalar_type() == acc_of(part.dtype) && kept.numel() == grad.numel(), "nothing was kept");
+  stored(table, batch, kCrossEntropyRows * part.rows, &part.table, &part.batch);
+  part.given = given_of(coefficients, std::nullopt, part.dtype, grad);
+  part.kept = kept.mutable_data_ptr(), part.grad = grad.mutable_data_ptr();
+  part.grad_row_stride = part.classes, part.grad_class_stride = 1;
+  cpu_ce_scale(part, parallel_for);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
@@ -86,8 +107,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
   STD_TORCH_CHECK(parts[0].dtype == parts[1].dtype, "retain_logits must have the dtype of forget_logits");
   same_device(forget_logits, retain_logits, "retain_logits");
   const bool with_grad =
-      makes_gradient(forget_logits, may_grad, keeps_exponentials(parts[0].dtype, parts[0].classes)) &&
-      makes_gradient(retain_logits, may_grad, keeps_exponentials(parts[1].dtype, parts[1].classes));
+      makes_gradient(forget_logits, may_grad, keeps_exponentials(parts[0])) &&
+      makes_gradient(retain_logits, may_grad, keeps_exponentials(parts[1]));
   Outputs forget(parts[0], forget_logits, with_grad), retain(parts[1], retain_logits, with_grad);
   Tensor loss = forward(parts, 2, forget_logits);
   return {loss, forget.table, forget.batch, forget.grad, retain.table, retain.batch, retain.grad};
@@ -132,6 +153,9 @@ STABLE_TORCH_LIBRARY(loreun, m) {
       "float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
+      "ce_scale_(Tensor kept, Tensor(a!) grad, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
+      "Tensor coefficients, int ignore_index, float label_smoothing, float scale) -> ()");
+  m.def(
       "ce_backward(Tensor? grad_out, Tensor logits, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
       "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale) -> Tensor");
   m.def(
@@ -140,6 +164,7 @@ STABLE_TORCH_LIBRARY(loreun, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
+  m.impl("ce_scale_", TORCH_BOX(&ce_scale_));
   m.impl("ce_forward", TORCH_BOX(&ce_forward));
   m.impl("step_forward", TORCH_BOX(&step_forward));
   m.impl("ce_backward", TORCH_BOX(&ce_backward));

@@ -101,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(
   Tensor table = fresh(input, {kMeanSquaredRows, part.rows}, acc_of(part.dtype));
   Tensor batch = fresh(input, {kBatchValues}, ScalarType::Double);
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
-  if (!makes_gradient(input, may_grad, detach))
+  if (!makes_gradient(input, may_grad && part.weighting.rule != Rule::given, detach))
     return {forward(&part, 1, input), table, batch, fresh(input, {0}, input.scalar_type())};
   Gradient gradient(input, layout, part);
   Tensor loss = forward(&part, 1, input);

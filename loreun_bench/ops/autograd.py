@@ -71,16 +71,23 @@ class Loss(torch.autograd.Function):
     ) -> Any:  # fmt: skip
         """Run the forward kernel; see loreun_bench.ops.functional for the arguments."""
         may = with_grad and ctx.needs_input_grad[1] and not torch.compiler.is_compiling()
-        may = may and not inplace and group is None and rule is None
+        may = may and not inplace and group is None
         loss, table, batch, grad = _forward(kind)(x, target, score_target, *inputs, *settings, may)
         *shared, scale = settings[DETACH + 1 :]
         weights: tuple[Tensor, ...] = ()
         if rule is not None:
             found = rule(table[1])
-            checks.weights(found, table[1])
+            checks.weights(found, table[1], look=False)
             made = found.detach().to(table.dtype).contiguous()
-            loss, divided = torch.ops.loreun.weigh.default(table, batch, made, NORMALIZE[normalize], scale)
+            try:
+                loss, divided = torch.ops.loreun.weigh.default(table, batch, made, NORMALIZE[normalize], scale)
+            except RuntimeError:
+                checks.weights(found, table[1])
+                raise
             weights = (divided,)
+            if grad.numel():  # what pass 1 kept for pass 2
+                kept, grad = grad, grad if grad.dtype == x.dtype else torch.empty_like(grad, dtype=x.dtype)
+                torch.ops.loreun.ce_scale_.default(kept, grad, target, None, table, batch, divided, *shared, scale)
         if group is not None:
             loss, batch, scale = distributed.combine(batch, scale, group, normalize, loss.dtype)
         saved = None if settings[DETACH] else score_target

@@ -92,14 +92,14 @@ def reference(rule: str, ref_loss: float | Tensor | None, distance: str) -> tupl
     return found, ratio
 
 
-def weights(found: Any, score: Tensor) -> None:
-    """What a function of the scores gave; its values are looked at on a CPU only. Raises ValueError."""
+def weights(found: Any, score: Tensor, look: bool = True) -> None:
+    """What a function of the scores gave; its values are looked at on a CPU only, if at all. Raises ValueError."""
     if not isinstance(found, Tensor) or found.shape != score.shape or not found.is_floating_point():
         what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"weights must give floating [{len(score)}], a weight for each score, gave {what}")
     if found.device != score.device:
         raise ValueError(f"weights gave a tensor on {found.device}, expected {score.device}")
-    if found.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or _fake(found):
+    if not look or found.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or _fake(found):
         return
     if not bool(((found >= 0) & (found < math.inf)).all()):
         row = int((~((found >= 0) & (found < math.inf))).nonzero()[0])

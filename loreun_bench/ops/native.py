@@ -57,13 +57,18 @@ def _report() -> dict[str, Any]:
         return {}
 
 
+GIVEN = 4  # Rule::given of csrc/include/loreun/params.h
+
+
 def _acc(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _keeps_exponentials(logits: Tensor) -> bool:
     """As keeps_exponentials in csrc/cpu/kernels.h."""
-    return logits.dtype in (torch.float32, torch.float64) and 64 < logits.shape[1] <= 2048
+    rows, classes = logits.shape
+    wide = logits.dtype in (torch.float32, torch.float64)
+    return 64 < classes <= 2048 and (wide or (logits.dtype == torch.bfloat16 and rows * classes <= 1 << 24))
 
 
 def _makes_gradient(like: Tensor, may: bool, cheap: bool = False) -> bool:
@@ -85,7 +90,11 @@ def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(logits, *rest)
-    grad = logits.new_empty(tuple(logits.shape) if _makes_gradient(logits, rest[-1], _keeps_exponentials(logits)) else 0)
+    keeps = _keeps_exponentials(logits)
+    given = rest[6] == GIVEN
+    made = _makes_gradient(logits, rest[-1] and (not given or (keeps and logits.device.type == "cpu")), keeps)
+    dtype = _acc(logits.dtype) if made and given else logits.dtype  # exponentials
+    grad = logits.new_empty(tuple(logits.shape) if made else 0, dtype=dtype)
     return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 6, grad)
 
 
@@ -99,7 +108,7 @@ def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: 
 def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
     detach, *_, may = rest[-4:]  # and mean, scale
-    grad = torch.empty_like(input) if _makes_gradient(input, may, cheap=detach) else input.new_empty(0)
+    grad = torch.empty_like(input) if _makes_gradient(input, may and rest[5] != GIVEN, cheap=detach) else input.new_empty(0)
     return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 4, grad)
 
 
@@ -122,7 +131,8 @@ def _in_place(*arguments: Any) -> None:
 def _register_fakes() -> None:
     fakes: dict[str, Any] = {
         "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward, "weigh": _weigh,
-        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "scale_": _in_place,
+        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "ce_scale_": _in_place,
+        "scale_": _in_place,
     }  # fmt: skip
     for name, fake in fakes.items():
         torch.library.register_fake(f"loreun::{name}", fake)

@@ -127,7 +127,7 @@ class _CrossEntropy(ctypes.Structure):
         ("weighting", _Weighting),
         ("given", _Given),
         ("scale", ctypes.c_double),
-        *[(name, ctypes.c_void_p) for name in ("table", "batch", "grad")],
+        *[(name, ctypes.c_void_p) for name in ("table", "batch", "grad", "kept")],
         *[(name, ctypes.c_int64) for name in ("grad_row_stride", "grad_class_stride")],
     ]
 
@@ -316,7 +316,7 @@ def _bind(part: CrossEntropy | MeanSquared, gradient: bool) -> _Bound:
             more.append(Guarded(part.class_weight.to(acc)))
         of_class = more[-1].pointer() if part.class_weight is not None else None
         options = part.ignore_index, part.label_smoothing, of_class, weighting, _Given(), part.scale
-        struct = _CrossEntropy(*head, *sizes, *pointers, *tail, *options, *outputs, *strides)
+        struct = _CrossEntropy(*head, *sizes, *pointers, *tail, *options, *outputs, None, *strides)
     else:
         sizes = *main.shape, main.stride(0)
         options = part.divisor, weighting, _Given(), part.scale

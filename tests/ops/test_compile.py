@@ -103,6 +103,8 @@ def samples() -> list[tuple[str, tuple]]:
     x, t, u = (torch.randn(6, 2, 3).transpose(1, 2) for _ in range(3))
     _, table_m, whole_m, _ = operators.mse_forward(x, t, u, None, ref, None, *mse, True)
     wide = torch.randn(6, 10)[:, ::2]
+    middle, taken = (torch.randn(6, 100), target, None, None, None, None, None), (4, *exp[1:5], 1, True, *shared)
+    _, table_k, whole_k, kept = operators.ce_forward(*middle, *taken, True)
     return [
         ("ce_forward", (logits, target, clean, None, ref, eta, of_class, *exp, *shared, True)),
         ("ce_forward", (logits, target, None, given, torch.tensor(0.7), None, None, *exp, *shared, False)),
@@ -118,6 +120,9 @@ def samples() -> list[tuple[str, tuple]]:
         ("mse_backward", (one, x, t, u, table_m, whole_m, None, None, True, 1.0)),
         ("mse_backward", (None, x, t, u, table_m, whole_m, given, ref, False, 1.0)),
         ("weigh", (table, whole, given, 1, 0.5)),
+        ("ce_forward", (*middle, *taken, True)),
+        ("ce_forward", (middle[0].bfloat16(), *middle[1:], *taken, True)),
+        ("ce_scale_", (kept, torch.empty(6, 100), target, None, table_k, whole_k, given, *shared)),
         ("step_forward", (logits, target, clean, logits * 2, target, 0.3, 0.2, 0.5, True, *shared, True)),
         ("step_forward", (logits.half(), target, None, wide.half(), target, 0.3, 0.2, 0.5, True, *shared, True)),
     ]

@@ -136,7 +136,7 @@ def test_a_function_of_the_scores(dtype, classes, detach, path):
     rtol = 1e-12 if dtype is DOUBLE else 1e-5
     close(loss.to(DOUBLE), wanted, rtol=rtol)
     size = float(gradient(wanted, wide).abs().max())
-    rounding = {torch.bfloat16: 2**-8, torch.float16: 2**-10}.get(dtype, rtol)
+    rounding = {torch.bfloat16: 2**-7, torch.float16: 2**-10}.get(dtype, rtol)  # a ready one is scaled: rounded twice
     smallest = 1e-7 if dtype == torch.float16 else 0.0
     close(gradient(loss, x).to(DOUBLE), gradient(wanted, wide), rtol=rounding, atol=size * rtol + smallest)
     close(stats.weights.to(DOUBLE), (weights / weights.sum()).detach(), rtol=rtol, atol=1e-12)

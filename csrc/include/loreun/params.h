@@ -60,6 +60,7 @@ struct CrossEntropy {
   double* batch;  // [3]: see Batch
   // Output of the backward pass (and of a forward pass that was asked for it): same dtype and shape as the logits.
   void* grad;  // may be the logits themselves
+  void* kept;  // acc*, [rows, classes], or null: where the CPU's forward pass leaves exp(x - max) for the gradient
   int64_t grad_row_stride, grad_class_stride;
 };
 
