@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -67,6 +68,29 @@ def quick(
     settings = (0, sign * eta, 0.0, 1.0, False, 0, detach, ignore_index, label_smoothing, scale)
     try:
         found = eager.cross_entropy(inplace, return_stats, logits, target, score_target, None, None, None, None, *settings)
+    except RuntimeError:
+        return None
+    return _told(found) if return_stats and found is not None else found
+
+
+def quick_squares(
+    input: Tensor, target: Tensor, score_target: Tensor | None, eta: float, direction: Any, ref_loss: float | Tensor,
+    reduction: str, scale: float, return_stats: bool,
+) -> Any:  # fmt: skip
+    """The same of squared errors in ratio form, with detached weights."""
+    if torch.compiler.is_compiling() or (sign := rules.SIGNS.get(direction)) is None or not native.serves(input):
+        return None
+    if (eager := native.eager()) is None or target.requires_grad or reduction not in ("mean", "sum"):
+        return None
+    if isinstance(ref_loss, Tensor):
+        ref, eta = ref_loss, sign * eta
+    elif isinstance(ref_loss, float) and checks.SMALLEST < ref_loss < math.inf:
+        ref, eta = None, sign * eta / ref_loss
+    else:
+        return None
+    settings = (0, eta, 0.0, 1.0, ref is not None, 0, True, reduction == "mean", scale)
+    try:
+        found = eager.mean_squared(False, return_stats, input, target, score_target, None, ref, None, *settings)
     except RuntimeError:
         return None
     return _told(found) if return_stats and found is not None else found

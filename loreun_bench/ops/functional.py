@@ -135,6 +135,11 @@ def loreun_mse_loss(
     d = loss / ref_loss: for denoising, the original model's mean loss at the sample's timestep (section 5).
     The other arguments, the result and the exceptions are those of `loreun_cross_entropy`.
     """
+    usual = isinstance(weights, str) and (weights, normalize, distance, detach_weights) == ("exp", "batch", "ratio", True)
+    if usual and isinstance(eta, float) and ref_loss is not None and score_loss is None and process_group is None:
+        rest = (reduction, loss_scale, return_stats)
+        if (found := calls.quick_squares(input, target, score_target, eta, direction, ref_loss, *rest)) is not None:
+            return found
     w = rules.weighting(weights, eta, direction, ref_loss, distance, importance, normalize, detach_weights)
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")

@@ -26,6 +26,7 @@ WEIGHTING = [
     ({"distance": "ratio", "ref_loss": 0.0}, ValueError, r"ref_loss must be .*positive"),
     ({"distance": "ratio", "ref_loss": -1.0}, ValueError, r"ref_loss must be .*positive"),
     ({"distance": "ratio", "ref_loss": math.nan}, ValueError, r"ref_loss must be finite"),
+    ({"distance": "ratio", "ref_loss": math.inf}, ValueError, r"ref_loss must be finite"),
     ({"distance": "ratio", "ref_loss": torch.tensor(-1.0)}, ValueError, r"ref_loss must be .*positive"),
     ({"distance": "ratio", "ref_loss": V.where(Y > 0, 0.0)}, ValueError, r"ref_loss must be .*positive"),
     ({"distance": "ratio", "ref_loss": V.where(Y > 0, math.nan)}, ValueError, r"ref_loss must be finite"),
