@@ -19,6 +19,7 @@ $(READY): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc
 	$(PIP) 'setuptools>=77' wheel cmake ninja pybind11 torch
 	$(PIP) --no-build-isolation --editable '.[dev,plots]'
 	touch $@
+	@$(BIN)/python -m loreun_bench env | grep ^operator  # pip hides what the build said
 
 sweep: setup
 	$(BIN)/python -m loreun_bench sweep

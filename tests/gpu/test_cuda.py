@@ -110,6 +110,65 @@ def test_parity_linear(chunk_size, dtype, settings):
     close((loss.detach(), grads[1]), (expected, 0.05 * grad.T @ wide), dtype)
 
 
+RULES = {
+    "power": {"weights": "power", "eta": 0.3, "direction": "forget", "normalize": "mean"},
+    "satimp": {"weights": "satimp", "eta": 0.3, "direction": "forget", "normalize": "none", "detach_weights": False},
+    "logistic": {"weights": "logistic", "eta": 0.3, "direction": "retain", "ref_loss": 1.5, "detach_weights": False},
+    "function": {"weights": lambda score: 1 / (1 + score), "normalize": "mean"},
+    "undetached function": {"weights": lambda score: 1 / (1 + score), "detach_weights": False},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shape", [*REGIMES, "narrow"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp64"])
+def test_parity_middle(shape, dtype, rule):
+    """Against the operator on the CPU, in double precision; classes weigh, padding in both labels."""
+    x, target, clean = batch(SHAPES[shape], dtype)
+    target[::5] = clean[::5] = -100
+    of_class = torch.linspace(0.5, 2, x.shape[1], device=DEVICE)
+    loss = loreun_cross_entropy(x, target, clean, weight=of_class, **RULES[rule])
+    (grad,) = torch.autograd.grad(loss, x)
+    wide = x.detach().double().cpu().requires_grad_()
+    wanted = loreun_cross_entropy(wide, target.cpu(), clean.cpu(), weight=of_class.double().cpu(), **RULES[rule])
+    (expected,) = torch.autograd.grad(wanted, wide)
+    close((loss.detach().cpu(), grad.cpu()), (wanted.detach(), expected), dtype)
+
+
+def test_parity_segments():
+    x, target, clean = batch((600, 259))
+    ids = torch.arange(600, device=DEVICE) // 7
+    options = {"eta": 0.3, "direction": "forget", "detach_weights": False, "segment_ids": ids, "num_segments": 86}
+    loss = loreun_cross_entropy(x, target, clean, **options)
+    wide = x.detach().double().cpu().requires_grad_()
+    wanted = loreun_cross_entropy(wide, target.cpu(), clean.cpu(), **options | {"segment_ids": ids.cpu()})
+    grads = torch.autograd.grad(loss, x)[0].cpu(), torch.autograd.grad(wanted, wide)[0]
+    close((loss.detach().cpu(), grads[0]), (wanted.detach(), grads[1]), "fp32")
+
+
+def test_a_schedule_of_eta_waits_for_nothing():
+    x, target, clean = batch(SHAPES["chip"])
+    eta = torch.tensor(0.3, device=DEVICE)
+    loreun_cross_entropy(x, target, clean, eta=eta, direction="forget").backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = loreun_cross_entropy(x, target, clean, eta=eta, direction="forget")
+        loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(loss, loreun_cross_entropy(x, target, clean, eta=0.3, direction="forget"))
+
+
+def test_a_function_costs_one_launch_more():
+    x, target, clean = batch(SHAPES["split"])
+
+    def count(**options) -> int:
+        return launches(lambda: loreun_cross_entropy(x, target, clean, **options).backward())
+
+    weights = torch.rand(len(x), device=DEVICE)
+    assert count(weights=weights) <= count(eta=0.3, direction="forget") + 1
+
+
 @pytest.mark.parametrize("shape", ["small", "chip", "split"])
 def test_parity_scaled_afterwards(shape):
     """An incoming gradient other than 1."""
