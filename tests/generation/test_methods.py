@@ -23,6 +23,7 @@ from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.ops import loreun_mse_loss
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.weightings import Rule
 
 PROMPTS = tuple(f"an image of {word}" for word in WORDS)
 SEVEN = 7
@@ -171,6 +172,35 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
         else:
             score = (prediction - batch.noise).square().flatten(1).mean(1) / curve[batch.t]  # of the clean concept, always
         torch.testing.assert_close(stats.weights, torch.softmax(sign * rule_of.eta * score, 0))
+
+
+def test_a_function_of_the_batch_weighs_both_phases(tiny):
+    """What it is told, and that weights of 1 are the plain mean."""
+    seen, curve = [], torch.linspace(1.0, 0.1, 1000)
+
+    def spy(batch):
+        seen.append(batch)
+        return torch.ones_like(batch.clean_losses)
+
+    start = {name: value.clone() for name, value in tiny.unet.state_dict().items()}
+    found = []
+    for phases in ({}, dict.fromkeys(("forget", "retain"), Rule(spy))):
+        tiny.unet.load_state_dict(start)
+        run = context(phases=phases, curve=curve)
+        method("RL", epochs=2, batch_size=6, lr=1e-4).unlearn(tiny, data(tiny), run)
+        found.append(torch.cat([value.flatten() for value in tiny.unet.state_dict().values()]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+    for batch in seen:
+        assert torch.equal(batch.original_losses, curve[batch.timesteps])
+        assert batch.clean_losses.shape == batch.objective_losses.shape == batch.labels.shape == (6,)
+        assert batch.logits.shape[0] == 6
+        assert set(batch.labels.tolist()) == {SEVEN} or batch.phase == "retain"
+        same = torch.equal(batch.clean_losses, batch.objective_losses)
+        assert same == (batch.phase == "retain")
+    forget = [batch for batch in seen if batch.phase == "forget"]
+    assert [(batch.step, batch.epoch) for batch in forget] == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    with pytest.raises(UserError, match="no class probabilities"):
+        forget[0].probabilities
 
 
 def test_the_curve_divides_by_the_original_models_loss_at_the_samples_timestep(tiny, monkeypatch):
