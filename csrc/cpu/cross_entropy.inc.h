@@ -160,21 +160,29 @@ struct CrossEntropyRows {
 
   // Losses and log-weights of the rows that were found, into the table.
   void finish(int64_t first, int n, const Found& found) const {
-    alignas(kBytes) Group objective, score, log_sum;
-    const Vec<A> max = load(found.max), log = log_positive<A>(load(found.sum));
-    store(log_sum, log);
+    alignas(kBytes) Group objective, score;
+    const Vec<A> max = load(found.max), log = log_positive<A>(load(found.sum)), eta = splat(A(w.eta));
+    const auto put = [&](int which, Vec<A> v) { store_as(column(which) + first, v, n); };
+    bool usual = w.rule == Rule::exp && !w.ratio && !w.ref_loss && !w.score_loss && !part.class_weight;
     for (int k = 0; k < lanes; k++) {
       const int64_t i = first + (k < n ? k : n - 1);
-      objective[k] = ignored(i) ? max[k] + log[k] : logit(i, target(i));
+      const bool out = ignored(i);
+      objective[k] = out ? max[k] + log[k] : logit(i, target(i));
       score[k] = part.score_target && is_class(score_target(i)) ? logit(i, score_target(i)) : objective[k];
+      usual &= !out;
     }
     Vec<A> loss = log - (load(objective) - max);
-    store(score, Vec<A>(log - (load(score) - max)));
+    const Vec<A> scores = log - (load(score) - max);
     if (smooth) {
       const Vec<A> to_all = log - load(found.shifted) * A(1.0 / double(part.classes));
       loss = loss * A(1 - part.label_smoothing) + to_all * A(part.label_smoothing);
     }
-    store(objective, loss);
+    put(kMax, max), put(kLogSum, log);
+    if (usual) {
+      put(kObjective, loss), put(kScore, scores), put(kLogWeight, Vec<A>(eta * (scores - A(w.ref))));
+      return put(kSlope, w.detach ? Vec<A>{} : eta);
+    }
+    store(objective, loss), store(score, scores);
     for (int k = 0; k < n; k++) {
       const int64_t i = first + k;
       const bool out = ignored(i);
@@ -186,8 +194,6 @@ struct CrossEntropyRows {
       if (part.class_weight && !out) weight.value += log_by(((const A*)part.class_weight)[target(i)]);
       column(kLogWeight)[i] = out ? -kInfinity<A> : weight.value;
       column(kSlope)[i] = w.detach || w.score_loss || out ? A(0) : weight.slope;
-      column(kMax)[i] = found.max[k];
-      column(kLogSum)[i] = log_sum[k];
     }
   }
 
@@ -210,21 +216,24 @@ struct CrossEntropyRows {
   };
 
   void slopes(int64_t first, int n, A upstream, Slopes& s) const {
-    Group weight;
-    s.flows = false;
-    const bool given = part.given.objective;
-    if (!given) exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
-    const A baseline = given ? A(0) : A(part.batch[kBaseline]), kept = A(1 - part.label_smoothing);
-    const A spread = A(part.label_smoothing / double(part.classes));
-    for (int k = 0; k < lanes; k++) {
-      const int from = k < n ? k : n - 1;
-      const int64_t i = first + from;
-      const auto c = given ? coefficients(part.given, i, upstream)
-                           : coefficients(weight[from], column(kObjective)[i], baseline, column(kSlope)[i], upstream);
-      s.both[k] = c.objective + c.score, s.everywhere[k] = c.objective * spread;
-      s.objective[k] = c.objective * kept, s.score[k] = c.score, s.flows |= c.score != 0;
-      s.max[k] = column(kMax)[i], s.log_sum[k] = column(kLogSum)[i];
+    const auto at = [&](const void* rows) { return load_as((const A*)rows + first, n, A(0)); };
+    Vec<A> a, score{};
+    if (part.given.objective) {
+      a = at(part.given.objective) * upstream;
+      if (part.given.score) score = at(part.given.score) * upstream;
+    } else {
+      alignas(kBytes) Group weight = {};
+      exp_shifted(column(kLogWeight) + first, part.batch[kLogNormaliser], n, weight);
+      const Vec<A> slope = at(column(kSlope));
+      a = load(weight) * upstream;
+      score = slope == Vec<A>{} ? Vec<A>{} : a * slope * (at(column(kObjective)) - A(part.batch[kBaseline]));
     }
+    store(s.both, Vec<A>(a + score)), store(s.score, score);
+    store(s.objective, Vec<A>(a * A(1 - part.label_smoothing)));
+    store(s.everywhere, Vec<A>(a * A(part.label_smoothing / double(part.classes))));
+    store(s.max, at(column(kMax))), store(s.log_sum, at(column(kLogSum)));
+    s.flows = false;
+    for (int k = 0; k < n; k++) s.flows |= s.score[k] != 0;
   }
 
   // The gradient of an ignored row.
