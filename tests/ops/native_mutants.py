@@ -26,6 +26,7 @@ CALL_CE, CALL_MSE = TORCH + "cross_entropy.cpp", TORCH + "mean_squared.cpp"
 BACKWARD, VALUES, OPERATOR, NATIVE, RANKS = (
     f"test_{name}.py" for name in ("native_backward", "native_values", "operator", "native", "distributed")
 )
+MIDDLE = "test_middle.py"
 NARROW = NATIVE + "::test_narrower_instruction_sets"  # seconds; left out where it is not named
 
 # name: (what the bug is, file, the right code, found once in it, the bug, the tests that must notice)
@@ -42,6 +43,13 @@ MUTANTS = {
     "p9": ("a rank without rows spoils the mean", OPS + "distributed.py", 'mean.where(normaliser != float("-inf"), 0.0)', "mean", RANKS),
     "p10": ("a score's gradient is lost", CALLS, " or (flows and differentiable(how.score_loss, w.ref))", "", BACKWARD),
     "p11": ("mse: a target's gradient is lost", OPS + "rows.py", "return not differentiable(self.target)", "return True", BACKWARD),
+    "p12": ("a usual call forgets the direction", CALLS, "settings = (0, sign * eta, 0.0, 1.0, False, 0, detach,", "settings = (0, eta, 0.0, 1.0, False, 0, detach,", MIDDLE),
+    "p13": ("a sequence's mean does not see what classes weigh", OPS + "rules.py", "share if prior is None else share * prior", "share", MIDDLE),
+    "p14": ("rows are counted, not what their classes weigh", OPS + "rules.py", "torch.ones_like(s) if prior is None else prior\n        return", "torch.ones_like(s)\n        return", MIDDLE),
+    "p15": ("losses that stand alone: a score's gradient is lost", PYTHON, "each = (objective.contiguous(), score.contiguous())", "each = (objective.contiguous(), None)", MIDDLE),
+    "p16": ("micro-batches: an ignored row is weighed", OPS + "accumulation.py", "rules.weigh(score, score, kept, prior, w, 1.0)", "rules.weigh(score, score, None, prior, w, 1.0)", MIDDLE),
+    "p17": ("a function's weights are divided whatever is asked for", PYTHON, "made, NORMALIZE[normalize], scale)", "made, 0, scale)", MIDDLE),
+    "p18": ("one reference cancels where nothing is divided by the sum", CALLS, '0.0 if w.normalize == "batch" else w.ref', "0.0", MIDDLE),
     # Autograd in C++
     "e1": ("a ready gradient is kept: scaled again in the second pass", EAGER, "scaled(std::move(ready), grads[0])", "scaled(ready, grads[0])", BACKWARD),
     "e2": ("a second derivative is silently wrong", EAGER, "TORCH_CHECK(!c10::GradMode::is_enabled(),", "TORCH_CHECK(true,", BACKWARD),
@@ -54,6 +62,14 @@ MUTANTS = {
     "t2": ("a target that lies otherwise is read like the input", CALL_MSE, "if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;", "{}", NATIVE),
     "t3": ("a step's forget batch is retained", CALL_CE, "weighted(weighting(-eta_f)", "weighted(weighting(eta_f)", NATIVE),
     "t4": ("float16 gradients are made before they are scaled", TORCH + "arguments.h", "t.scalar_type() != ScalarType::Half && ", "", BACKWARD),
+    # The middle, in C++
+    "m1": ("logistic: a slope of 1", "csrc/include/loreun/weighting.h", "return {l.value, slope * l.slope};", "return {l.value, slope};", MIDDLE),
+    "m2": ("what is not divided by the sum has a baseline", CPU + "batch.inc.h", "batch[kBaseline] = by_sum ? batch[kMean] : 0.0;", "batch[kBaseline] = batch[kMean];", MIDDLE),
+    "m3": ("rows are counted, not what their classes weigh", CPU + "driver.cpp", "else count += static_cast<const float*>(part.class_weight)[target];", "else count += 1;", MIDDLE),
+    "m4": ("a class's weight does not weigh", CE, "if (part.class_weight && !out) weight.value +=", "if (false) weight.value +=", MIDDLE),
+    "m5": ("given coefficients: only the objective's", CE, "if (part.given.score) score = at(part.given.score) * upstream;", "", MIDDLE),
+    "m6": ("a function's weights: an ignored row counts", "csrc/include/loreun/weighting.h", "if (log_class_weight == -Acc(INFINITY)) return Acc(0);", "if (log_class_weight == -Acc(INFINITY)) return weight;", MIDDLE),
+    "m7": ("satimp: importance has no slope", "csrc/include/loreun/weighting.h", "eta + importance * exp_by(-score) / rest}", "eta}", MIDDLE),
     # CPU kernels
     "k1": ("the last stretch of a long sample is forgotten", CPU + "driver.cpp", "(part.row_size + kTask - 1) / kTask", "part.row_size / kTask", NATIVE),
     "k2": ("undetached weights come first, too", CPU + "driver.cpp", "weights_first = part.grad && part.weighting.detach,", "weights_first = part.grad,", f"{BACKWARD} {NATIVE}"),

@@ -145,6 +145,24 @@ def test_a_function_of_the_scores(dtype, classes, detach, path):
 
 
 @paths
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("rule", ["exp", "logistic"])
+def test_one_reference_and_classes_that_weigh_in_a_mean(rule, dtype, path):
+    """One number cancels in a softmax alone; a mean divides by what the rows' classes weigh."""
+    x, target, clean = batch(dtype=dtype)
+    of_class = torch.linspace(0.5, 2, 7, dtype=dtype)
+    score = F.cross_entropy(x, clean, reduction="none").detach()
+    raw = written_out(rule, -0.3, score, score - 0.6, 1.0)
+    losses = F.cross_entropy(x, target, reduction="none", weight=of_class)
+    tolerance = {"rtol": 1e-5 if dtype is torch.float32 else 1e-12, "atol": 0.0}
+    options = {"weights": rule, "eta": 0.3, "direction": "forget", "ref_loss": 0.6, "weight": of_class}
+    with forced(path):
+        for normalize, divisor in (("none", 1.0), ("mean", of_class[target].sum())):
+            found = loreun_cross_entropy(x, target, clean, normalize=normalize, **options)
+            close(found, (raw * losses).sum() / divisor, **tolerance)
+
+
+@paths
 def test_weights_may_be_given(path):
     x, target, _ = batch()
     given = torch.rand(12)
