@@ -200,7 +200,7 @@ def test_a_function_of_the_batch_weighs_both_phases(tiny):
     forget = [batch for batch in seen if batch.phase == "forget"]
     assert [(batch.step, batch.epoch) for batch in forget] == [(0, 0), (1, 0), (2, 1), (3, 1)]
     with pytest.raises(UserError, match="no class probabilities"):
-        forget[0].probabilities
+        _ = forget[0].probabilities
 
 
 def test_the_curve_divides_by_the_original_models_loss_at_the_samples_timestep(tiny, monkeypatch):
