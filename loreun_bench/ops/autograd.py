@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, distributed
-from loreun_bench.ops.rules import CODES, NORMALIZE, Rule
+from loreun_bench.ops.rules import GIVEN as BETWEEN
+from loreun_bench.ops.rules import NORMALIZE, Rule
 
 NAMES = {"ce": "loreun_cross_entropy", "mse": "loreun_mse_loss"}
 # As the kernels take them: rule, eta, reference, importance, ratio, normalize, detach. Here of weights that are made between
 # the passes: every row weighs the same until then, and their number is counted.
-GIVEN = (CODES["given"], 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
+GIVEN = (BETWEEN, 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
 DETACH = 6  # its place in the settings
 
 

@@ -21,7 +21,8 @@ from loreun_bench.ops import checks, distributed
 
 SIGNS = {"forget": -1.0, "retain": 1.0}
 # Rule and Normalize of csrc/include/loreun/params.h.
-CODES = {"exp": 0, "probability": 0, "power": 1, "satimp": 2, "logistic": 3, "given": 4}
+CODES = {"exp": 0, "power": 1, "probability": 0, "satimp": 2, "logistic": 3}
+GIVEN = 4
 NORMALIZE = {"batch": 0, "mean": 1, "none": 2}
 
 Rule = Callable[[Tensor], Tensor]
@@ -52,12 +53,10 @@ def weighting(
 ) -> Weighting:  # fmt: skip
     """From a call's arguments. Raises ValueError on what does not go together."""
     checks.one_of(normalize, "normalize", NORMALIZE)
-    if isinstance(weights, Tensor):
-        return Weighting(lambda scores: weights, normalize=normalize, detach=True)
-    if callable(weights):
-        if eta is not None or direction is not None:
-            raise ValueError("weights is a function: eta and direction say nothing to it, leave them out")
-        return Weighting(weights, normalize=normalize, detach=detach)
+    if isinstance(weights, Tensor) or callable(weights):
+        if eta is not None or direction is not None or (ref_loss is not None and checks.as_float(ref_loss) != 0.0):
+            raise ValueError("weights is no named rule: eta, direction and ref_loss say nothing to it, leave them out")
+        return Weighting((lambda _: weights) if isinstance(weights, Tensor) else weights, normalize=normalize, detach=detach)
     checks.one_of(weights, "weights", CODES)
     signed, factor = checks.settings(eta, direction, distance)
     ref, ratio = checks.reference(weights, ref_loss, distance)

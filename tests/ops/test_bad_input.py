@@ -87,7 +87,9 @@ CROSS_ENTROPY = [
     ({"weights": "power", "ref_loss": 0.5}, ValueError, r"weights='power' takes a reference with distance='ratio' only"),
     ({"weights": "satimp", "ref_loss": V}, ValueError, r"weights='satimp' has no reference"),
     ({"weights": "satimp", "importance": math.inf}, ValueError, r"importance must be a finite number, got inf"),
-    ({"weights": torch.exp}, ValueError, r"weights is a function: eta and direction say nothing"),
+    ({"weights": torch.exp}, ValueError, r"weights is no named rule: eta, direction and ref_loss say nothing"),
+    ({"weights": "given"}, ValueError, r"weights must be one of"),
+    ({"weights": torch.exp, "eta": None, "direction": None, "ref_loss": V}, ValueError, r"ref_loss say nothing to it"),
     *[
         ({"weights": rule, "eta": None, "direction": None}, ValueError, says)
         for rule, says in (

@@ -168,7 +168,11 @@ def test_weights_may_be_given(path):
     given = torch.rand(12)
     with forced(path):
         loss = loreun_cross_entropy(x, target, weights=given, normalize="none")
-    close(loss, (given * F.cross_entropy(x, target, reduction="none")).sum())
+        learnt = given.double().requires_grad_()
+        other = loreun_cross_entropy(x, target, weights=learnt, normalize="none", detach_weights=False)
+    losses = F.cross_entropy(x, target, reduction="none")
+    close(loss, (given * losses).sum())
+    close(torch.autograd.grad(other, learnt)[0], losses.detach())
 
 
 @paths

@@ -30,6 +30,10 @@ class {cls}Weighting:
 
     def phases(self):
         return {{"forget": Phase("retain", self.eta)}}
+
+    # Or, in place of phases, any function of the batch (loreun_bench.weightings.Batch says what it has):
+    # def weights(self, batch):
+    #     return 1 + self.eta * batch.clean_losses
 ''',
 }
 TEMPLATES = {"classification": classification.TEMPLATES, "generation": generation.TEMPLATES}
