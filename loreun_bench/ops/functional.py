@@ -47,8 +47,9 @@ def loreun_cross_entropy(
     weight: [C], torch's class weights. label_smoothing is of the objective only. Rows with target == ignore_index have
     weight 0; if all are ignored, or N = 0, the loss is NaN. With detach_weights no gradient flows through the weights.
 
-    segment_ids: integers like the labels, sorted, 0 to num_segments - 1: rows are tokens, and what is weighed are sequences,
-    whose losses are their tokens' mean or sum; score_loss and ref_loss are then [num_segments]. reduction "none" returns
+    segment_ids: integers like the labels, sorted, 0 to num_segments - 1 (which, given, is not waited for on a GPU): rows are
+    tokens, and what is weighed are sequences, whose losses are their tokens' mean or sum; score_loss and ref_loss are then
+    [num_segments]. reduction "none" returns
     (losses, weights): torch's losses with that reduction, and what they are multiplied by in the sum that "mean" returns.
     inplace_backward: the backward pass writes the gradient over the logits and allocates nothing; autograd refuses whoever
     else needs them. process_group: the batch spans its ranks; the loss is that of the whole batch on every rank, and the
