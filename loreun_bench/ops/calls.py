@@ -38,6 +38,9 @@ class Segments(NamedTuple):
     mean: bool
 
 
+Rows = CrossEntropy | MeanSquared | Linear
+
+
 class How(NamedTuple):
     """What is made of the rows' losses."""
 
@@ -96,34 +99,39 @@ def quick_squares(
     return _told(found) if return_stats and found is not None else found
 
 
-def run(rows: CrossEntropy | MeanSquared | Linear, how: How) -> Any:
+def run(rows: Rows, how: How) -> Any:
     """The loss of a call whose arguments are [N, …] and [N]."""
     w = how.weighting
     compiling = torch.compiler.is_compiling()
     if compiling and rows.score_target is rows.target and how.score_loss is None:
         rows = dataclasses.replace(rows, score_target=None)  # dynamo takes no tensor twice
-    count = how.segments.number if how.segments else None
-    transformed = checks.transformed()
-    if compiling or transformed or not native.serves(rows.x):
-        rows.check(how.score_loss, w, how.inplace, count)
+    check = functools.partial(
+        rows.check, how.score_loss, w, how.inplace, how.segments.number if how.segments else None
+    )
+    flows = not w.detach and differentiable(how.score_loss, w.ref, rows.score_target)
+    fits = _served(rows) and not (flows and rows.kind == "mse")
+    if compiling or not fits:
+        check()
     elif how.inplace:
         checks.overwritable(rows.x)
     if not compiling and rows.x.shape[:1] == (1,):
         _warn_of_one(how)
-    flows = not w.detach and differentiable(how.score_loss, w.ref, rows.score_target)
-    fits = native.serves(rows.x) and not transformed and rows.fits() and not (flows and rows.kind == "mse")
     try:
         if not fits or not _fused(rows, how) or (flows and differentiable(how.score_loss, w.ref)):
             return _open(rows, how, fits)
-        assert not isinstance(rows, Linear)  # which fits no pass
         return _whole(rows, how)
     except (RuntimeError, IndexError):
-        if not (compiling or transformed):
-            rows.check(how.score_loss, w, how.inplace, count)
+        if fits and not compiling:
+            check()
         raise
 
 
-def _fused(rows: CrossEntropy | MeanSquared | Linear, how: How) -> bool:
+def _served(rows: Rows) -> bool:
+    """Whether the compiled operator has these rows' losses."""
+    return native.serves(rows.x) and rows.fits() and not checks.transformed()
+
+
+def _fused(rows: Rows, how: How) -> bool:
     """Whether one pass of the kernels, or two with a function between, make the loss."""
     w = how.weighting
     if how.segments or how.reduction == "none" or (how.return_stats and rows.class_weight is not None):
@@ -131,21 +139,18 @@ def _fused(rows: CrossEntropy | MeanSquared | Linear, how: How) -> bool:
     return w.function is None or (w.detach and how.score_loss is None and how.group is None)
 
 
-def _open(rows: CrossEntropy | MeanSquared | Linear, how: How, fits: bool) -> Any:
+def _open(rows: Rows, how: How, fits: bool) -> Any:
     """The middle in PyTorch: rows' losses, their weights, and autograd between."""
     w, scale = how.weighting, how.scale
-    if not fits:
-        rows.check(how.score_loss, w, how.inplace, how.segments.number if how.segments else None)
-    objective, score, kept = rows.compiled() if fits and not isinstance(rows, Linear) else rows.plain()
+    if how.segments and how.reduction == "none":
+        raise ValueError("reduction='none' gives rows' losses: give segment_ids or that, not both")
+    objective, score, kept = rows.losses(fits)
     prior = rows.prior()
     if how.segments:
         ids, count, mean = how.segments
-        if how.reduction == "none":
-            raise ValueError("reduction='none' gives rows' losses: give segment_ids or that, not both")
-        unweighted = score if how.score_loss is None else None
         objective, there = rules.by_segment(objective, ids, count, kept, prior, mean)
-        if unweighted is not None:
-            score, _ = rules.by_segment(unweighted, ids, count, kept, None, mean)
+        if how.score_loss is None:
+            score, _ = rules.by_segment(score, ids, count, kept, None, mean)
         kept, prior = there, None
     if how.score_loss is not None:
         score = how.score_loss.to(objective.dtype)
@@ -158,7 +163,7 @@ def _open(rows: CrossEntropy | MeanSquared | Linear, how: How, fits: bool) -> An
     return (answer, _stats(*found[1:])) if how.return_stats else answer
 
 
-def _whole(rows: CrossEntropy | MeanSquared, how: How) -> Any:
+def _whole(rows: Rows, how: How) -> Any:
     """In the kernels."""
     w, x = how.weighting, rows.x
     tensors = (x, rows.target, rows.score_target)
@@ -190,12 +195,11 @@ def _whole(rows: CrossEntropy | MeanSquared, how: How) -> Any:
 
 def losses(rows: CrossEntropy | MeanSquared) -> Losses:
     """The two passes with nothing between them."""
-    fits = native.serves(rows.x) and not checks.transformed() and rows.fits()
-    empty = Weighting("exp")
+    fits, empty = _served(rows), Weighting("exp")
     if not fits or torch.compiler.is_compiling():
         rows.check(None, empty)
     try:
-        objective, score, kept = rows.compiled() if fits and not isinstance(rows, Linear) else rows.plain()
+        objective, score, kept = rows.losses(fits)
     except RuntimeError:
         rows.check(None, empty)
         raise

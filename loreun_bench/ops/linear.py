@@ -1,6 +1,6 @@
 """Cross entropy of logits = hidden @ weight.T + bias that never exist whole: they are made twice, a chunk at a time.
 
-Pass 1 takes some rows at a time and keeps four numbers of each. What happens to the rows' losses then is plain PyTorch on
+Pass 1 takes some rows at a time and keeps six numbers of each. What happens to the rows' losses then is plain PyTorch on
 [N] numbers, and autograd brings back a coefficient for each. Pass 2 takes some classes at a time, of all rows: so the
 gradient of `weight` is written once, in its own type, and only that of `hidden`, which is smaller, is a sum over chunks.
 """
@@ -49,19 +49,22 @@ class Linear:
         logits = self.hidden.new_empty(()).expand(len(self.hidden), len(self.weight))  # their shape without their memory
         labels = self.target, self.score_target, None
         checks.cross_entropy(
-            logits, *labels, self.ignore_index, self.label_smoothing, score_loss, w.ref, w.ratio, False, rows=rows
+            logits, *labels, *self.shared, score_loss, w.ref, w.ratio, False, rows=rows
         )
 
     def fits(self) -> bool:
         """One pass of a kernel is not enough."""
         return False
 
-    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The losses, each chunk's by the compiled operator where it serves."""
+    @property
+    def shared(self) -> tuple[int, float]:
+        """What both passes are told beside tensors."""
+        return self.ignore_index, self.label_smoothing
+
+    def losses(self, compiled: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The losses; each chunk's come from the compiled operator where it serves, whatever is asked for."""
         labels = self.target, self.score_target
-        of, by = Losses.apply(
-            self.hidden, self.weight, self.bias, *labels, self.ignore_index, self.label_smoothing, self.chunk_size
-        )
+        of, by = Chunks.apply(self.hidden, self.weight, self.bias, *labels, *self.shared, self.chunk_size)
         return of, of if self.score_target is None and not self.label_smoothing else by, self.target != self.ignore_index
 
     def prior(self) -> Tensor | None:
@@ -69,7 +72,7 @@ class Linear:
         return None
 
 
-class Losses(torch.autograd.Function):
+class Chunks(torch.autograd.Function):
     """(objective losses [N], score losses [N]), differentiable in hidden, weight and bias."""
 
     @staticmethod
@@ -95,7 +98,7 @@ class Losses(torch.autograd.Function):
         refuse_double_backward("loreun_linear_cross_entropy")
         hidden, weight, bias, target, score_target, table = ctx.saved_tensors
         of, by = (torch.zeros_like(table[0]) if g is None else g.contiguous() for g in (grad_objective, grad_score))
-        rows = Rows(target, score_target, table, (of, by), len(weight), *ctx.settings)
+        rows = Known(target, score_target, table, (of, by), len(weight), *ctx.settings)
         for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden, dtype=table.dtype) if for_hidden else None
         grad_weight = torch.empty_like(weight) if for_weight else None
@@ -114,7 +117,7 @@ class Losses(torch.autograd.Function):
         return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, *(None,) * 5
 
 
-class Rows:
+class Known:
     """What pass 2 knows of the rows. table: the operator's [6, N]; coefficients: of both losses, [N] each."""
 
     def __init__(
@@ -154,7 +157,7 @@ def losses_of_rows(
     return torch.stack([objective, score, zero, zero, largest, log_sum])
 
 
-def gradient_of_rows(logits: Tensor, rows: Rows, first: int) -> Tensor:
+def gradient_of_rows(logits: Tensor, rows: Known, first: int) -> Tensor:
     """Writes the gradient over the logits [N, v] of v classes from `first` on, and returns them."""
     labels, coefficients = rows.labels(first), rows.coefficients
     if rows.smoothing or not native.serves(logits):  # of all classes, which the operator does not know here
@@ -165,7 +168,7 @@ def gradient_of_rows(logits: Tensor, rows: Rows, first: int) -> Tensor:
     return logits
 
 
-def _gradient_in_pytorch(logits: Tensor, rows: Rows, labels: tuple[Tensor, Tensor]) -> Tensor:
+def _gradient_in_pytorch(logits: Tensor, rows: Known, labels: tuple[Tensor, Tensor]) -> Tensor:
     grad = logits.to(rows.table.dtype)
     objective, score, largest, log_sum = (each.unsqueeze(1) for each in (*rows.coefficients, *rows.table[4:]))
     grad.sub_(largest).sub_(log_sum).exp_().mul_(objective + score)

@@ -67,13 +67,11 @@ class CrossEntropy:
         """Whether the kernels have this objective: not that of probabilities, nor smoothing over weighted classes."""
         return not self.target.is_floating_point() and not (self.class_weight is not None and self.label_smoothing)
 
-    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The losses in plain PyTorch, the class weights in them."""
-        of_class = None if self.class_weight is None else self.class_weight.to(accumulator(self.logits))
-        return reference.cross_entropy(self.logits, self.target, self.score_target, of_class, *self.shared)
-
-    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same from the compiled operator's passes."""
+    def losses(self, compiled: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The losses, the class weights in them, from the compiled operator's passes or in plain PyTorch."""
+        if not compiled:
+            of_class = None if self.class_weight is None else self.class_weight.to(accumulator(self.logits))
+            return reference.cross_entropy(self.logits, self.target, self.score_target, of_class, *self.shared)
         objective, score, kept = Rows.apply("ce", self.logits, self.target, self.score_target, self.shared)
         prior = self.prior()
         return objective if prior is None else objective * prior, score, kept
@@ -116,12 +114,10 @@ class MeanSquared:
         """Whether the kernels have this objective: not with a gradient for the target."""
         return not differentiable(self.target)
 
-    def plain(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The losses in plain PyTorch."""
-        return *reference.mean_squared(self.input, self.target, self.score_target, *self.shared), None
-
-    def compiled(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same from the compiled operator's passes."""
+    def losses(self, compiled: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The losses, from the compiled operator's passes or in plain PyTorch."""
+        if not compiled:
+            return *reference.mean_squared(self.input, self.target, self.score_target, *self.shared), None
         objective, score, _ = Rows.apply("mse", self.input, self.target, self.score_target, self.shared)
         return objective, score, None
 
