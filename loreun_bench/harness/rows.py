@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,15 +113,8 @@ def _definer(cls: type, name: str) -> type:
 
 def _mentions(function: Any) -> bool:
     """Whether a function's code reads `phases`, or calls the loop: `descend`, or `unlearn` of a base class."""
-    waiting = [getattr(inspect.unwrap(function), "__code__", None)]
-    while waiting:
-        code = waiting.pop()
-        if code is None:
-            return True  # nothing is known
-        if {"phases", "descend", "unlearn"} & {*code.co_names, *code.co_freevars}:
-            return True
-        waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    return False
+    names = weightings_.names_read(function)
+    return names is None or bool({"phases", "descend", "unlearn"} & names)  # None: nothing is known
 
 
 def uniform() -> tuple[Entry, Any]:

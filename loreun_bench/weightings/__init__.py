@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -88,16 +90,15 @@ class Rule:
         """The weighted loss []. UserError if the function gives no weights."""
         import torch
 
-        from loreun_bench.ops import checks
+        from loreun_bench.ops import loreun_weights
 
         with torch.no_grad():
-            weights = self.weights(batch)
-        try:
-            checks.weights(weights, losses.score)
-        except ValueError as error:
-            raise UserError(f"weighting '{self.name}': {error}") from None
-        divisor = weights.sum() if self.normalize == "batch" else len(weights)
-        return (weights.to(losses.objective.dtype) / divisor * losses.objective).sum()
+            found = self.weights(batch)
+            try:
+                weights = loreun_weights(losses.score, weights=lambda _: found, normalize=self.normalize)
+            except ValueError as error:
+                raise UserError(f"weighting '{self.name}': {error}") from None
+        return (weights * losses.objective).sum()
 
 
 class Weighting(Protocol):
@@ -122,17 +123,19 @@ def phases_of(weighting: Any) -> Mapping[str, Phase | Rule]:
     active = (active,) if isinstance(active, str) else tuple(active)
     if not active or not set(active) <= PHASES or normalize not in ("mean", "batch"):
         raise ValueError(f"active {active!r} or normalize {normalize!r} is none that a weighting can have")
-    wants = getattr(weighting, "needs_original", _names(type(weighting).weights) & {"original", "original_losses"})
+    reads = names_read(type(weighting).weights) or set()
+    wants = getattr(weighting, "needs_original", bool(reads & {"original", "original_losses"}))
     rule = Rule(weighting.weights, normalize, "original" if wants else "current", weighting.name)  # type: ignore[arg-type]
     return dict.fromkeys(active, rule)
 
 
-def _names(function: Any) -> set[str]:
-    """What a function's code reads of objects, as far as its own code and that within it shows."""
-    found, waiting = set[str](), [getattr(function, "__code__", None)]
+def names_read(function: Any) -> set[str] | None:
+    """The names that a function's code reads, as far as its own code and that within it shows; None: it has none to read."""
+    found, waiting = set[str](), [getattr(inspect.unwrap(function), "__code__", None)]
     while waiting:
         code = waiting.pop()
-        if code is not None:
-            found.update(code.co_names)
-            waiting += [each for each in code.co_consts if hasattr(each, "co_names")]
+        if code is None:
+            return None
+        found.update(code.co_names, code.co_freevars)
+        waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
     return found
