@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, distributed
-from loreun_bench.ops.rules import GIVEN as BETWEEN
-from loreun_bench.ops.rules import NORMALIZE, Rule
+from loreun_bench.ops.rules import GIVEN, NORMALIZE, Rule
 
 NAMES = {"ce": "loreun_cross_entropy", "mse": "loreun_mse_loss"}
 # As the kernels take them: rule, eta, reference, importance, ratio, normalize, detach. Here of weights that are made between
 # the passes: every row weighs the same until then, and their number is counted.
-GIVEN = (BETWEEN, 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
+UNWEIGHTED = (GIVEN, 0.0, 0.0, 1.0, False, NORMALIZE["mean"], True)
 DETACH = 6  # its place in the settings
 
 
@@ -59,7 +58,7 @@ class Loss(torch.autograd.Function):
     """One batch's loss, "ce" or "mse", differentiable in its first tensor; with_stats adds table [rows, N] and batch [3].
 
     inputs: what the operator takes after its three tensors, in its order; settings: after that. rule: a function of the
-    scores, or given weights [N], whose weights come between the passes; settings are then those of GIVEN, and with_stats
+    scores whose weights come between the passes; settings are then those of UNWEIGHTED, and with_stats
     adds the divided weights [N]. csrc/torch/eager.cpp does the same in C++ for the torch it was built with, but for group
     and rule, and where a mode or a subclass of Tensor has to hear of the call.
     """
@@ -123,7 +122,7 @@ class Rows(torch.autograd.Function):
     def forward(ctx: Any, kind: str, x: Tensor, target: Tensor, score_target: Tensor | None, shared: tuple[Any, ...]) -> Any:
         """The first of the two passes."""
         inputs = (None,) * (4 if kind == "ce" else 3)
-        _, table, batch, _ = _forward(kind)(x, target, score_target, *inputs, *GIVEN, *shared, 1.0, False)
+        _, table, batch, _ = _forward(kind)(x, target, score_target, *inputs, *UNWEIGHTED, *shared, 1.0, False)
         ctx.save_for_backward(x, target, score_target, table, batch)
         ctx.kind, ctx.shared = kind, shared
         kept = table[2] != float("-inf")

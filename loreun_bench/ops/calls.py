@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, native, rules
-from loreun_bench.ops.autograd import GIVEN, Loss, Step
+from loreun_bench.ops.autograd import UNWEIGHTED, Loss, Step
 from loreun_bench.ops.linear import Linear
-from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared, accumulator, differentiable
+from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared, differentiable
 from loreun_bench.ops.rules import CODES, NORMALIZE, Weighting
 
 
@@ -169,7 +169,7 @@ def _whole(rows: Rows, how: How) -> Any:
     tensors = (x, rows.target, rows.score_target)
     if w.function is not None:
         of_class = () if rows.kind == "mse" else (_of_type(rows.class_weight, x),)
-        settings = (*GIVEN, *rows.shared, how.scale)
+        settings = (*UNWEIGHTED, *rows.shared, how.scale)
         inputs: tuple[Tensor | None, ...] = (None, None, None, *of_class)
     else:
         eta, ref, ratio, number = _reference(w, x)
@@ -277,7 +277,7 @@ def _of_type(values: Tensor | None, like: Tensor) -> Tensor | None:
     """Values that go with `like`, in the type of its arithmetic; what does not fit is left for the operator to refuse."""
     if values is None:
         return None
-    dtype = accumulator(like)
+    dtype = checks.accumulator(like)
     if values.dtype == dtype and values.dim() and values.is_contiguous():
         return values
     if not values.is_floating_point():

@@ -20,6 +20,11 @@ SMALLEST = torch.finfo(torch.float32).tiny  # dividing by less overflows
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+def accumulator(like: Tensor) -> torch.dtype:
+    """The type of the arithmetic on `like`."""
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
+
+
 def settings(eta: Any, direction: Any, distance: str) -> tuple[float, Tensor | None]:
     """(eta as a number, a factor of it [] where it was given as a tensor). Raises ValueError."""
     if direction not in DIRECTIONS:
@@ -156,7 +161,7 @@ def reference_loss(ref_loss: float | Tensor, ratio: bool, like: Tensor, rows: in
             raise ValueError(f"ref_loss is on {ref_loss.device}, expected {like.device}")
         if torch.compiler.is_compiling() or transformed() or ref_loss.device.type != "cpu":
             return
-        values = ref_loss.to(like.dtype if like.dtype == torch.float64 else torch.float32)
+        values = ref_loss.to(accumulator(like))
         finite, positive = bool(torch.isfinite(values).all()), bool((values > 0).all())
     else:
         return

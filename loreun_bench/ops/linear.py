@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, native, reference
-from loreun_bench.ops.autograd import GIVEN, refuse_double_backward
+from loreun_bench.ops.autograd import UNWEIGHTED, refuse_double_backward
 from loreun_bench.ops.rules import Weighting
 
 CHUNK = 1 << 22  # logits at a time, as many as a cache holds; see benchmarks/linear.py
@@ -148,7 +148,7 @@ def losses_of_rows(
     logit and the log of the sum of exp(logit - largest)."""
     if native.serves(logits):
         nothing, shared = (None,) * 4, (ignore_index, label_smoothing, 1.0, False)
-        table: Tensor = torch.ops.loreun.ce_forward.default(logits, target, score_target, *nothing, *GIVEN, *shared)[1]
+        table: Tensor = torch.ops.loreun.ce_forward.default(logits, target, score_target, *nothing, *UNWEIGHTED, *shared)[1]
         return table
     objective, score, _ = reference.cross_entropy(logits, target, score_target, None, ignore_index, label_smoothing)
     largest = logits.amax(1).to(objective.dtype)

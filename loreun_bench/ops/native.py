@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loreun_bench.ops.checks import accumulator
+from loreun_bench.ops.rules import GIVEN
+
 
 def state() -> tuple[frozenset[str], str]:
     """(device types the compiled operator serves, and in words why these)."""
@@ -57,13 +60,6 @@ def _report() -> dict[str, Any]:
         return {}
 
 
-GIVEN = 4  # Rule::given of csrc/include/loreun/params.h
-
-
-def _acc(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _keeps_exponentials(logits: Tensor) -> bool:
     """As keeps_exponentials in csrc/cpu/kernels.h."""
     rows, classes = logits.shape
@@ -84,7 +80,7 @@ def _same_device(*values: Any) -> None:
 
 
 def _outputs(like: Tensor, rows: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    table = like.new_empty((rows, like.shape[0]), dtype=_acc(like.dtype))
+    table = like.new_empty((rows, like.shape[0]), dtype=accumulator(like))
     return table, like.new_empty(3, dtype=torch.float64), grad
 
 
@@ -93,23 +89,23 @@ def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     keeps = _keeps_exponentials(logits)
     given = rest[6] == GIVEN
     made = _makes_gradient(logits, rest[-1] and (not given or (keeps and logits.device.type == "cpu")), keeps)
-    dtype = _acc(logits.dtype) if made and given else logits.dtype  # exponentials
+    dtype = accumulator(logits) if made and given else logits.dtype  # exponentials
     grad = logits.new_empty(tuple(logits.shape) if made else 0, dtype=dtype)
-    return logits.new_empty((), dtype=_acc(logits.dtype)), *_outputs(logits, 6, grad)
+    return logits.new_empty((), dtype=accumulator(logits)), *_outputs(logits, 6, grad)
 
 
 def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(forget, target, score, retain, *rest)
     made = all(_makes_gradient(x, rest[-1], _keeps_exponentials(x)) for x in (forget, retain))
     parts = [_outputs(x, 6, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
-    return forget.new_empty((), dtype=_acc(forget.dtype)), *parts[0], *parts[1]
+    return forget.new_empty((), dtype=accumulator(forget)), *parts[0], *parts[1]
 
 
 def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
     detach, *_, may = rest[-4:]  # and mean, scale
     grad = torch.empty_like(input) if _makes_gradient(input, may and rest[5] != GIVEN, cheap=detach) else input.new_empty(0)
-    return input.new_empty((), dtype=_acc(input.dtype)), *_outputs(input, 4, grad)
+    return input.new_empty((), dtype=accumulator(input)), *_outputs(input, 4, grad)
 
 
 def _ce_backward(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:

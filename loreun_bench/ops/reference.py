@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from loreun_bench.ops.checks import accumulator
 
 
 def cross_entropy(
@@ -15,7 +16,7 @@ def cross_entropy(
 
     target: labels [N], or probabilities [N, C]. The objective is that of torch's cross entropy with reduction "none".
     """
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    dtype = accumulator(logits)
     if target.is_floating_point():
         logp = F.log_softmax(logits, 1, dtype=dtype)
         objective = _expected(logp, target.to(dtype), class_weight, label_smoothing)
@@ -36,7 +37,7 @@ def cross_entropy(
 
 def mean_squared(input: Tensor, target: Tensor, score_target: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
     """(objective losses, score losses): squared errors, averaged or summed over all dimensions but the first."""
-    input = input.to(torch.float64 if input.dtype == torch.float64 else torch.float32)  # once: autograd adds two gradients
+    input = input.to(accumulator(input))  # once: autograd adds two gradients
     objective = _squares(input, target, mean)
     return objective, objective if score_target is None else _squares(input, score_target, mean)
 

@@ -13,11 +13,6 @@ from loreun_bench.ops.autograd import Rows
 from loreun_bench.ops.rules import Weighting
 
 
-def accumulator(like: Tensor) -> torch.dtype:
-    """The type of the arithmetic on `like`."""
-    return torch.float64 if like.dtype == torch.float64 else torch.float32
-
-
 def differentiable(*values: Any) -> bool:
     """Whether a gradient must flow into any of these: the kernels have none but that of their first argument."""
     return any(isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled() for value in values)
@@ -70,7 +65,7 @@ class CrossEntropy:
     def losses(self, compiled: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """The losses, the class weights in them, from the compiled operator's passes or in plain PyTorch."""
         if not compiled:
-            of_class = None if self.class_weight is None else self.class_weight.to(accumulator(self.logits))
+            of_class = None if self.class_weight is None else self.class_weight.to(checks.accumulator(self.logits))
             return reference.cross_entropy(self.logits, self.target, self.score_target, of_class, *self.shared)
         objective, score, kept = Rows.apply("ce", self.logits, self.target, self.score_target, self.shared)
         prior = self.prior()
@@ -81,7 +76,7 @@ class CrossEntropy:
         if self.class_weight is None or self.target.is_floating_point():
             return None
         label = self.target.where(self.target != self.ignore_index, 0)
-        return self.class_weight.to(accumulator(self.logits))[label]
+        return self.class_weight.to(checks.accumulator(self.logits))[label]
 
 
 @dataclass(frozen=True)
