@@ -288,14 +288,6 @@ using Launcher = Host<Loss>;
 }  // namespace
 }  // namespace loreun::gpu
 
-using loreun::CrossEntropy;
 using loreun::gpu::Launcher;
 
-extern "C" int64_t loreun_cuda_ce_workspace(const CrossEntropy* p, int n) { return Launcher::workspace(p, n); }
-extern "C" int loreun_cuda_ce_plan(const CrossEntropy* p, int n, loreun::Plan* plan) { return Launcher::plan(p, n, plan); }
-extern "C" int loreun_cuda_ce_forward(const CrossEntropy* parts, int count, void* loss, void* workspace, void* stream) {
-  return Launcher::forward(parts, count, loss, workspace, stream);
-}
-extern "C" int loreun_cuda_ce_backward(const CrossEntropy* part, const void* grad_out, void* stream) {
-  return Launcher::backward(part, grad_out, stream);
-}
+LOREUN_ENTRY_POINTS(ce, loreun::CrossEntropy)

@@ -99,3 +99,14 @@ struct Host {
 };
 
 }  // namespace loreun::gpu
+
+// The entry points of launch.h for the loss that `Launcher` launches.
+#define LOREUN_ENTRY_POINTS(name, Part)                                                                                  \
+  extern "C" int64_t loreun_cuda_##name##_workspace(const Part* p, int n) { return Launcher::workspace(p, n); }          \
+  extern "C" int loreun_cuda_##name##_plan(const Part* p, int n, loreun::Plan* plan) { return Launcher::plan(p, n, plan); } \
+  extern "C" int loreun_cuda_##name##_forward(const Part* p, int n, void* loss, void* workspace, void* stream) {         \
+    return Launcher::forward(p, n, loss, workspace, stream);                                                             \
+  }                                                                                                                      \
+  extern "C" int loreun_cuda_##name##_backward(const Part* part, const void* grad_out, void* stream) {                   \
+    return Launcher::backward(part, grad_out, stream);                                                                   \
+  }

@@ -298,14 +298,6 @@ using Launcher = Host<Loss>;
 }  // namespace
 }  // namespace loreun::gpu
 
-using loreun::MeanSquared;
 using loreun::gpu::Launcher;
 
-extern "C" int64_t loreun_cuda_mse_workspace(const MeanSquared* p, int n) { return Launcher::workspace(p, n); }
-extern "C" int loreun_cuda_mse_plan(const MeanSquared* p, int n, loreun::Plan* plan) { return Launcher::plan(p, n, plan); }
-extern "C" int loreun_cuda_mse_forward(const MeanSquared* parts, int count, void* loss, void* workspace, void* stream) {
-  return Launcher::forward(parts, count, loss, workspace, stream);
-}
-extern "C" int loreun_cuda_mse_backward(const MeanSquared* part, const void* grad_out, void* stream) {
-  return Launcher::backward(part, grad_out, stream);
-}
+LOREUN_ENTRY_POINTS(mse, loreun::MeanSquared)
