@@ -119,7 +119,7 @@ MeanSquared score_of(const MeanSquared& part) {
 
 }  // namespace
 
-double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
+double cpu_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels();
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
   kernels.combine(part.dtype, part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
@@ -130,13 +130,13 @@ double cpu_ce_forward(const CrossEntropy& part, ParallelFor pf) {
 
 void cpu_ce_scale(const CrossEntropy& part, ParallelFor pf) { fill(part, 1.0, pf, cpu_kernels().ce_scale); }
 
-void cpu_ce_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
+void cpu_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
   fill(part, grad_out, pf, cpu_kernels().ce_grad);
 }
 
 // A gradient whose weights are numbers needs no objective: the weights come first, from the score target alone, and the
 // pass that writes the gradient sums the objective, so that each target is read once.
-double cpu_mse_forward(const MeanSquared& part, ParallelFor pf) {
+double cpu_forward(const MeanSquared& part, ParallelFor pf) {
   std::vector<double> sums(2 * Stretches(part).total);
   const bool weights_first = part.grad && part.weighting.detach, given = part.weighting.score_loss;
   if (!(weights_first && given)) add_up(weights_first ? score_of(part) : part, pf, sums);
@@ -164,6 +164,6 @@ void weigh(const Weighing& w) {
 
 void cpu_weigh(const Weighing& w) { w.dtype == DType::f64 ? weigh<double>(w) : weigh<float>(w); }
 
-void cpu_mse_backward(const MeanSquared& part, double grad_out, ParallelFor pf) { fill(part, grad_out, pf); }
+void cpu_backward(const MeanSquared& part, double grad_out, ParallelFor pf) { fill(part, grad_out, pf); }
 
 }  // namespace loreun

@@ -3,14 +3,18 @@
 
 #include "launch.h"
 
-extern "C" const char* loreun_cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+namespace loreun::gpu {
 
-extern "C" int loreun_cuda_runtime_version() {
+const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+int runtime_version() {
   int version = 0;
   return cudaRuntimeGetVersion(&version) ? 0 : version;
 }
 
-extern "C" int loreun_cuda_driver_version() {
+int driver_version() {
   int version = 0;
   return cudaDriverGetVersion(&version) ? 0 : version;
 }
+
+}  // namespace loreun::gpu

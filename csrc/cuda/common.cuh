@@ -29,17 +29,6 @@ __device__ __forceinline__ T* dynamic_shared() {
 }
 #endif
 
-template <typename T>
-struct AccOf {
-  using type = float;
-};
-template <>
-struct AccOf<double> {
-  using type = double;
-};
-template <typename T>
-using Acc = typename AccOf<T>::type;
-
 // Blocks of kSplitThreads the compiler must leave room for: exp() of double needs more registers.
 template <typename T>
 constexpr int kResident = sizeof(T) == 8 ? 1 : kBlocksPerSm;
@@ -61,22 +50,14 @@ struct Group {
   }
 };
 
-__device__ __forceinline__ float to_acc(float x) { return x; }
-__device__ __forceinline__ double to_acc(double x) { return x; }
-__device__ __forceinline__ float to_acc(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float to_acc(__half x) { return __half2float(x); }
+template <typename T>
+__device__ __forceinline__ Acc<T> to_acc(T x) {
+  return static_cast<Acc<T>>(x);
+}
 
 template <typename T>
-__device__ __forceinline__ T from_acc(Acc<T> x) {
+__device__ __forceinline__ T from_acc(Acc<T> x) {  // to nearest
   return static_cast<T>(x);
-}
-template <>
-__device__ __forceinline__ __nv_bfloat16 from_acc<__nv_bfloat16>(float x) {
-  return __float2bfloat16_rn(x);
-}
-template <>
-__device__ __forceinline__ __half from_acc<__half>(float x) {
-  return __float2half_rn(x);
 }
 
 // exp2f handles denormal results with three more instructions per element; results below 2^-126 may be 0 here.

@@ -52,20 +52,10 @@ __device__ __forceinline__ void add_row(Partial<A>& batch, const CrossEntropy& p
   if (row.target != kIgnored) add_row(batch, row.log_weight, row.objective, class_weight<A>(part, row.target));
 }
 
-// So that the end of a row does not wait for them.
-template <typename A>
-__device__ __forceinline__ void prefetch_inputs(const CrossEntropy& part, int64_t row) {
-  const Weighting& w = part.weighting;
-  prefetch(part.target + row * part.target_stride);
-  if (part.score_target) prefetch(part.score_target + row * part.score_stride);
-  if (w.score_loss) prefetch(static_cast<const A*>(w.score_loss) + row);
-  if (w.ref_loss) prefetch(static_cast<const A*>(w.ref_loss) + row * w.ref_stride);
-}
-
-// logit(label): the row's logit there. base: what Moments::total is relative to. Fills the row's table, too.
+// logit(label): the row's logit there. base: what Moments::total is relative to. write: fill the row's table, too.
 template <typename A, typename Logit>
 __device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row, RowState<A>& r,
-                                           const Moments<A>& moments, A base, Logit logit) {
+                                           const Moments<A>& moments, A base, bool write, Logit logit) {
   const bool ignored = r.target == kIgnored;
   const auto above = [&](int64_t label) { return label < 0 ? A(NAN) : logit(label) - moments.max; };
   r.max = moments.max;
@@ -85,6 +75,7 @@ __device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row
   r.log_weight = ignored ? A(-INFINITY) : weight.value;
   if (part.class_weight && !ignored) r.log_weight += log_of(class_weight<A>(part, r.target));
   r.slope = ignored || part.weighting.detach || part.weighting.score_loss ? A(0) : weight.slope;
+  if (!write) return;
   A* table = static_cast<A*>(part.table) + row;
   table[kObjective * part.rows] = r.objective;
   table[kScore * part.rows] = score;
@@ -101,10 +92,6 @@ struct RowGradient {
   int64_t target, score;
 };
 
-// plan.cpp counts on these; the fused kernel turns the one into the other in place.
-static_assert(sizeof(RowState<float>) == row_state_size(4) && sizeof(RowState<double>) == row_state_size(8));
-static_assert(sizeof(RowGradient<float>) == row_state_size(4) && sizeof(RowGradient<double>) == row_state_size(8));
-
 template <typename A>
 __device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part, const RowState<A>& row,
                                                        const Coefficients<A>& c) {
@@ -114,6 +101,22 @@ __device__ __forceinline__ RowGradient<A> row_gradient(const CrossEntropy& part,
   if (smoothing != 0) g.even = c.objective * smoothing / static_cast<A>(part.classes);
   if (row.target == kWrong && !part.given.objective) g.both = A(NAN);  // given: it is a class elsewhere
   return g;
+}
+
+// Two passes, each of independent reads, instead of a chain of merges.
+template <typename A>
+__device__ __forceinline__ Moments<A> merge_chunks(const Moments<A>* chunk, int chunks) {
+  Moments<A> m = chunk[0];
+#pragma unroll 2
+  for (int i = 1; i < chunks; i++) m.max = max_of(m.max, chunk[i].max);
+  const A shift = shift_of(m.max);
+  m.sum *= exp_of(chunk[0].max - shift);
+#pragma unroll 2
+  for (int i = 1; i < chunks; i++) {
+    m.sum += chunk[i].sum * exp_of(chunk[i].max - shift);
+    m.total += chunk[i].total;
+  }
+  return m;
 }
 
 // Vectors that are added to a row's sums at once: 8 or 16 elements, for the registers' sake, and so that others are under

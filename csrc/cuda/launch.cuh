@@ -4,10 +4,14 @@
 
 namespace loreun::gpu {
 
-template <typename Part, typename Access>
-struct ArgumentsOf {
+// How the memory of a part can be read and written: each loss's own.
+template <typename Part>
+struct Access;
+
+template <typename Part>
+struct Arguments {
   Part part[2];
-  Access access[2];
+  Access<Part> access[2];
   Plan plan;
   int count;
   bool with_grad;

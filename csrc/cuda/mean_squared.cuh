@@ -22,9 +22,21 @@ __device__ __forceinline__ Squares<A> shuffle_xor(const Squares<A>& a, int lanes
 }
 
 template <typename A>
+__device__ __forceinline__ Squares<A> merge_chunks(const Squares<A>* chunk, int chunks) {
+  Squares<A> s = chunk[0];
+  for (int i = 1; i < chunks; i++) s = merge(s, chunk[i]);
+  return s;
+}
+
+template <typename A>
 struct SampleState {
   A objective, log_weight, slope;
 };
+
+template <typename A>
+__device__ __forceinline__ void add_row(Partial<A>& batch, const MeanSquared&, const SampleState<A>& row) {
+  add_row(batch, row.log_weight, row.objective, A(1));
+}
 
 template <typename A>
 __device__ __forceinline__ SampleState<A> finish_sample(const MeanSquared& part, int64_t row, const Squares<A>& sums,
@@ -59,9 +71,10 @@ __device__ __forceinline__ SampleGradient<A> sample_gradient(const MeanSquared& 
   return {both * c.objective, both * c.score};
 }
 
-// The three tensors of one sample.
-template <typename T>
+// The three tensors of one sample, read a unit at a time: a vector, or an element where rows are no whole vectors.
+template <typename Unit>
 struct Sample {
+  using T = ElementOf<Unit>;
   const T *input, *target, *score;
   __device__ __forceinline__ Sample(const MeanSquared& part, int64_t row)
       : input(static_cast<const T*>(part.input) + row * part.input_stride),
@@ -71,61 +84,73 @@ struct Sample {
 
 // Where the differences of a block's piece of a sample stay on chip. In vectors, the 16-byte parts of one vector's
 // differences lie `units` apart, so that neighbouring threads use neighbouring memory.
-template <typename T>
+template <typename Unit>
 struct Kept {
-  using A = Acc<T>;
-  static constexpr int kPlanes = kLanes<T> / kLanes<A>;
+  using A = Acc<ElementOf<Unit>>;
+  using Plane = std::conditional_t<kWidth<Unit> == 1, One<A>, Pack<A>>;
+  static constexpr int kEach = kWidth<Plane>, kPlanes = kWidth<Unit> / kEach;
   A* data;  // null: nothing is kept
   int units;
 
-  __device__ __forceinline__ void put(int unit, int which, const A (&d)[kLanes<T>]) const {
+  __device__ __forceinline__ int64_t at(int unit, int which, int plane) const {
+    return int64_t(which * kPlanes + plane) * units + unit;
+  }
+
+  __device__ __forceinline__ void put(int unit, int which, const A (&d)[kWidth<Unit>]) const {
 #pragma unroll
     for (int p = 0; p < kPlanes; p++) {
-      A plane[kLanes<A>];
+      A plane[kEach];
 #pragma unroll
-      for (int e = 0; e < kLanes<A>; e++) plane[e] = d[p * kLanes<A> + e];
-      store(data + (int64_t(which * kPlanes + p) * units + unit) * kLanes<A>, packed<A>(plane));
+      for (int e = 0; e < kEach; e++) plane[e] = d[p * kEach + e];
+      store_unit<Plane>(data, at(unit, which, p), plane);
     }
   }
 
-  __device__ __forceinline__ void get(int unit, int which, A (&d)[kLanes<T>]) const {
+  __device__ __forceinline__ void get(int unit, int which, A (&d)[kWidth<Unit>]) const {
 #pragma unroll
     for (int p = 0; p < kPlanes; p++) {
-      const Pack<A> pack = load(data + (int64_t(which * kPlanes + p) * units + unit) * kLanes<A>);
+      const Plane plane = load_unit<Plane>(data, at(unit, which, p));
 #pragma unroll
-      for (int e = 0; e < kLanes<A>; e++) d[p * kLanes<A> + e] = element(pack, e);
+      for (int e = 0; e < kEach; e++) d[p * kEach + e] = element(plane, e);
     }
   }
 };
 
-// Squares of one vector's differences, which stay on chip if `kept` says so.
-template <typename T>
-__device__ __forceinline__ Acc<T> square(const Pack<T>& x, const Pack<T>& y, const Kept<T>& kept, int unit, int which) {
-  using A = Acc<T>;
-  A d[kLanes<T>], even = 0, odd = 0;
+template <typename Unit, typename A>
+__device__ __forceinline__ void subtract(const Unit& x, const Unit& y, A (&d)[kWidth<Unit>]) {
 #pragma unroll
-  for (int e = 0; e < kLanes<T>; e++) d[e] = element(x, e) - element(y, e);
+  for (int e = 0; e < kWidth<Unit>; e++) d[e] = element(x, e) - element(y, e);
+}
+
+// Squares of one unit's differences, which stay on chip if `keep`.
+template <typename Unit>
+__device__ __forceinline__ auto square(const Unit& x, const Unit& y, const Kept<Unit>& kept, bool keep, int unit, int which) {
+  constexpr int width = kWidth<Unit>;
+  Acc<ElementOf<Unit>> d[width], even = 0, odd = 0;
+  subtract(x, y, d);
 #pragma unroll
-  for (int e = 0; e < kLanes<T>; e += 2) even += d[e] * d[e], odd += d[e + 1] * d[e + 1];
-  if (kept.data) kept.put(unit, which, d);
+  for (int e = 0; e < width; e += 2) {
+    even += d[e] * d[e];
+    if constexpr (width > 1) odd += d[e + 1] * d[e + 1];
+  }
+  if (keep) kept.put(unit, which, d);
   return even + odd;
 }
 
-// One lane's share of a piece: units `first` (of the sample) + [range) (of the block). kDeep: vectors of each
-// tensor under way. keep_score: keep those, too.
-template <int kDeep, typename T>
-__device__ __forceinline__ Squares<Acc<T>> sum_vectors(const Sample<T>& sample, int first, const Range& range,
-                                                       const Group& group, const Kept<T>& kept, bool keep_score) {
-  Squares<Acc<T>> sums[kDeep];
-  const Kept<T> second{keep_score ? kept.data : nullptr, kept.units};
-  Pack<T> x[kDeep], y[kDeep], z[kDeep];
+// One lane's share of a piece: units `first` (of the sample) + [range) (of the block). kDeep: units of each tensor under
+// way. both: keep the score differences, too.
+template <int kDeep, typename Unit>
+__device__ __forceinline__ auto sum_units(const Sample<Unit>& sample, int first, const Range& range, const Group& group,
+                                          const Kept<Unit>& kept, bool both) {
+  Squares<typename Kept<Unit>::A> sums[kDeep];
+  Unit x[kDeep], y[kDeep], z[kDeep];
   int u = range.first + group.lane;
   const auto fetch = [&](int i) {
     if (u + i * group.size >= range.last) return;
-    const int64_t at = int64_t(first + u + i * group.size) * kLanes<T>;
-    x[i % kDeep] = load(sample.input + at);
-    y[i % kDeep] = load(sample.target + at);
-    if (sample.score) z[i % kDeep] = load(sample.score + at);
+    const int64_t at = int64_t(first) + u + i * group.size;
+    x[i % kDeep] = load_unit<Unit>(sample.input, at);
+    y[i % kDeep] = load_unit<Unit>(sample.target, at);
+    if (sample.score) z[i % kDeep] = load_unit<Unit>(sample.score, at);
   };
 #pragma unroll
   for (int i = 0; i < kDeep; i++) fetch(i);
@@ -133,8 +158,8 @@ __device__ __forceinline__ Squares<Acc<T>> sum_vectors(const Sample<T>& sample, 
 #pragma unroll
     for (int i = 0; i < kDeep; i++) {
       if (u + i * group.size >= range.last) continue;
-      sums[i].objective += square(x[i], y[i], kept, u + i * group.size, 0);
-      if (sample.score) sums[i].score += square(x[i], z[i], second, u + i * group.size, 1);
+      sums[i].objective += square(x[i], y[i], kept, kept.data, u + i * group.size, 0);
+      if (sample.score) sums[i].score += square(x[i], z[i], kept, kept.data && both, u + i * group.size, 1);
       fetch(i + kDeep);  // under way while the others are summed
     }
   }
@@ -142,104 +167,55 @@ __device__ __forceinline__ Squares<Acc<T>> sum_vectors(const Sample<T>& sample, 
   return sums[0];
 }
 
-template <typename T>
-__device__ __forceinline__ Squares<Acc<T>> sum_elements(const Sample<T>& sample, int first, const Range& range,
-                                                        const Group& group, const Kept<T>& kept, bool keep_score) {
-  using A = Acc<T>;
-  Squares<A> sums;
+// Writes one unit of the gradient. both: score differences, too.
+template <typename Unit, typename A, int width>
+__device__ __forceinline__ void put_gradient(ElementOf<Unit>* grad, int64_t unit, const SampleGradient<A>& g,
+                                             const A (&d)[width], const A (&other)[width], bool both) {
+  A dx[width];
+#pragma unroll
+  for (int e = 0; e < width; e++) dx[e] = both ? g.target * d[e] + g.score * other[e] : g.target * d[e];
+  store_unit<Unit>(grad, unit, dx);
+}
+
+// The gradient of a piece whose differences stayed on chip.
+template <typename Unit, typename A>
+__device__ __forceinline__ void write_kept(const Kept<Unit>& kept, ElementOf<Unit>* grad, int first, const Range& range,
+                                           const Group& group, const SampleGradient<A>& g, bool both) {
 #pragma unroll 2
   for (int u = range.first + group.lane; u < range.last; u += group.size) {
-    const int64_t at = first + u;
-    const A x = to_acc(sample.input[at]), d = x - to_acc(sample.target[at]);
-    sums.objective += d * d;
-    if (kept.data) kept.data[u] = d;
-    if (!sample.score) continue;
-    const A other = x - to_acc(sample.score[at]);
-    sums.score += other * other;
-    if (keep_score) kept.data[kept.units + u] = other;
-  }
-  return sums;
-}
-
-template <typename T>
-__device__ __forceinline__ Pack<T> mix(const SampleGradient<Acc<T>>& g, const Acc<T> (&d)[kLanes<T>],
-                                       const Acc<T> (&other)[kLanes<T>], bool both) {
-  Acc<T> dx[kLanes<T>];
-#pragma unroll
-  for (int e = 0; e < kLanes<T>; e++) dx[e] = both ? g.target * d[e] + g.score * other[e] : g.target * d[e];
-  return packed<T>(dx);
-}
-
-template <typename T>
-__device__ __forceinline__ void put_vector(T* to, const Pack<T>& pack, bool whole) {
-  if (whole) return store(to, pack);
-#pragma unroll
-  for (int e = 0; e < kLanes<T>; e++) to[e] = from_acc<T>(element(pack, e));
-}
-
-// The gradient of a piece whose differences stayed on chip. both: score differences, too.
-template <typename T>
-__device__ __forceinline__ void write_kept(const Kept<T>& kept, T* grad, int first, const Range& range,
-                                           const Group& group, const SampleGradient<Acc<T>>& g, bool both, bool vectors,
-                                           bool grad_vectors) {
-  using A = Acc<T>;
-#pragma unroll 2
-  for (int u = range.first + group.lane; u < range.last; u += group.size) {
-    if (vectors) {
-      A d[kLanes<T>], other[kLanes<T>];
-      kept.get(u, 0, d);
-      if (both) kept.get(u, 1, other);
-      put_vector(grad + int64_t(first + u) * kLanes<T>, mix<T>(g, d, other, both), grad_vectors);
-    } else {
-      A dx = g.target * kept.data[u];
-      if (both) dx += g.score * kept.data[kept.units + u];
-      grad[first + u] = from_acc<T>(dx);
-    }
+    A d[kWidth<Unit>], other[kWidth<Unit>] = {};
+    kept.get(u, 0, d);
+    if (both) kept.get(u, 1, other);
+    put_gradient<Unit>(grad, int64_t(first) + u, g, d, other, both);
   }
 }
 
 // The gradient of a piece, read again. grad may be one of the tensors. gradient() gives the sample's SampleGradient: it
-// is asked for after the first vectors, so that all are under way together.
-template <typename T, typename Gradient>
-__device__ __forceinline__ void write_vectors(const Sample<T>& sample, T* grad, const Range& range, const Group& group,
-                                              Gradient gradient, bool both, bool grad_vectors) {
-  using A = Acc<T>;
+// is asked for after the first units, so that all are under way together.
+template <typename Unit, typename Gradient>
+__device__ __forceinline__ void write_units(const Sample<Unit>& sample, ElementOf<Unit>* grad, const Range& range,
+                                            const Group& group, Gradient gradient, bool both) {
   int u = range.first + group.lane;
-  Pack<T> x[kPairs], y[kPairs], z[kPairs];
+  Unit x[kPairs], y[kPairs], z[kPairs];
   const auto valid = [&](int i) { return u + i * group.size < range.last; };
-  const auto at = [&](int i) { return int64_t(u + i * group.size) * kLanes<T>; };
   const auto fetch = [&](int i) {
     if (!valid(i)) return;
-    x[i % kPairs] = load(sample.input + at(i));
-    y[i % kPairs] = load(sample.target + at(i));
-    if (both) z[i % kPairs] = load(sample.score + at(i));
+    x[i % kPairs] = load_unit<Unit>(sample.input, u + i * group.size);
+    y[i % kPairs] = load_unit<Unit>(sample.target, u + i * group.size);
+    if (both) z[i % kPairs] = load_unit<Unit>(sample.score, u + i * group.size);
   };
 #pragma unroll
   for (int i = 0; i < kPairs; i++) fetch(i);
-  const SampleGradient<A> g = gradient();
+  const auto g = gradient();
   for (; u < range.last; u += group.size * kPairs) {
 #pragma unroll
     for (int i = 0; i < kPairs; i++) {
-      A d[kLanes<T>], other[kLanes<T>];
-#pragma unroll
-      for (int e = 0; e < kLanes<T>; e++) {
-        d[e] = element(x[i], e) - element(y[i], e);
-        other[e] = both ? element(x[i], e) - element(z[i], e) : A(0);
-      }
-      if (valid(i)) put_vector(grad + at(i), mix<T>(g, d, other, both), grad_vectors);
+      typename Kept<Unit>::A d[kWidth<Unit>], other[kWidth<Unit>] = {};
+      subtract(x[i], y[i], d);
+      if (both) subtract(x[i], z[i], other);
+      if (valid(i)) put_gradient<Unit>(grad, u + i * group.size, g, d, other, both);
       fetch(i + kPairs);  // reads go on beside the writes
     }
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void write_elements(const Sample<T>& sample, T* grad, const Range& range, const Group& group,
-                                               const SampleGradient<Acc<T>>& g, bool both) {
-  for (int u = range.first + group.lane; u < range.last; u += group.size) {
-    const Acc<T> x = to_acc(sample.input[u]);
-    Acc<T> dx = g.target * (x - to_acc(sample.target[u]));
-    if (both) dx += g.score * (x - to_acc(sample.score[u]));
-    grad[u] = from_acc<T>(dx);
   }
 }
 

@@ -39,6 +39,8 @@ struct Arena {
 
 int64_t scratch_bytes(int threads, int count, int64_t acc) { return threads / 32 * count * sums_size(acc); }
 
+bool stages(Loss loss, int64_t row_bytes) { return loss == Loss::cross_entropy && row_bytes < kStagedRowBytes; }
+
 void share_row(PartPlan& part, int threads, int64_t vectors) {  // whole warps for long rows
   part.group = power_of_two_from(vectors);
   const int64_t groups = threads / part.group;
@@ -48,43 +50,35 @@ void share_row(PartPlan& part, int threads, int64_t vectors) {  // whole warps f
 
 // ---- fused: the batch stays on chip ----
 
-void lay_out_cross_entropy(PartPlan& part, const Shape& shape, const Element& element, int64_t blocks, int threads) {
+void lay_out(PartPlan& part, const Shape& shape, const Element& element, int64_t blocks, int threads, Loss loss) {
   const int64_t row_bytes = shape.size * element.size;
-  part.staged = row_bytes < kStagedRowBytes;
   part.tile = std::max<int64_t>(1, ceil_div(shape.rows, blocks));
-  if (part.staged && blocks > 1) part.tile = round_up(part.tile, element.lanes);  // so that each tile begins aligned
-  part.pitch = part.staged ? row_bytes : round_up(row_bytes, kVectorBytes) + kVectorBytes;  // a row keeps its alignment
+  part.staged = stages(loss, row_bytes);
   if (part.staged) {
+    if (blocks > 1) part.tile = round_up(part.tile, element.lanes);  // so that each tile begins aligned
+    part.pitch = row_bytes;
     part.group = std::min(power_of_two_up_to(threads / part.tile), power_of_two_from(shape.size));
-    part.chunks = 1;
-  } else {
-    share_row(part, threads, element.vectors(shape.size));
+    return;
   }
-}
-
-void lay_out_mean_squared(PartPlan& part, const Shape& shape, const Element& element, int64_t blocks, int threads) {
-  part.splits = 1;
-  part.tile = std::max<int64_t>(1, ceil_div(shape.rows, blocks));
-  if (shape.rows > 0 && shape.rows < blocks)
-    part.splits = std::clamp<int64_t>(blocks / shape.rows, 1, std::max<int64_t>(1, element.vectors(shape.size) / 32));
-  const int64_t vectors = ceil_div(element.vectors(shape.size), part.splits);
-  part.pitch = vectors * element.lanes * element.acc * shape.kept;
+  int64_t vectors = element.vectors(shape.size);
+  if (loss == Loss::mean_squared && shape.rows > 0 && shape.rows < blocks)
+    part.splits = std::clamp<int64_t>(blocks / shape.rows, 1, std::max<int64_t>(1, vectors / 32));
+  vectors = ceil_div(vectors, part.splits);
+  part.pitch = round_up(row_bytes, kVectorBytes) + kVectorBytes;  // a row keeps its alignment
+  if (loss == Loss::mean_squared) part.pitch = vectors * element.lanes * element.acc * shape.kept;
   share_row(part, threads, vectors);
 }
 
-using LayOut = void (*)(PartPlan&, const Shape&, const Element&, int64_t, int);
-
-Plan fused(const Element& element, const Shape* shapes, int count, int64_t blocks, int threads, LayOut lay_out,
-           int64_t row_state) {
+Plan fused(Loss loss, const Element& element, const Shape* shapes, int count, int64_t blocks, int threads) {
   Plan plan;
   plan.threads = threads;
   Arena smem, workspace;
   for (int p = 0; p < count; p++) {
     PartPlan& part = plan.part[p];
-    lay_out(part, shapes[p], element, blocks, threads);
+    lay_out(part, shapes[p], element, blocks, threads, loss);
     part.units = part.blocks = ceil_div(shapes[p].rows, part.tile) * part.splits;
     part.data_offset = smem.take(part.tile * part.pitch);
-    part.row_offset = smem.take(part.tile * row_state);
+    part.row_offset = smem.take(part.tile * row_state_size(element.acc));
     part.moment_offset = smem.take(part.tile * part.chunks * sums_size(element.acc));
     plan.blocks = std::max(plan.blocks, part.blocks);
   }
@@ -99,19 +93,23 @@ Plan fused(const Element& element, const Shape* shapes, int count, int64_t block
   return plan;
 }
 
-// bytes, elements: of all parts, as they are kept on chip. False if they do not fit.
-bool plan_fused(Plan& plan, const Device& device, const Element& element, const Shape* shapes, int count, int64_t bytes,
-                int64_t elements, LayOut lay_out, bool with_grad) {
-  const int64_t row_state = row_state_size(element.acc);
+// False if they do not fit.
+bool plan_fused(Plan& plan, Loss loss, const Device& device, const Element& element, const Shape* shapes, int count,
+                bool with_grad) {
+  int64_t elements = 0, bytes = 0;  // of all parts, as they are kept on chip
+  for (int p = 0; p < count; p++) {
+    const int64_t size = loss == Loss::mean_squared ? shapes[p].kept * element.acc : element.size;
+    elements += shapes[p].rows * shapes[p].size, bytes += shapes[p].rows * shapes[p].size * size;
+  }
   const int most = fused_threads(element.acc);
   if (elements <= kTinyElements) {
     const auto threads = static_cast<int>(std::clamp<int64_t>(round_up(elements / 4, 32), 64, most));
-    plan = fused(element, shapes, count, 1, threads, lay_out, row_state);
+    plan = fused(loss, element, shapes, count, 1, threads);
     if (plan.smem <= device.smem_per_block) return true;
   }
   if (!device.cooperative || !with_grad) return false;  // without a gradient there is nothing to keep
   const int64_t blocks = std::clamp<int64_t>(bytes / kMinBlockBytes, 1, device.sms);
-  plan = fused(element, shapes, count, blocks, most, lay_out, row_state);
+  plan = fused(loss, element, shapes, count, blocks, most);
   return plan.smem <= device.smem_per_block;
 }
 
@@ -144,14 +142,14 @@ void stage_rows(PartPlan& part, const Shape& shape, const Element& element) {
   part.tile = std::max(most / element.lanes * element.lanes, element.lanes);            // each tile begins aligned
 }
 
-Plan plan_split(const Device& device, const Element& element, const Shape* shapes, int count, bool stage) {
+Plan plan_split(Loss loss, const Device& device, const Element& element, const Shape* shapes, int count) {
   const int64_t slots = int64_t(device.sms) * kBlocksPerSm;
   Plan plan;
   plan.blocks = 0;
   Arena workspace;
   for (int p = 0; p < count; p++) {
     PartPlan& part = plan.part[p];
-    if (stage && shapes[p].size * element.size < kStagedRowBytes)
+    if (stages(loss, shapes[p].size * element.size))
       stage_rows(part, shapes[p], element);
     else
       split_rows(part, shapes[p], element, slots);
@@ -173,10 +171,20 @@ Plan plan_split(const Device& device, const Element& element, const Shape* shape
   return plan;
 }
 
-Plan plan_gradient(const Element& element, const Shape& shape, bool stage) {
+}  // namespace
+
+Plan plan_forward(Loss loss, const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad) {
+  const Element element(dtype);
+  Plan plan;
+  if (plan_fused(plan, loss, device, element, shapes, count, with_grad)) return plan;
+  return plan_split(loss, device, element, shapes, count);
+}
+
+Plan plan_gradient(Loss loss, DType dtype, const Shape& shape) {
+  const Element element(dtype);
   Plan plan;
   PartPlan& part = plan.part[0];
-  if (stage && shape.size * element.size < kStagedRowBytes) {
+  if (stages(loss, shape.size * element.size)) {
     stage_rows(part, shape, element);
     part.units = ceil_div(shape.rows, part.tile);
     plan.blocks = part.units;
@@ -194,34 +202,6 @@ Plan plan_gradient(const Element& element, const Shape& shape, bool stage) {
   plan.blocks = std::clamp<int64_t>(plan.blocks, 1, INT32_MAX);  // a grid's limit; blocks go on from there
   return plan;
 }
-
-}  // namespace
-
-Plan plan_cross_entropy(const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad) {
-  const Element element(dtype);
-  int64_t elements = 0;
-  for (int p = 0; p < count; p++) elements += shapes[p].rows * shapes[p].size;
-  Plan plan;
-  if (plan_fused(plan, device, element, shapes, count, elements * element.size, elements, lay_out_cross_entropy,
-                 with_grad))
-    return plan;
-  return plan_split(device, element, shapes, count, true);
-}
-
-Plan plan_mean_squared(const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad) {
-  const Element element(dtype);
-  int64_t elements = 0, bytes = 0;
-  for (int p = 0; p < count; p++) {
-    elements += shapes[p].rows * shapes[p].size;
-    bytes += shapes[p].rows * shapes[p].size * shapes[p].kept * element.acc;
-  }
-  Plan plan;
-  if (plan_fused(plan, device, element, shapes, count, bytes, elements, lay_out_mean_squared, with_grad)) return plan;
-  return plan_split(device, element, shapes, count, false);
-}
-
-Plan plan_cross_entropy_gradient(DType dtype, const Shape& shape) { return plan_gradient(Element(dtype), shape, true); }
-Plan plan_mean_squared_gradient(DType dtype, const Shape& shape) { return plan_gradient(Element(dtype), shape, false); }
 
 Plan plan_combine(int count, int64_t acc) {
   Plan plan;

@@ -32,15 +32,14 @@ __global__ void __launch_bounds__(kSplitThreads) scale_kernel(const __grid_const
 }
 
 }  // namespace
-}  // namespace loreun::gpu
 
-extern "C" int loreun_cuda_scale(loreun::DType dtype, void* grad, int64_t count, const void* grad_out, void* stream) {
-  using namespace loreun;
+int scale(DType dtype, void* grad, int64_t count, const void* grad_out, void* stream) {
   if (count == 0) return cudaSuccess;
   Device device;
-  if (const cudaError_t error = gpu::current_device(&device)) return error;
-  const gpu::Scaling scaling{grad, count, grad_out, gpu::aligned(grad)};
+  if (const cudaError_t error = current_device(&device)) return error;
+  const Scaling scaling{grad, count, grad_out, aligned(grad)};
   const Plan plan = plan_elementwise(device, dtype, count);
-  return gpu::with_type(
-      dtype, [&](auto type) { return gpu::launch(gpu::scale_kernel<decltype(type)>, plan, scaling, stream); });
+  return with_type(dtype, [&](auto type) { return launch(scale_kernel<decltype(type)>, plan, scaling, stream); });
 }
+
+}  // namespace loreun::gpu

@@ -74,6 +74,50 @@ __device__ __forceinline__ void store(T* to, const Pack<T>& pack) {
   *reinterpret_cast<Pack<T>*>(to) = pack;
 }
 
+// An element by itself, where rows are no whole vectors: with Pack, what rows are read by.
+template <typename T>
+struct One {
+  T value;
+};
+
+template <typename T>
+__device__ __forceinline__ Acc<T> element(const One<T>& one, int) {
+  return to_acc(one.value);
+}
+
+template <typename Unit>
+struct UnitOf;
+template <typename T>
+struct UnitOf<Pack<T>> {
+  using Element = T;
+  static constexpr int width = kLanes<T>;
+};
+template <typename T>
+struct UnitOf<One<T>> {
+  using Element = T;
+  static constexpr int width = 1;
+};
+template <typename Unit>
+using ElementOf = typename UnitOf<Unit>::Element;
+template <typename Unit>
+constexpr int kWidth = UnitOf<Unit>::width;
+
+template <typename Unit>
+__device__ __forceinline__ Unit load_unit(const ElementOf<Unit>* from, int64_t unit) {
+  if constexpr (kWidth<Unit> == 1)
+    return {from[unit]};
+  else
+    return load(from + unit * kWidth<Unit>);
+}
+
+template <typename Unit, typename A>
+__device__ __forceinline__ void store_unit(ElementOf<Unit>* to, int64_t unit, const A (&x)[kWidth<Unit>]) {
+  if constexpr (kWidth<Unit> == 1)
+    to[unit] = from_acc<ElementOf<Unit>>(x[0]);
+  else
+    store(to + unit * kWidth<Unit>, packed<ElementOf<Unit>>(x));
+}
+
 template <typename T>
 __device__ __forceinline__ Pack<T> filled(Acc<T> value) {
   Acc<T> x[kLanes<T>];

@@ -24,11 +24,10 @@ __global__ void __launch_bounds__(kCombineThreads, 1) weigh_kernel(const __grid_
 }
 
 }  // namespace
-}  // namespace loreun::gpu
 
-extern "C" int loreun_cuda_weigh(const loreun::Weighing* w, void* stream) {
-  using namespace loreun;
-  const Plan plan = plan_combine(1, acc_size(w->dtype));
-  if (w->dtype == DType::f64) return gpu::launch(gpu::weigh_kernel<double>, plan, *w, stream);
-  return gpu::launch(gpu::weigh_kernel<float>, plan, *w, stream);
+int weigh(const Weighing& w, void* stream) {
+  const Plan plan = plan_combine(1, acc_size(w.dtype));
+  return w.dtype == DType::f64 ? launch(weigh_kernel<double>, plan, w, stream) : launch(weigh_kernel<float>, plan, w, stream);
 }
+
+}  // namespace loreun::gpu

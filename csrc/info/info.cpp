@@ -35,8 +35,8 @@ py::dict plan(const std::string& loss, const std::string& dtype, const std::vect
   const loreun::Device device{sms, smem_per_block};
   const bool squares = loss == "mean_squared";
   if (!squares && loss != "cross_entropy") throw py::value_error("loss must be cross_entropy or mean_squared");
-  const auto p = (squares ? loreun::plan_mean_squared : loreun::plan_cross_entropy)(
-      device, dtype_named(dtype), given, int(shapes.size()), with_grad);
+  const auto kind = squares ? loreun::Loss::mean_squared : loreun::Loss::cross_entropy;
+  const auto p = loreun::plan_forward(kind, device, dtype_named(dtype), given, int(shapes.size()), with_grad);
   py::dict d;
   d["regime"] = loreun::kRegimeNames[int(p.regime)], d["blocks"] = p.blocks, d["threads"] = p.threads;
   d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.part[0].splits;

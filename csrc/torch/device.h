@@ -28,8 +28,6 @@ struct Stream {
   }
 };
 
-inline int plan_of(const CrossEntropy* p, int n, Plan* plan) { return loreun_cuda_ce_plan(p, n, plan); }
-inline int plan_of(const MeanSquared* p, int n, Plan* plan) { return loreun_cuda_mse_plan(p, n, plan); }
 inline int64_t size_of(const CrossEntropy& p) { return p.classes; }
 inline int64_t size_of(const MeanSquared& p) { return p.row_size; }
 
@@ -43,33 +41,14 @@ std::string named(const char* pass, const Part& part) {
 template <typename Part>
 std::string layout_of(const Part* parts, int count) {
   Plan plan;
-  if (plan_of(parts, count, &plan) != 0) return "";
+  if (gpu::Kernels<Part>::plan(parts, count, &plan) != 0) return "";
   return std::string(", ") + kRegimeNames[int(plan.regime)] + ": " + std::to_string(plan.blocks) + " blocks of " +
          std::to_string(plan.threads) + " threads, " + std::to_string(plan.smem) + " bytes of shared memory";
 }
 
 inline void cuda_failed(int code, const std::string& what) {
-  STD_TORCH_CHECK(false, what, ": ", loreun_cuda_error(code), " (cudaError ", code, ")");
+  STD_TORCH_CHECK(false, what, ": ", gpu::error_text(code), " (cudaError ", code, ")");
 }
-#endif
-
-// The two losses differ in their struct and in nothing else here.
-inline double on_cpu_forward(const CrossEntropy& part) { return cpu_ce_forward(part, parallel_for); }
-inline double on_cpu_forward(const MeanSquared& part) { return cpu_mse_forward(part, parallel_for); }
-inline void on_cpu_backward(const CrossEntropy& p, double grad) { cpu_ce_backward(p, grad, parallel_for); }
-inline void on_cpu_backward(const MeanSquared& p, double grad) { cpu_mse_backward(p, grad, parallel_for); }
-
-#ifdef LOREUN_WITH_CUDA
-inline int64_t workspace(const CrossEntropy* p, int n) { return loreun_cuda_ce_workspace(p, n); }
-inline int64_t workspace(const MeanSquared* p, int n) { return loreun_cuda_mse_workspace(p, n); }
-inline int on_cuda_forward(const CrossEntropy* p, int n, void* loss, void* work, void* stream) {
-  return loreun_cuda_ce_forward(p, n, loss, work, stream);
-}
-inline int on_cuda_forward(const MeanSquared* p, int n, void* loss, void* work, void* stream) {
-  return loreun_cuda_mse_forward(p, n, loss, work, stream);
-}
-inline int on_cuda_backward(const CrossEntropy* p, const void* grad, void* s) { return loreun_cuda_ce_backward(p, grad, s); }
-inline int on_cuda_backward(const MeanSquared* p, const void* grad, void* s) { return loreun_cuda_mse_backward(p, grad, s); }
 #endif
 
 // Fills every part's table and batch, their gradients where asked for, and returns the loss.
@@ -78,14 +57,15 @@ Tensor forward(const Part* parts, int count, const Tensor& like) {
   Tensor loss = fresh(like, {}, acc_of(parts[0].dtype));
   if (like.is_cpu()) {
     double total = 0;
-    for (int i = 0; i < count; i++) total += on_cpu_forward(parts[i]);
+    for (int i = 0; i < count; i++) total += cpu_forward(parts[i], parallel_for);
     set_number(loss, total);
     return loss;
   }
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  Tensor work = fresh(like, {workspace(parts, count)}, ScalarType::Byte);
-  const int code = on_cuda_forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
+  Tensor work = fresh(like, {gpu::Kernels<Part>::workspace(parts, count)}, ScalarType::Byte);
+  const int code =
+      gpu::Kernels<Part>::forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
   if (code != 0) cuda_failed(code, named("forward pass", *parts) + layout_of(parts, count));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
@@ -99,10 +79,10 @@ void backward(const Part& part, const Optional& grad_out, const Tensor& like) {
   STD_TORCH_CHECK(!grad_out || (grad_out->numel() == 1 && grad_out->scalar_type() == acc_of(part.dtype)),
                   "grad_out does not fit");
   if (grad_out) same_device(*grad_out, like, "grad_out");
-  if (like.is_cpu()) return on_cpu_backward(part, grad_out ? number_of(*grad_out) : 1.0);
+  if (like.is_cpu()) return cpu_backward(part, grad_out ? number_of(*grad_out) : 1.0, parallel_for);
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  const int code = on_cuda_backward(&part, grad_out ? grad_out->const_data_ptr() : nullptr, stream.handle);
+  const int code = gpu::Kernels<Part>::backward(part, grad_out ? grad_out->const_data_ptr() : nullptr, stream.handle);
   if (code != 0) cuda_failed(code, named("backward pass", part));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");

@@ -14,7 +14,7 @@ PyObject* cpu_capability(PyObject*, PyObject*) { return PyUnicode_FromString(lor
 PyObject* cuda(PyObject*, PyObject*) {
 #ifdef LOREUN_WITH_CUDA
   return Py_BuildValue("{s:O,s:i,s:i}", "stream", loreun::current_stream() ? Py_True : Py_False, "runtime",
-                       loreun_cuda_runtime_version(), "driver", loreun_cuda_driver_version());
+                       loreun::gpu::runtime_version(), "driver", loreun::gpu::driver_version());
 #else
   Py_RETURN_NONE;
 #endif

@@ -113,7 +113,7 @@ def mismatches() -> list[str]:
 
 
 def sources(cuda: Path) -> list[Path]:
-    return sorted([*cuda.glob("*.cu"), *cuda.glob("*.cpp")])
+    return sorted([*cuda.glob("*.cu"), *cuda.glob("*.cpp"), CSRC / "sim/entry.cu"])
 
 
 def changes(object_file: str, source: str, cuda: Path) -> bool:

@@ -237,8 +237,8 @@ class Gpu:
         self.lib.loreun_sim_configure.restype = None
         self.lib.loreun_sim_launches.restype = ctypes.c_int64
         for kind in ("ce", "mse"):
-            if hasattr(self.lib, f"loreun_cuda_{kind}_workspace"):
-                getattr(self.lib, f"loreun_cuda_{kind}_workspace").restype = ctypes.c_int64
+            if hasattr(self.lib, f"sim_{kind}_workspace"):
+                getattr(self.lib, f"sim_{kind}_workspace").restype = ctypes.c_int64
 
     def configure(self, sms: int = 4, shared: int = 227 * 1024, capability: int = 90, seed: int = 1) -> None:
         self.lib.loreun_sim_configure(sms, shared, capability, seed)
@@ -260,8 +260,8 @@ class Gpu:
         """grad · grad_out, in the guarded copy that is returned."""
         memory, factor = Guarded(grad, offset), Guarded(torch.tensor([grad_out], dtype=accumulator(grad.dtype)))
         count = ctypes.c_int64(grad.numel())
-        pointers = ctypes.c_void_p(memory.pointer()), count, ctypes.c_void_p(factor.pointer()), None
-        _check(self.lib.loreun_cuda_scale(DTYPES[grad.dtype], *pointers))
+        pointers = ctypes.c_void_p(memory.pointer()), count, ctypes.c_void_p(factor.pointer())
+        _check(self.lib.sim_scale(DTYPES[grad.dtype], *pointers))
         assert memory.written() is None
         return memory.tensor
 
@@ -338,7 +338,7 @@ class Run:
         loss = Guarded(torch.empty(1, dtype=acc), poison=True)
         before = gpu.launches()
         pointers = (ctypes.c_void_p(each.pointer()) for each in (loss, workspace))
-        _check(self._function("forward")(structs, len(parts), *pointers, None))
+        _check(self._function("forward")(structs, len(parts), *pointers))
         self.launches = gpu.launches() - before
         self.regime = "split" if self.launches > 1 else "on_chip" if gpu.latest()[3] else "tiny"
         margins = torch.cat([workspace.bits[:MARGIN], workspace.bits[MARGIN + size :]])
@@ -350,7 +350,7 @@ class Run:
         self.batches = [each.batch.tensor for each in self.bound]
 
     def _function(self, name: str) -> ctypes._CFuncPtr:
-        return getattr(self.gpu.lib, f"loreun_cuda_{self.kind}_{name}")
+        return getattr(self.gpu.lib, f"sim_{self.kind}_{name}")
 
     def _inspect(self, outputs: list[Guarded], gradient: bool) -> None:
         if gradient:
@@ -375,7 +375,7 @@ class Run:
         pointers = [each.pointer() for each in (table, given, bound.batch)]
         outputs = loss.pointer(), divided.pointer()
         struct = _Weighing(bound.struct.dtype, rows, *pointers, NORMALIZE[normalize], scale, *outputs)
-        _check(self.gpu.lib.loreun_cuda_weigh(ctypes.byref(struct), None))
+        _check(self.gpu.lib.sim_weigh(ctypes.byref(struct)))
         self._inspect([loss, divided], False)
         assert given.unchanged()
         return loss.tensor[0], divided.tensor
@@ -399,7 +399,7 @@ class Run:
             each.struct.given = _Given(*(values.pointer() if values else None for values in given))
             factor = None if grad_out is None else Guarded(torch.tensor([grad_out], dtype=acc))
             pointer = ctypes.c_void_p(factor.pointer()) if factor else None
-            _check(self._function("backward")(ctypes.byref(each.struct), pointer, None))
+            _check(self._function("backward")(ctypes.byref(each.struct), pointer))
         self._inspect([], True)
         assert all(torch.equal(each.table.bits, old) for each, old in zip(self.bound, tables, strict=True))
         return self.grads

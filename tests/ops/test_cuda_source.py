@@ -141,8 +141,8 @@ if __name__ == "__main__":
         for source, (path, said) in compiled(Path(folder)).items():
             code = instructions(path)
             for kernel, r in sorted(resources(said).items()):
-                kind = re.search(r"\d([a-z]+_kernel)I([\w]+?)EE", kernel)
-                name = f"{source.removesuffix('.cu')} {kind[1]} {TYPES[kind[2].lstrip('0123456789')]}" if kind else kernel
+                kind = re.search(r"\d([a-z]+_kernel)I(?:\w*TileI)?\d*(\w+?)E", kernel)
+                name = f"{source.removesuffix('.cu')} {kind[1]} {TYPES[kind[2]]}" if kind else kernel
                 spill = r["spill_stores"] + r["spill_loads"]
                 wide = code[kernel]
                 print(f"{name:40} {r['registers']:9} {spill:5} {r['stack']:5} {wide['LDG.128']:7} {wide['STG.128']:7}")

@@ -1,6 +1,7 @@
 // What a kernel is told: plain structs, shared by the CPU and the CUDA kernels. No torch type appears below this line.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 namespace loreun {
 
@@ -9,6 +10,8 @@ enum class DType : int32_t { f32 = 0, f64 = 1, bf16 = 2, f16 = 3 };
 constexpr int64_t kSize[] = {4, 8, 2, 2};  // bytes per element, by DType
 
 // The accumulation type: double for f64, float for everything else. "acc*" below means a pointer to that type.
+template <typename T>
+using Acc = std::conditional_t<sizeof(T) == 8, double, float>;
 
 // From a row's score loss to its log-weight, with d = score - ref or, in ratio form, score / ref.
 enum class Rule : int32_t {

@@ -65,13 +65,13 @@ struct Plan {
   PartPlan part[2];
 };
 
+enum class Loss { cross_entropy, mean_squared };
+
 // The forward pass, and the gradient with it in the fused regimes.
-Plan plan_cross_entropy(const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad);
-Plan plan_mean_squared(const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad);
+Plan plan_forward(Loss loss, const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad);
 
 // The backward kernel of the split regime; Plan::part[0] only.
-Plan plan_cross_entropy_gradient(DType dtype, const Shape& shape);
-Plan plan_mean_squared_gradient(DType dtype, const Shape& shape);
+Plan plan_gradient(Loss loss, DType dtype, const Shape& shape);
 
 // The one block that turns partial results into the batch's, and the kernel that scales a gradient.
 Plan plan_combine(int count, int64_t acc);
@@ -79,7 +79,7 @@ Plan plan_elementwise(const Device& device, DType dtype, int64_t count);
 
 // Bytes that both sides must agree on, in units of the accumulation type.
 constexpr int64_t acc_size(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
-constexpr int64_t row_state_size(int64_t acc) { return 6 * acc + 16; }  // see RowState in cross_entropy.cuh
+constexpr int64_t row_state_size(int64_t acc) { return 6 * acc + 16; }  // see Cell in kernels.cuh
 constexpr int64_t sums_size(int64_t acc) { return 4 * acc; }            // Partial; Moments and Squares fit
 
 }  // namespace loreun

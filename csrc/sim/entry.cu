@@ -1,0 +1,21 @@
+// The kernels' host functions under names that Python's ctypes finds.
+#include "launch.h"
+
+using namespace loreun;
+
+#define LOREUN_SIM_LOSS(name, Part)                                                                              \
+  extern "C" int64_t sim_##name##_workspace(const Part* p, int n) { return gpu::Kernels<Part>::workspace(p, n); } \
+  extern "C" int sim_##name##_forward(const Part* p, int n, void* loss, void* workspace) {                       \
+    return gpu::Kernels<Part>::forward(p, n, loss, workspace, nullptr);                                          \
+  }                                                                                                              \
+  extern "C" int sim_##name##_backward(const Part* part, const void* grad_out) {                                 \
+    return gpu::Kernels<Part>::backward(*part, grad_out, nullptr);                                               \
+  }
+
+LOREUN_SIM_LOSS(ce, CrossEntropy)
+LOREUN_SIM_LOSS(mse, MeanSquared)
+
+extern "C" int sim_weigh(const Weighing* weighing) { return gpu::weigh(*weighing, nullptr); }
+extern "C" int sim_scale(DType dtype, void* grad, int64_t count, const void* grad_out) {
+  return gpu::scale(dtype, grad, count, grad_out, nullptr);
+}
