@@ -10,8 +10,8 @@ namespace {
 // An ignored row has log-weight -inf and objective 0 and so adds nothing. `count`: what weights are divided by if not by
 // their sum. Where that is 0 the mean is NaN.
 template <typename A>
-static void combine_of(const A* objective, const A* log_weight, int64_t rows, Normalize normalize, double count,
-                       double* batch) {
+static void combine(const void* table, int64_t rows, Normalize normalize, double count, double* batch) {
+  const A *objective = (const A*)table + kObjective * rows, *log_weight = (const A*)table + kLogWeight * rows;
   constexpr int lanes = Lane<double>::count;
   A max = -A(__builtin_inf());
   for (int64_t i = 0; i < rows; i++) max = log_weight[i] > max ? log_weight[i] : max;

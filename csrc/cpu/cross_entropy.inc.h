@@ -274,17 +274,20 @@ struct CrossEntropyRows {
       if (ignored(first + k)) clear(first + k);
   }
 
+  // kept: the forward pass left exp(x - max), in the gradient's own place perhaps.
+  template <bool kept>
   void long_grad(int64_t i, int k, A both, const Slopes& s) const {
     if (ignored(i)) return clear(i);
     const A everywhere = s.everywhere[k], max = s.max[k];
-    const auto slope = [&](Vec<A> x) { return Vec<A>(both * exp_negative<A>(x - max) - everywhere); };
+    const auto value = [&](int64_t label) { return kept ? kept_row(i)[label] : logit(i, label); };
+    const auto slope = [&](Vec<A> v) { return Vec<A>(both * (kept ? v : exp_negative<A>(v - max)) - everywhere); };
     const int64_t label = target(i), score_label = score_target(i), stride = part.grad_class_stride;
     const bool here = is_class(label), score_here = s.score[k] != 0 && is_class(score_label);
     // Where the labels are, before the logits may be written over and anything is rounded.
     A at_label = 0, at_score = 0;
-    if (here) at_label = slope(splat(logit(i, label)))[0] - s.objective[k];
+    if (here) at_label = slope(splat(value(label)))[0] - s.objective[k];
     if (score_here) {
-      at_score = slope(splat(logit(i, score_label)))[0] - s.score[k];
+      at_score = slope(splat(value(score_label)))[0] - s.score[k];
       if (label == score_label) at_label -= s.score[k];
     }
     T copy[kBlock], made[kBlock];
@@ -292,31 +295,13 @@ struct CrossEntropyRows {
     for (int64_t at = 0; at < part.classes; at += kBlock) {
       const int64_t n = part.classes - at < kBlock ? part.classes - at : kBlock;
       T* out = stride == 1 ? g + at : made;
-      each_vector(read_block(row(i) + at * part.class_stride, n, part.class_stride, copy), n, A(0),
-                  [&](int64_t j, Vec<A> v, int count, int) { store_as(out + j, slope(v), count); });
+      const auto put = [&](int64_t j, Vec<A> v, int count, int) { store_as(out + j, slope(v), count); };
+      if constexpr (kept) each_vector(kept_row(i) + at, n, A(0), put);
+      else each_vector(read_block(row(i) + at * part.class_stride, n, part.class_stride, copy), n, A(0), put);
       if (stride != 1) write_block(made, n, g + at * stride, stride);
     }
     if (score_here) from_acc(at_score, g + score_label * stride);
     if (here) from_acc(at_label, g + label * stride);
-  }
-
-  // The forward pass kept exp(x - max), in the gradient's own place perhaps.
-  void scale_row(int64_t i, int k, A both, const Slopes& s) const {
-    if (ignored(i)) return clear(i);
-    const A* e = kept_row(i);
-    T* g = grad_row(i);
-    const A everywhere = s.everywhere[k];
-    const int64_t label = target(i), score_label = score_target(i);
-    A at_label = e[label] * both - everywhere - s.objective[k], at_score = 0;
-    if (s.score[k] != 0) {
-      at_score = e[score_label] * both - everywhere - s.score[k];
-      if (label == score_label) at_label -= s.score[k];
-    }
-    each_vector(e, part.classes, A(0), [&](int64_t j, Vec<A> v, int count, int) {
-      store_as(g + j, Vec<A>(v * both - everywhere), count);
-    });
-    if (s.score[k] != 0) from_acc(at_score, g + score_label);
-    from_acc(at_label, g + label);
   }
 
   void scale(int64_t begin, int64_t end, A upstream) const { each_gradient<true>(begin, end, upstream); }
@@ -336,23 +321,23 @@ struct CrossEntropyRows {
         continue;
       }
       store(both, Vec<A>(factor(s) + (load(s.max) - load(s.max))));  // NaN where no class is the largest
-      for (int k = 0; k < n; k++) kept ? scale_row(first + k, k, both[k], s) : long_grad(first + k, k, both[k], s);
+      for (int k = 0; k < n; k++) long_grad<kept>(first + k, k, both[k], s);
     }
   }
 };
 
 template <typename T>
-static void ce_rows_of(const CrossEntropy& part, int64_t begin, int64_t end) {
+static void ce_rows(const CrossEntropy& part, int64_t begin, int64_t end) {
   CrossEntropyRows<T>(part).forward(begin, end);
 }
 
 template <typename T>
-static void ce_scale_of(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
+static void ce_scale(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
   CrossEntropyRows<T>(part).scale(begin, end, Acc<T>(part.scale * grad_out));
 }
 
 template <typename T>
-static void ce_grad_of(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
+static void ce_grad(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
   CrossEntropyRows<T>(part).backward(begin, end, Acc<T>(part.scale * grad_out));
 }
 

@@ -18,24 +18,24 @@ int widest() {
   return 0;
 }
 
-const CpuKernels& choose() {
+auto choose() {
   int level = widest();
   if (const char* wish = std::getenv("LOREUN_CPU_CAPABILITY")) {
     if (std::strcmp(wish, "portable") == 0) level = 0;
     if (std::strcmp(wish, "avx2") == 0 && level > 1) level = 1;
   }
 #if defined(__x86_64__)
-  if (level == 2) return cpu_kernels_avx512();
-  if (level == 1) return cpu_kernels_avx2();
+  if (level == 2) return cpu_kernels_avx512;
+  if (level == 1) return cpu_kernels_avx2;
 #endif
-  return cpu_kernels_portable();
+  return cpu_kernels_portable;
 }
 
 }  // namespace
 
-const CpuKernels& cpu_kernels() {
-  static const CpuKernels& chosen = choose();
-  return chosen;
+const CpuKernels& cpu_kernels(DType dtype) {
+  static const auto chosen = choose();
+  return chosen(dtype);
 }
 
 }  // namespace loreun

@@ -78,7 +78,7 @@ void settle(const MeanSquared& part, const std::vector<double>& sums) {
   if (part.dtype == DType::f64) fill_table<double>(part, sums);
   else fill_table<float>(part, sums);
   const Normalize by = part.weighting.normalize;
-  cpu_kernels().combine(part.dtype, part.table, part.rows, by, by == Normalize::mean ? double(part.rows) : 1, part.batch);
+  cpu_kernels(part.dtype).combine(part.table, part.rows, by, by == Normalize::mean ? double(part.rows) : 1, part.batch);
 }
 
 // What weights are divided by if not by their sum: the rows that take part, each as much as its class weighs.
@@ -99,13 +99,13 @@ double count_of(const CrossEntropy& part) {
 // objective on the way if there is a place for it.
 void fill(const MeanSquared& part, double grad_out, ParallelFor pf, std::vector<double>* sums = nullptr) {
   over_stretches<true>(pf, part, [&](int64_t task, int64_t row, int64_t begin, int64_t end) {
-    cpu_kernels().mse_grad(part, grad_out, row, begin, end, sums ? &(*sums)[2 * task] : nullptr);
+    cpu_kernels(part.dtype).mse_grad(part, grad_out, row, begin, end, sums ? &(*sums)[2 * task] : nullptr);
   });
 }
 
 void add_up(const MeanSquared& part, ParallelFor pf, std::vector<double>& sums) {
   over_stretches(pf, part, [&](int64_t task, int64_t row, int64_t begin, int64_t end) {
-    cpu_kernels().mse_sums(part, row, begin, end, &sums[2 * task]);
+    cpu_kernels(part.dtype).mse_sums(part, row, begin, end, &sums[2 * task]);
   });
 }
 
@@ -120,18 +120,18 @@ MeanSquared score_of(const MeanSquared& part) {
 }  // namespace
 
 double cpu_forward(const CrossEntropy& part, ParallelFor pf) {
-  const CpuKernels& kernels = cpu_kernels();
+  const CpuKernels& kernels = cpu_kernels(part.dtype);
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
-  kernels.combine(part.dtype, part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
+  kernels.combine(part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
   if (part.grad && part.weighting.rule != Rule::given)
     fill(part, 1.0, pf, part.kept ? kernels.ce_scale : kernels.ce_grad);
   return part.scale * part.batch[kMean];
 }
 
-void cpu_ce_scale(const CrossEntropy& part, ParallelFor pf) { fill(part, 1.0, pf, cpu_kernels().ce_scale); }
+void cpu_ce_scale(const CrossEntropy& part, ParallelFor pf) { fill(part, 1.0, pf, cpu_kernels(part.dtype).ce_scale); }
 
 void cpu_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
-  fill(part, grad_out, pf, cpu_kernels().ce_grad);
+  fill(part, grad_out, pf, cpu_kernels(part.dtype).ce_grad);
 }
 
 // A gradient whose weights are numbers needs no objective: the weights come first, from the score target alone, and the

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cpu/vector.h"
+#include "loreun/params.h"
 
 namespace loreun {
 namespace {
@@ -13,17 +14,6 @@ struct BFloat16 {
 struct Float16 {
   uint16_t bits;
 };
-
-template <typename T>
-struct AccOf {
-  using type = float;
-};
-template <>
-struct AccOf<double> {
-  using type = double;
-};
-template <typename T>
-using Acc = typename AccOf<T>::type;
 
 static inline uint32_t float_bits(float x) {
   uint32_t bits;
@@ -111,18 +101,8 @@ static inline Halves from_acc(Vec<float> v, Float16) {
   std::memcpy(&h, x, sizeof h);
   return h;
 }
-#if defined(__SSE2__)
-static inline Vec<float> to_acc(Halves h, BFloat16) {
-  return (Vec<float>)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_cvtsi64_si128((long long)h));
-}
-static inline Halves upper_halves(Words w) {
-  const __m128i signs = _mm_srai_epi32((__m128i)w, 16);
-  return (Halves)_mm_cvtsi128_si64(_mm_packs_epi32(signs, signs));
-}
-#else
 static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }
 static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
-#endif
 #endif
 
 static inline Halves from_acc(Vec<float> v, BFloat16) {

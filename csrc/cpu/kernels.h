@@ -1,4 +1,4 @@
-// The CPU kernels of one instruction set. Rows [begin, end) are independent of every other row, so that a result does
+// The CPU kernels of one instruction set and element type. Rows [begin, end) are independent of every other row, so that a result does
 // not depend on the number of threads.
 #pragma once
 #include "loreun/params.h"
@@ -14,7 +14,7 @@ struct CpuKernels {
   // The same where ce_rows kept the exponentials.
   void (*ce_scale)(const CrossEntropy&, double grad_out, int64_t begin, int64_t end);
   // Fills batch from a table's log-weights and objective losses; count: what the weights are divided by if not by their sum.
-  void (*combine)(DType, const void* table, int64_t rows, Normalize, double count, double* batch);
+  void (*combine)(const void* table, int64_t rows, Normalize, double count, double* batch);
   // Sums of squares of elements [begin, end) of one row: to the target and to the score target.
   void (*mse_sums)(const MeanSquared&, int64_t row, int64_t begin, int64_t end, double* sums);
   // Fills the gradient of the same stretch; sums the squares to the target on the way, if there is a place for them.
@@ -35,12 +35,12 @@ static inline bool keeps_exponentials(const CrossEntropy& part) {
          (wide || (part.dtype == DType::bf16 && part.rows * part.classes <= kKept));
 }
 
-const CpuKernels& cpu_kernels_portable();
-const CpuKernels& cpu_kernels_avx2();
-const CpuKernels& cpu_kernels_avx512();
+const CpuKernels& cpu_kernels_portable(DType);
+const CpuKernels& cpu_kernels_avx2(DType);
+const CpuKernels& cpu_kernels_avx512(DType);
 
 // The widest set this machine has; LOREUN_CPU_CAPABILITY=portable|avx2|avx512 asks for a narrower one.
-const CpuKernels& cpu_kernels();
+const CpuKernels& cpu_kernels(DType);
 
 // Elements one task works on at least: below that, starting a thread costs more than it saves.
 constexpr int64_t kGrain = 16384;

@@ -42,7 +42,7 @@ static inline void add_squares(const T* x, const T* t, const T* u, int64_t n, do
 }
 
 template <typename T>
-static void mse_sums_of(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {
+static void mse_sums(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {
   const T* x = (const T*)part.input + row * part.input_stride;
   const T* t = (const T*)part.target + row * part.target_stride;
   const T* u = part.score_target ? (const T*)part.score_target + row * part.score_stride : nullptr;
@@ -96,7 +96,7 @@ static inline Coefficients<A> coefficients_of(const MeanSquared& part, double gr
 }
 
 template <typename T>
-static void mse_grad_of(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end,
+static void mse_grad(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end,
                         double* squares) {
   using A = Acc<T>;
   const auto c = coefficients_of<A>(part, grad_out, row);

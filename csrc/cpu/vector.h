@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -66,88 +67,75 @@ static inline void store(T* p, Vec<T> v) {
 }
 
 // Past the caches, at a vector's boundary; streams_end, before another thread may read it.
+template <typename V>
+static inline void stream(void* p, V v) {
 #if defined(__AVX512F__)
-static inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
-static inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
-template <typename T, typename V>
-static inline void stream(T* p, V halves) { _mm256_stream_si256((__m256i*)p, (__m256i)halves); }
-static inline void streams_end() { _mm_sfence(); }
-#elif defined(__AVX2__)
-static inline void stream(float* p, Vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
-static inline void stream(double* p, Vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
-template <typename T, typename V>
-static inline void stream(T* p, V halves) { _mm_stream_si128((__m128i*)p, (__m128i)halves); }
-static inline void streams_end() { _mm_sfence(); }
-#else
-template <typename T, typename V>
-static inline void stream(T* p, V v) { std::memcpy(p, &v, sizeof v); }
-static inline void streams_end() {}
+  if constexpr (sizeof v == 64) return _mm512_stream_si512((__m512i*)p, (__m512i)v);
 #endif
+#if defined(__AVX2__)
+  if constexpr (sizeof v == 32) return _mm256_stream_si256((__m256i*)p, (__m256i)v);
+  if constexpr (sizeof v == 16) return _mm_stream_si128((__m128i*)p, (__m128i)v);
+#endif
+  std::memcpy(p, &v, sizeof v);
+}
+static inline void streams_end() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
 
 // The larger of the two; x where either is NaN. By hand, as compilers take a comparison and a selection for it.
-#if defined(__AVX512F__)
-static inline Vec<float> larger(Vec<float> best, Vec<float> x) {
-  return (Vec<float>)_mm512_max_ps((__m512)best, (__m512)x);
-}
-static inline Vec<double> larger(Vec<double> best, Vec<double> x) {
-  return (Vec<double>)_mm512_max_pd((__m512d)best, (__m512d)x);
-}
-#elif defined(__AVX2__)
-static inline Vec<float> larger(Vec<float> best, Vec<float> x) {
-  return (Vec<float>)_mm256_max_ps((__m256)best, (__m256)x);
-}
-static inline Vec<double> larger(Vec<double> best, Vec<double> x) {
-  return (Vec<double>)_mm256_max_pd((__m256d)best, (__m256d)x);
-}
-#else
 template <typename V>
 static inline V larger(V best, V x) {
+  [[maybe_unused]] constexpr bool single = sizeof x[0] == 4;
+#if defined(__AVX512F__)
+  if constexpr (sizeof x == 64 && single) return (V)_mm512_max_ps((__m512)best, (__m512)x);
+  else if constexpr (sizeof x == 64) return (V)_mm512_max_pd((__m512d)best, (__m512d)x);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof x == 32 && single) return (V)_mm256_max_ps((__m256)best, (__m256)x);
+  else if constexpr (sizeof x == 32) return (V)_mm256_max_pd((__m256d)best, (__m256d)x);
+#endif
   return best > x ? best : x;
 }
-#endif
 
-// The largest lane, of lanes that are no NaN; and their sum, in double. By hand and in halves: what a compiler makes of a
-// loop is a chain of one addition after the other.
-#if defined(__AVX512F__)
-static inline float max_lane(Vec<float> v) { return _mm512_reduce_max_ps((__m512)v); }
-static inline double max_lane(Vec<double> v) { return _mm512_reduce_max_pd((__m512d)v); }
-static inline double sum_of(Vec<double> v) { return _mm512_reduce_add_pd((__m512d)v); }
-static inline double sum_of(Vec<float> v) {
-  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
-  return sum_of(Vec<double>(_mm512_add_pd(low, _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)))));
+// A vector's halves. What goes over all lanes goes by halves: a loop would be a chain of one operation after the other.
+template <typename T, int bytes>
+struct Halved {
+  typedef T V __attribute__((vector_size(bytes / 2)));
+  V low, high;
+};
+template <typename V, typename T = std::remove_cvref_t<decltype(V()[0])>>
+static inline Halved<T, sizeof(V)> halved(V v) {
+  Halved<T, sizeof(V)> both;
+  std::memcpy(&both, &v, sizeof v);
+  return both;
 }
-#elif defined(__AVX2__)
-static inline float max_lane(Vec<float> v) {
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-static inline double max_lane(Vec<double> v) {
-  const __m128d m = _mm_max_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
-  return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
-}
-static inline double sum_of(Vec<double> v) {
-  const __m128d s = _mm_add_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
-}
-static inline double sum_of(Vec<float> v) {
-  const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v));
-  return sum_of(Vec<double>(_mm256_add_pd(low, _mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)))));
-}
-#else
+
+// The largest lane, of lanes that are no NaN.
 template <typename V>
 static inline auto max_lane(V v) {
-  auto best = v[0];
-  for (unsigned i = 1; i < sizeof v / sizeof v[0]; i++) best = v[i] > best ? v[i] : best;
-  return best;
+  if constexpr (sizeof v == 16) {
+    auto best = v[0];
+    for (unsigned i = 1; i < sizeof v / sizeof v[0]; i++) best = v[i] > best ? v[i] : best;
+    return best;
+  } else {
+    const auto [low, high] = halved(v);
+    return max_lane(larger(low, high));
+  }
 }
+
+// The sum of the lanes, in double.
 template <typename V>
 static inline double sum_of(V v) {
-  double sum = 0;
-  for (unsigned i = 0; i < sizeof v / sizeof v[0]; i++) sum += v[i];
-  return sum;
+  if constexpr (sizeof v == 2 * sizeof(double) && sizeof v[0] == sizeof(double)) {
+    return v[0] + v[1];
+  } else {
+    const auto [low, high] = halved(v);
+    if constexpr (sizeof v[0] == sizeof(double)) return sum_of(low + high);
+    else return sum_of(__builtin_convertvector(low, Vec<double>) + __builtin_convertvector(high, Vec<double>));
+  }
 }
-#endif
 
 // x / ln2 - n. Fused by hand, as a compiler takes the rounded product that n was made of and is off by |x| * 6e-8; the
 // float nearest to 1 / ln2 leaves |x| * 1.3e-8.

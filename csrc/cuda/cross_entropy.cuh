@@ -121,51 +121,40 @@ __device__ __forceinline__ Moments<A> merge_chunks(const Moments<A>* chunk, int 
 
 // Vectors that are added to a row's sums at once: 8 or 16 elements, for the registers' sake, and so that others are under
 // way meanwhile.
-template <typename T>
 constexpr int kSlice = kUnroll / 2;
 
-// Adds kSlice vectors to the row's sums: one exponential per element and one to rescale. Elements outside the row are
-// -inf; valid(i) says whether vector i is inside.
-template <typename T, typename Valid>
-__device__ __forceinline__ void absorb(Moments<Acc<T>>& m, const Pack<T>* x, Acc<T> base, bool total, Valid valid) {
-  using A = Acc<T>;
-  constexpr int kCount = kSlice<T>;
-  A tops[kCount], sums[kCount];
+// Adds `count` units to the row's sums: one exponential per element and one to rescale. Elements outside the row are
+// -inf; valid(i) says whether unit i is inside.
+template <int count, typename Unit, typename A, typename Valid>
+__device__ __forceinline__ void absorb(Moments<A>& m, const Unit* x, A base, bool total, Valid valid) {
+  A tops[count], sums[count];
   if (total) {
 #pragma unroll
-    for (int i = 0; i < kCount; i++)
+    for (int i = 0; i < count; i++)
 #pragma unroll
-      for (int e = 0; e < kLanes<T>; e++)
+      for (int e = 0; e < kWidth<Unit>; e++)
         if (valid(i)) m.total += element(x[i], e) - base;
   }
 #pragma unroll
-  for (int i = 0; i < kCount; i++) {
+  for (int i = 0; i < count; i++) {
     tops[i] = element(x[i], 0);
 #pragma unroll
-    for (int e = 1; e < kLanes<T>; e++) tops[i] = max_of(tops[i], element(x[i], e));
+    for (int e = 1; e < kWidth<Unit>; e++) tops[i] = max_of(tops[i], element(x[i], e));
   }
   A top = m.max;
 #pragma unroll
-  for (int i = 0; i < kCount; i++) top = max_of(top, tops[i]);
+  for (int i = 0; i < count; i++) top = max_of(top, tops[i]);
   const A shift = shift_of(top);
 #pragma unroll
-  for (int i = 0; i < kCount; i++) {
+  for (int i = 0; i < count; i++) {
     sums[i] = exp_of(element(x[i], 0) - shift);
 #pragma unroll
-    for (int e = 1; e < kLanes<T>; e++) sums[i] += exp_of(element(x[i], e) - shift);
+    for (int e = 1; e < kWidth<Unit>; e++) sums[i] += exp_of(element(x[i], e) - shift);
   }
   m.sum *= exp_of(m.max - shift);
 #pragma unroll
-  for (int i = 0; i < kCount; i++) m.sum += sums[i];
+  for (int i = 0; i < count; i++) m.sum += sums[i];
   m.max = top;
-}
-
-template <typename A>
-__device__ __forceinline__ void absorb_one(Moments<A>& m, A x, A base, bool total) {
-  const A top = max_of(m.max, x), shift = shift_of(top);
-  m.sum = m.sum * exp_of(m.max - shift) + exp_of(x - shift);
-  m.max = top;
-  if (total) m.total += x - base;
 }
 
 // One lane's share of one of `chunks` pieces of a row, read as vectors; copied to `keep`, aligned alike, if not null.
@@ -179,27 +168,28 @@ __device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, in
   int v = range.first + group.lane;
   const auto valid = [&](int i) { return v + i * group.size < range.last; };
   const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
-  const auto fetch = [&](int i) { x[i % kUnroll] = valid(i) ? load(row + at(i)) : filled<T>(-INFINITY); };
+  const auto fetch = [&](int i) { x[i % kUnroll] = valid(i) ? load(row + at(i)) : filled<Pack<T>>(Acc<T>(-INFINITY)); };
 #pragma unroll
   for (int i = 0; i < kUnroll; i++) fetch(i);
   for (; v < range.last; v += group.size * kUnroll) {
 #pragma unroll
-    for (int s = 0; s < kUnroll; s += kSlice<T>) {
+    for (int s = 0; s < kUnroll; s += kSlice) {
       if (keep) {
 #pragma unroll
-        for (int i = s; i < s + kSlice<T>; i++)
+        for (int i = s; i < s + kSlice; i++)
           if (valid(i)) store(keep + at(i), x[i]);
       }
-      absorb(m, x + s, base, total, [&](int i) { return valid(s + i); });
+      absorb<kSlice>(m, x + s, base, total, [&](int i) { return valid(s + i); });
 #pragma unroll
-      for (int i = s; i < s + kSlice<T>; i++) fetch(i + kUnroll);  // under way while the next slice is summed
+      for (int i = s; i < s + kSlice; i++) fetch(i + kUnroll);  // under way while the next slice is summed
     }
   }
   const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
   for (int i = group.lane; i < loose; i += group.size) {
     const int at = loose_element<T>(span, i);
     if (keep) keep[at] = row[at];
-    absorb_one(m, to_acc(row[at]), base, total);
+    const Acc<T> value = to_acc(row[at]);
+    m = merge(m, {value, Acc<T>(1), total ? value - base : Acc<T>(0)});
   }
   return m;
 }
@@ -208,63 +198,39 @@ __device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, in
 template <typename T>
 __device__ __forceinline__ Moments<Acc<T>> sum_elements(const T* row, int64_t stride, T* keep, int n, int chunk,
                                                         int chunks, const Group& group, Acc<T> base, bool total) {
-  using A = Acc<T>;
-  Moments<A> m;
+  Moments<Acc<T>> m;
   const Range range(n, chunk, chunks);
   for (int j = range.first + group.lane; j < range.last; j += group.size * kUnroll) {
-    A x[kUnroll], top = m.max;
+    One<T> x[kUnroll];
+    const auto valid = [&](int i) { return j + i * group.size < range.last; };
 #pragma unroll
     for (int i = 0; i < kUnroll; i++) {
       const int column = j + i * group.size;
-      x[i] = A(-INFINITY);
-      if (column >= range.last) continue;
-      const T value = row[column * stride];
-      if (keep) keep[column] = value;
-      x[i] = to_acc(value);
-      if (total) m.total += x[i] - base;
+      x[i] = valid(i) ? One<T>{row[column * stride]} : filled<One<T>>(Acc<T>(-INFINITY));
+      if (keep && valid(i)) keep[column] = x[i].value;
     }
-#pragma unroll
-    for (int i = 0; i < kUnroll; i++) top = max_of(top, x[i]);
-    const A shift = shift_of(top);
-    m.sum *= exp_of(m.max - shift);
-#pragma unroll
-    for (int i = 0; i < kUnroll; i++) m.sum += exp_of(x[i] - shift);
-    m.max = top;
+    absorb<kUnroll>(m, x, base, total, valid);
   }
   return m;
 }
 
-// Elements of the gradient, target and score columns apart. Exactly 0 in an ignored row, whatever its logits are.
-template <typename A>
-__device__ __forceinline__ A even_gradient(const RowGradient<A>& g, A x) {
-  return g.both * exp_of((x - g.max) - g.log_sum) - g.even;
-}
-
-template <typename T>
-__device__ __forceinline__ T element_gradient(const RowGradient<Acc<T>>& g, T x, int column) {
-  if (g.target == kIgnored) return from_acc<T>(0);
-  Acc<T> dx = even_gradient(g, to_acc(x));
-  if (column == g.target) dx -= g.on_target;
-  if (column == g.score) dx -= g.on_score;
-  return from_acc<T>(dx);
-}
-
-template <typename T>
-__device__ __forceinline__ Pack<T> vector_gradient(const RowGradient<Acc<T>>& g, const Pack<T>& x, int column) {
-  if (g.target == kIgnored) return filled<T>(0);
+// A unit of the gradient, the first of whose elements stands in `column`. Exactly 0 in an ignored row, whatever its logits are.
+template <typename Unit, typename A>
+__device__ __forceinline__ Unit unit_gradient(const RowGradient<A>& g, const Unit& x, int column) {
+  if (g.target == kIgnored) return filled<Unit>(A(0));
   const int target = static_cast<int>(g.target) - column, score = static_cast<int>(g.score) - column;
-  const bool special = (target >= 0 && target < kLanes<T>) || (score >= 0 && score < kLanes<T>);
-  Acc<T> dx[kLanes<T>];
+  const bool special = (target >= 0 && target < kWidth<Unit>) || (score >= 0 && score < kWidth<Unit>);
+  A dx[kWidth<Unit>];
 #pragma unroll
-  for (int e = 0; e < kLanes<T>; e++) dx[e] = even_gradient(g, element(x, e));
-  if (special) {  // one vector of a row, or two
+  for (int e = 0; e < kWidth<Unit>; e++) dx[e] = g.both * exp_of((element(x, e) - g.max) - g.log_sum) - g.even;
+  if (special) {  // one unit of a row, or two
 #pragma unroll
-    for (int e = 0; e < kLanes<T>; e++) {
+    for (int e = 0; e < kWidth<Unit>; e++) {
       if (e == target) dx[e] -= g.on_target;
       if (e == score) dx[e] -= g.on_score;
     }
   }
-  return packed<T>(dx);
+  return packed<Unit>(dx);
 }
 
 // One lane's share of a piece of a row. row and grad are aligned alike and may be the same memory. gradient() gives the
@@ -287,14 +253,14 @@ __device__ __forceinline__ void write_vectors(const T* row, T* grad, int n, int 
   for (; v < range.last; v += group.size * kUnroll) {
 #pragma unroll
     for (int i = 0; i < kUnroll; i++) {
-      if (valid(i)) store(grad + at(i), vector_gradient(g, x[i], at(i)));
+      if (valid(i)) store(grad + at(i), unit_gradient(g, x[i], at(i)));
       fetch(i + kUnroll);  // reads go on beside the writes
     }
   }
   const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
   for (int i = group.lane; i < loose; i += group.size) {
     const int column = loose_element<T>(span, i);
-    grad[column] = element_gradient(g, row[column], column);
+    grad[column] = unit_gradient(g, One<T>{row[column]}, column).value;
   }
 }
 
@@ -304,7 +270,7 @@ __device__ __forceinline__ void write_elements(const T* row, int64_t row_stride,
                                                const RowGradient<Acc<T>>& g) {
   const Range range(n, chunk, chunks);
   for (int j = range.first + group.lane; j < range.last; j += group.size)
-    grad[j * grad_stride] = element_gradient(g, row[j * row_stride], j);
+    grad[j * grad_stride] = unit_gradient(g, One<T>{row[j * row_stride]}, j).value;
 }
 
 }  // namespace loreun::gpu

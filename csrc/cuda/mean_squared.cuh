@@ -102,7 +102,7 @@ struct Kept {
       A plane[kEach];
 #pragma unroll
       for (int e = 0; e < kEach; e++) plane[e] = d[p * kEach + e];
-      store_unit<Plane>(data, at(unit, which, p), plane);
+      store_unit(data, at(unit, which, p), packed<Plane>(plane));
     }
   }
 
@@ -174,7 +174,7 @@ __device__ __forceinline__ void put_gradient(ElementOf<Unit>* grad, int64_t unit
   A dx[width];
 #pragma unroll
   for (int e = 0; e < width; e++) dx[e] = both ? g.target * d[e] + g.score * other[e] : g.target * d[e];
-  store_unit<Unit>(grad, unit, dx);
+  store_unit(grad, unit, packed<Unit>(dx));
 }
 
 // The gradient of a piece whose differences stayed on chip.

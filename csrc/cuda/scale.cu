@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kSplitThreads) scale_kernel(const __grid_const
     Acc<T> x[kLanes<T>];
 #pragma unroll
     for (int e = 0; e < kLanes<T>; e++) x[e] = element(pack, e) * factor;
-    store(grad + v * kLanes<T>, packed<T>(x));
+    store(grad + v * kLanes<T>, packed<Pack<T>>(x));
   }
   for (int64_t i = vectors * kLanes<T> + thread; i < a.count; i += threads)
     grad[i] = from_acc<T>(to_acc(grad[i]) * factor);

@@ -12,6 +12,8 @@ constexpr int kLanes = static_cast<int>(kVectorBytes / sizeof(T));  // elements 
 // Kept as words: arrays of a 16-bit class go to local memory.
 template <typename T>
 struct alignas(16) Pack {
+  using Element = T;
+  static constexpr int width = kLanes<T>;
   uint32_t word[4];
 };
 
@@ -56,13 +58,6 @@ __device__ __forceinline__ void put_elements(Pack<__half>& pack, const float (&x
 }
 
 template <typename T>
-__device__ __forceinline__ Pack<T> packed(const Acc<T> (&x)[kLanes<T>]) {
-  Pack<T> pack;
-  put_elements(pack, x);
-  return pack;
-}
-
-template <typename T>
 __device__ __forceinline__ Pack<T> load(const T* from) {
   LOREUN_CHECK_ALIGNED(from, 16);
   return *reinterpret_cast<const Pack<T>*>(from);
@@ -74,9 +69,11 @@ __device__ __forceinline__ void store(T* to, const Pack<T>& pack) {
   *reinterpret_cast<Pack<T>*>(to) = pack;
 }
 
-// An element by itself, where rows are no whole vectors: with Pack, what rows are read by.
+// An element by itself, where rows are no whole vectors. Pack and One are the units that rows are read and written by.
 template <typename T>
 struct One {
+  using Element = T;
+  static constexpr int width = 1;
   T value;
 };
 
@@ -85,23 +82,32 @@ __device__ __forceinline__ Acc<T> element(const One<T>& one, int) {
   return to_acc(one.value);
 }
 
-template <typename Unit>
-struct UnitOf;
 template <typename T>
-struct UnitOf<Pack<T>> {
-  using Element = T;
-  static constexpr int width = kLanes<T>;
-};
-template <typename T>
-struct UnitOf<One<T>> {
-  using Element = T;
-  static constexpr int width = 1;
-};
-template <typename Unit>
-using ElementOf = typename UnitOf<Unit>::Element;
-template <typename Unit>
-constexpr int kWidth = UnitOf<Unit>::width;
+__device__ __forceinline__ void put_elements(One<T>& one, const Acc<T> (&x)[1]) {
+  one.value = from_acc<T>(x[0]);
+}
 
+template <typename Unit>
+using ElementOf = typename Unit::Element;
+template <typename Unit>
+constexpr int kWidth = Unit::width;
+
+template <typename Unit, typename A>
+__device__ __forceinline__ Unit packed(const A (&x)[kWidth<Unit>]) {
+  Unit unit;
+  put_elements(unit, x);
+  return unit;
+}
+
+template <typename Unit, typename A>
+__device__ __forceinline__ Unit filled(A value) {
+  A x[kWidth<Unit>];
+#pragma unroll
+  for (int e = 0; e < kWidth<Unit>; e++) x[e] = value;
+  return packed<Unit>(x);
+}
+
+// Units by their number.
 template <typename Unit>
 __device__ __forceinline__ Unit load_unit(const ElementOf<Unit>* from, int64_t unit) {
   if constexpr (kWidth<Unit> == 1)
@@ -110,20 +116,12 @@ __device__ __forceinline__ Unit load_unit(const ElementOf<Unit>* from, int64_t u
     return load(from + unit * kWidth<Unit>);
 }
 
-template <typename Unit, typename A>
-__device__ __forceinline__ void store_unit(ElementOf<Unit>* to, int64_t unit, const A (&x)[kWidth<Unit>]) {
+template <typename Unit>
+__device__ __forceinline__ void store_unit(ElementOf<Unit>* to, int64_t unit, const Unit& value) {
   if constexpr (kWidth<Unit> == 1)
-    to[unit] = from_acc<ElementOf<Unit>>(x[0]);
+    to[unit] = value.value;
   else
-    store(to + unit * kWidth<Unit>, packed<ElementOf<Unit>>(x));
-}
-
-template <typename T>
-__device__ __forceinline__ Pack<T> filled(Acc<T> value) {
-  Acc<T> x[kLanes<T>];
-#pragma unroll
-  for (int e = 0; e < kLanes<T>; e++) x[e] = value;
-  return packed<T>(x);
+    store(to + unit * kWidth<Unit>, value);
 }
 
 // A run of n elements as aligned vectors with some elements before and after them.

@@ -73,14 +73,20 @@ inline const void* dense(const Tensor& t, DType dtype, const Tensor& like, int64
   return t.const_data_ptr();
 }
 
-// Whether these are what weights can be. On a GPU nobody looks, as looking would wait: a negative one gives NaN.
-inline bool are_weights(const void* weights, DType dtype, int64_t count) {
-  const auto good = [&]<typename Acc>(const Acc* w) {
+// Whether all of `count` numbers of the accumulation type are good.
+template <typename Good>
+bool all_of(const void* numbers, DType dtype, int64_t count, int64_t stride, Good good) {
+  const auto over = [&]<typename A>(const A* x) {
     bool all = true;
-    for (int64_t i = 0; i < count; i++) all &= w[i] >= 0 && std::isfinite(w[i]);
+    for (int64_t i = 0; i < count; i++) all &= good(double(x[i * stride]));
     return all;
   };
-  return dtype == DType::f64 ? good(static_cast<const double*>(weights)) : good(static_cast<const float*>(weights));
+  return dtype == DType::f64 ? over(static_cast<const double*>(numbers)) : over(static_cast<const float*>(numbers));
+}
+
+// Whether these are what weights can be. On a GPU nobody looks, as looking would wait: a negative one gives NaN.
+inline bool are_weights(const void* weights, DType dtype, int64_t count) {
+  return all_of(weights, dtype, count, 1, [](double w) { return w >= 0 && std::isfinite(w); });
 }
 
 inline double number_of(const Tensor& scalar) {
@@ -112,23 +118,10 @@ struct WeightingArguments {
     }
     STD_TORCH_CHECK(std::isfinite(w.eta) && std::isfinite(ref_number) && (ref || !ratio || ref_number > 0),
                     "eta or ref_loss is out of range");
-    if (ref && like.is_cpu()) {
-      const int64_t count = ref->numel();
-      STD_TORCH_CHECK(dtype == DType::f64 ? valid<double>(w, count) : valid<float>(w, count), "ref_loss is out of range");
-    }
+    const auto good = [&](double r) { return std::isfinite(r) && (!ratio || r > 0); };
+    if (ref && like.is_cpu())
+      STD_TORCH_CHECK(all_of(w.ref_loss, dtype, ref->numel(), w.ref_stride, good), "ref_loss is out of range");
     return w;
-  }
-
-  // References are finite, and positive in ratio form.
-  template <typename Acc>
-  static bool valid(const Weighting& w, int64_t count) {
-    const Acc* ref = static_cast<const Acc*>(w.ref_loss);
-    bool good = true;
-    for (int64_t i = 0; i < count; i++) {
-      const Acc r = ref[i * w.ref_stride];
-      good &= std::isfinite(r) && (!w.ratio || r > 0);
-    }
-    return good;
   }
 };
 

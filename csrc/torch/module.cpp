@@ -9,7 +9,7 @@
 
 namespace {
 
-PyObject* cpu_capability(PyObject*, PyObject*) { return PyUnicode_FromString(loreun::cpu_kernels().name); }
+PyObject* cpu_capability(PyObject*, PyObject*) { return PyUnicode_FromString(loreun::cpu_kernels(loreun::DType::f32).name); }
 
 PyObject* cuda(PyObject*, PyObject*) {
 #ifdef LOREUN_WITH_CUDA
