@@ -26,7 +26,7 @@ struct Access<CrossEntropy> {
   }
   Access() = default;
 
-  static Shape shape(const CrossEntropy& part, bool) { return {part.rows, part.classes}; }
+  static Shape shape(const CrossEntropy& part) { return {part.rows, part.classes}; }
 };
 
 template <typename T>
@@ -36,8 +36,8 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
   using Base::access, Base::data, Base::first_row, Base::part, Base::plan, Base::rows, Base::split;
   int classes;
 
-  __device__ __forceinline__ CrossEntropyTile(const Arguments& a, int p, int64_t unit)
-      : Base(a, p, unit), classes(static_cast<int>(part.classes)) {}
+  __device__ __forceinline__ CrossEntropyTile(const Arguments& a, int64_t unit)
+      : Base(a, unit), classes(static_cast<int>(part.classes)) {}
 
   __device__ __forceinline__ const T* global_row(int64_t row) const {
     return static_cast<const T*>(part.logits) + row * part.row_stride;
@@ -137,12 +137,12 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
 
   static __device__ __forceinline__ void write_row(const Arguments& a, int64_t row, int chunk, const Group& group,
                                                    A upstream) {
-    const CrossEntropy& part = a.part[0];
-    const int classes = static_cast<int>(part.classes), chunks = a.plan.part[0].chunks;
+    const CrossEntropy& part = a.part;
+    const int classes = static_cast<int>(part.classes), chunks = a.plan.chunks;
     const T* logits = static_cast<const T*>(part.logits) + row * part.row_stride;
     T* grad = static_cast<T*>(part.grad) + row * part.grad_row_stride;
     const auto gradient = [&] { return stored_gradient(part, row, upstream); };
-    if (a.access[0].grad_vectors)
+    if (a.access.grad_vectors)
       write_vectors(logits, grad, classes, chunk, chunks, group, gradient);
     else
       write_elements(logits, part.class_stride, grad, part.grad_class_stride, classes, chunk, chunks, group, gradient());

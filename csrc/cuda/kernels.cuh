@@ -28,7 +28,7 @@ struct TileOf {
   static_assert(sizeof(Cell) <= row_state_size(sizeof(A)) && sizeof(Sums) <= sums_size(sizeof(A)));
 
   const Part& part;
-  const PartPlan& plan;
+  const Plan& plan;
   const Access<Part>& access;
   int64_t first_row;
   int rows, split;
@@ -36,8 +36,8 @@ struct TileOf {
   Cell* cells;
   Sums* sums;
 
-  __device__ __forceinline__ TileOf(const Arguments& a, int p, int64_t unit)
-      : part(a.part[p]), plan(a.plan.part[p]), access(a.access[p]) {
+  __device__ __forceinline__ TileOf(const Arguments& a, int64_t unit)
+      : part(a.part), plan(a.plan), access(a.access) {
     const int64_t index = plan.splits > 1 ? unit / plan.splits : unit;
     first_row = index * plan.tile;
     rows = static_cast<int>(max(int64_t(0), min(plan.tile, part.rows - first_row)));
@@ -83,11 +83,11 @@ __device__ __forceinline__ void finish_rows(const Tile& tile, const typename Til
 // Rows that several blocks shared: a group of lanes merges a row's pieces. write: into the table, too. mine: the tile whose
 // row's state to keep, or null.
 template <typename Tile>
-__device__ __forceinline__ Partial<typename Tile::A> finish_pieces(const typename Tile::Arguments& a, int p, bool write,
+__device__ __forceinline__ Partial<typename Tile::A> finish_pieces(const typename Tile::Arguments& a, bool write,
                                                                    const Tile* mine) {
-  const Tile tile(a, p, 0);
+  const Tile tile(a, 0);
   const int64_t splits = tile.plan.splits, rows = tile.part.rows;
-  const typename Tile::Sums* pieces = workspace_of<typename Tile::Sums>(a, p);
+  const typename Tile::Sums* pieces = workspace_of<typename Tile::Sums>(a);
   const Group group(lanes_for(splits, rows));
   Partial<typename Tile::A> batch;
   for (int64_t first = 0; first < rows; first += group.count) {
@@ -104,11 +104,12 @@ __device__ __forceinline__ Partial<typename Tile::A> finish_pieces(const typenam
   return batch;
 }
 
-// Writes a part's batch; its share of the loss.
-template <typename Part, typename A>
-__device__ __forceinline__ A settle(const Part& part, const Partial<A>& batch, bool write) {
-  if (write) write_batch(part.batch, batch, part.weighting.normalize);
-  return static_cast<A>(part.scale) * (batch.weighted / batch.weight);
+// Writes batch and loss.
+template <typename Tile>
+__device__ __forceinline__ void settle(const typename Tile::Arguments& a, const Partial<typename Tile::A>& batch) {
+  using A = typename Tile::A;
+  write_batch(a.part.batch, batch, a.part.weighting.normalize);
+  *static_cast<A*>(a.loss) = static_cast<A>(a.part.scale) * (batch.weighted / batch.weight);
 }
 
 template <typename Tile>
@@ -127,25 +128,30 @@ __device__ __forceinline__ void write_rows(const Tile& tile) {
 
 // What the other blocks need of this one: its rows' share of the batch, or the sums of its piece of a row.
 template <typename Tile>
-__device__ __forceinline__ void leave_sums(const typename Tile::Arguments& a, int p,
+__device__ __forceinline__ void leave_sums(const Tile& tile, const typename Tile::Arguments& a,
                                            Partial<typename Tile::A>* scratch) {
-  const Tile tile(a, p, blockIdx.x);
   if (tile.plan.splits == 1) {
     Partial<typename Tile::A> batch;
     finish_rows<true>(tile, tile.sums, batch);
     leave_warp_sum(batch, scratch);
   } else if (thread_index() == 0 && tile.rows > 0) {
-    workspace_of<typename Tile::Sums>(a, p)[blockIdx.x] = merge_chunks(tile.sums, tile.plan.chunks);
+    workspace_of<typename Tile::Sums>(a)[blockIdx.x] = merge_chunks(tile.sums, tile.plan.chunks);
   }
 }
 
 // All blocks' sums, each block by itself.
 template <typename Tile>
-__device__ __forceinline__ Partial<typename Tile::A> sum_of_blocks(const typename Tile::Arguments& a, int p,
+__device__ __forceinline__ Partial<typename Tile::A> sum_of_blocks(const Tile& tile, const typename Tile::Arguments& a,
                                                                    Partial<typename Tile::A>* scratch) {
-  const Tile tile(a, p, blockIdx.x);
-  if (tile.plan.splits > 1) return reduce_block(finish_pieces<Tile>(a, p, blockIdx.x == 0, &tile), scratch);
-  return reduce_block(sum_of_partials(workspace_of<Partial<typename Tile::A>>(a, p), gridDim.x), scratch);
+  using A = typename Tile::A;
+  if (tile.plan.splits > 1) {
+    cooperative_groups::this_grid().sync();
+    return reduce_block(finish_pieces(a, blockIdx.x == 0, &tile), scratch);
+  }
+  const Partial<A> sums = sum_of_warps(scratch);
+  if (thread_index() == 0) workspace_of<Partial<A>>(a)[blockIdx.x] = sums;
+  cooperative_groups::this_grid().sync();
+  return reduce_block(sum_of_partials(workspace_of<Partial<A>>(a), gridDim.x), scratch);
 }
 
 template <typename Tile>
@@ -164,46 +170,22 @@ template <typename Tile>
 __global__ void __launch_bounds__(fused_threads(sizeof(typename Tile::A)), 1)
     fused_kernel(const __grid_constant__ typename Tile::Arguments a) {
   using A = typename Tile::A;
-  const bool alone = gridDim.x == 1, first = blockIdx.x == 0 && thread_index() == 0;
   Partial<A>* scratch = scratch_of<Partial<A>>(a);
-  const int warps = thread_count() / kWarp;
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) {
-    const Tile tile(a, p, blockIdx.x);
-    for (int r = thread_index(); r < tile.rows; r += thread_count()) tile.prefetch_inputs(tile.first_row + r);
-    if (tile.plan.staged) tile.stage();
-  }
+  const Tile tile(a, blockIdx.x);
+  for (int r = thread_index(); r < tile.rows; r += thread_count()) tile.prefetch_inputs(tile.first_row + r);
+  if (a.plan.staged) tile.stage();
   __syncthreads();
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) {
-    const Tile tile(a, p, blockIdx.x);
-    sum_rows<true>(tile, tile.sums);
-  }
+  sum_rows<true>(tile, tile.sums);
   __syncthreads();
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) leave_sums<Tile>(a, p, scratch + p * warps);
+  leave_sums(tile, a, scratch);
   __syncthreads();
-  if (!alone) {
-    for (int p = 0; p < a.count; p++) {
-      if (a.plan.part[p].splits > 1) continue;
-      const Partial<A> sums = sum_of_warps(scratch + p * warps);
-      if (thread_index() == 0) workspace_of<Partial<A>>(a, p)[blockIdx.x] = sums;
-    }
-    cooperative_groups::this_grid().sync();
-  }
-  A loss = 0;
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) {
-    const Partial<A> sums = alone ? sum_of_warps(scratch + p * warps) : sum_of_blocks<Tile>(a, p, scratch + p * warps);
-    const Partial<A> batch = normalised(sums, a.part[p].weighting.normalize);
-    loss += settle(a.part[p], batch, first);
-    if (a.with_grad) prepare_gradients(Tile(a, p, blockIdx.x), batch);
-  }
-  if (first) *static_cast<A*>(a.loss) = loss;
+  const Partial<A> sums = gridDim.x == 1 ? sum_of_warps(scratch) : sum_of_blocks(tile, a, scratch);
+  const Partial<A> batch = normalised(sums, a.part.weighting.normalize);
+  if (blockIdx.x == 0 && thread_index() == 0) settle<Tile>(a, batch);
   if (!a.with_grad) return;
+  prepare_gradients(tile, batch);
   __syncthreads();
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) write_rows(Tile(a, p, blockIdx.x));
+  write_rows(tile);
 }
 
 // ---- split ----
@@ -212,16 +194,15 @@ template <typename Tile>
 __global__ void __launch_bounds__(kSplitThreads, kResident<typename Tile::Element>)
     stats_kernel(const __grid_constant__ typename Tile::Arguments a) {
   using A = typename Tile::A;
-  const int p = a.count > 1 && blockIdx.x >= a.plan.part[1].first_block ? 1 : 0, thread = thread_index();
-  const PartPlan& plan = a.plan.part[p];
-  const int64_t block = blockIdx.x - plan.first_block;
+  const Plan& plan = a.plan;
+  const int thread = thread_index();
   Partial<A>* scratch = scratch_of<Partial<A>>(a);
   Partial<A>& batch = scratch[thread_count() / kWarp + thread];  // the loop over a row needs the registers
   batch = {};
   int turn = 0;  // the next unit's sums must not overwrite those still being read
 #pragma unroll 1
-  for (int64_t unit = block; unit < plan.units; unit += plan.blocks) {
-    const Tile tile(a, p, unit);
+  for (int64_t unit = blockIdx.x; unit < plan.units; unit += plan.blocks) {
+    const Tile tile(a, unit);
     auto* sums = tile.sums + turn * plan.tile * plan.chunks;
     if (thread < tile.rows) tile.prefetch_inputs(tile.first_row + thread);
     if (plan.staged) {
@@ -233,27 +214,21 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<typename Tile::Elemen
     if (plan.splits == 1)
       finish_rows<false>(tile, sums, batch);
     else if (thread == 0)
-      workspace_of<typename Tile::Sums>(a, p)[unit] = merge_chunks(sums, plan.chunks);
+      workspace_of<typename Tile::Sums>(a)[unit] = merge_chunks(sums, plan.chunks);
     if (plan.staged) __syncthreads();
     turn ^= 1;
   }
   const Partial<A> sum = reduce_block(batch, scratch);
-  if (thread == 0 && plan.splits == 1) workspace_of<Partial<A>>(a, p)[block] = sum;
+  if (thread == 0 && plan.splits == 1) workspace_of<Partial<A>>(a)[blockIdx.x] = sum;
 }
 
 template <typename Tile>
 __global__ void __launch_bounds__(kCombineThreads, 1) combine_kernel(const __grid_constant__ typename Tile::Arguments a) {
   using A = typename Tile::A;
-  A loss = 0;
-#pragma unroll 1
-  for (int p = 0; p < a.count; p++) {
-    const PartPlan& plan = a.plan.part[p];
-    const Partial<A> mine = plan.splits > 1 ? finish_pieces<Tile>(a, p, true, nullptr)
-                                            : sum_of_partials(workspace_of<Partial<A>>(a, p), plan.blocks);
-    const Partial<A> sums = reduce_block(mine, dynamic_shared<Partial<A>>() + p * (thread_count() / kWarp));
-    loss += settle(a.part[p], normalised(sums, a.part[p].weighting.normalize), thread_index() == 0);
-  }
-  if (thread_index() == 0) *static_cast<A*>(a.loss) = loss;
+  const Partial<A> mine = a.plan.splits > 1 ? finish_pieces<Tile>(a, true, nullptr)
+                                            : sum_of_partials(workspace_of<Partial<A>>(a), a.plan.blocks);
+  const Partial<A> sums = reduce_block(mine, dynamic_shared<Partial<A>>());
+  if (thread_index() == 0) settle<Tile>(a, normalised(sums, a.part.weighting.normalize));
 }
 
 // Last rows first: they are what the forward pass left in the cache.
@@ -261,12 +236,12 @@ template <typename Tile>
 __global__ void __launch_bounds__(kSplitThreads, kResident<typename Tile::Element>)
     gradient_kernel(const __grid_constant__ typename Tile::Arguments a) {
   using A = typename Tile::A;
-  const PartPlan& plan = a.plan.part[0];
-  const A upstream = static_cast<A>(a.part[0].scale) * (a.grad_out ? *static_cast<const A*>(a.grad_out) : A(1));
+  const Plan& plan = a.plan;
+  const A upstream = static_cast<A>(a.part.scale) * (a.grad_out ? *static_cast<const A*>(a.grad_out) : A(1));
   if (plan.staged) {
 #pragma unroll 1
     for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
-      const Tile tile(a, 0, plan.units - 1 - unit);
+      const Tile tile(a, plan.units - 1 - unit);
       for (int r = thread_index(); r < tile.rows; r += thread_count())
         tile.cells[r].gradient = Tile::stored_gradient(tile.part, tile.first_row + r, upstream);
       tile.stage();
@@ -282,7 +257,7 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<typename Tile::Elemen
        task += int64_t(gridDim.x) * group.count) {
     // Most batches allow the shorter division.
     const int64_t index = plan.units <= UINT32_MAX ? uint32_t(task) / uint32_t(plan.chunks) : task / plan.chunks;
-    Tile::write_row(a, a.part[0].rows - 1 - index, static_cast<int>(task - index * plan.chunks), group, upstream);
+    Tile::write_row(a, a.part.rows - 1 - index, static_cast<int>(task - index * plan.chunks), group, upstream);
   }
 }
 

@@ -10,10 +10,9 @@ struct Access;
 
 template <typename Part>
 struct Arguments {
-  Part part[2];
-  Access<Part> access[2];
+  Part part;
+  Access<Part> access;
   Plan plan;
-  int count;
   bool with_grad;
   void *loss, *workspace;
   const void* grad_out;  // null: 1
@@ -26,8 +25,8 @@ __device__ __forceinline__ Value* scratch_of(const Given& a) {
 }
 
 template <typename Value, typename Given>
-__device__ __forceinline__ Value* workspace_of(const Given& a, int p) {
-  return reinterpret_cast<Value*>(static_cast<unsigned char*>(a.workspace) + a.plan.part[p].workspace_offset);
+__device__ __forceinline__ Value* workspace_of(const Given& a) {
+  return static_cast<Value*>(a.workspace);
 }
 
 // The current device. Not cached: the runtime keeps these values, and partitioning may change them.

@@ -7,18 +7,18 @@
 
 namespace loreun::gpu {
 
-// Of one loss: Part is CrossEntropy or MeanSquared, and count 1 or 2.
+// Of one loss: Part is CrossEntropy or MeanSquared.
 template <typename Part>
 struct Kernels {
   // Bytes of scratch memory the forward pass needs, for a device as it is now. No initialisation is needed.
-  static int64_t workspace(const Part* parts, int count);
+  static int64_t workspace(const Part& part);
 
   // How the forward pass would be launched on the current device.
-  static int plan(const Part* parts, int count, Plan* plan);
+  static int plan(const Part& part, Plan* plan);
 
-  // Fills table and batch of each part and *loss (acc scalar) = sum over parts of scale * batch[kMean]. If grad is not
-  // null in every part, it is filled too, for an incoming gradient of 1.
-  static int forward(const Part* parts, int count, void* loss, void* workspace, void* stream);
+  // Fills table, batch and *loss (acc scalar) = scale * batch[kMean], and grad, if it is not null, for an incoming
+  // gradient of 1.
+  static int forward(const Part& part, void* loss, void* workspace, void* stream);
 
   // Fills grad from table and batch. grad_out: acc scalar on the device, the gradient that arrives.
   static int backward(const Part& part, const void* grad_out, void* stream);

@@ -21,9 +21,7 @@ struct Access<MeanSquared> {
   }
   Access() = default;
 
-  Shape shape(const MeanSquared& part, bool with_grad) const {
-    return {part.rows, part.row_size, with_grad ? 1 + both : 0};
-  }
+  Shape shape(const MeanSquared& part) const { return {part.rows, part.row_size, 1 + both}; }
 };
 
 template <typename T>
@@ -34,8 +32,8 @@ struct MeanSquaredTile : TileOf<T, MeanSquared, Squares<Acc<T>>, SampleState<Acc
   bool keeps;   // the differences, for the gradient
   Range piece;  // of each sample's units: vectors, or elements
 
-  __device__ __forceinline__ MeanSquaredTile(const Arguments& a, int p, int64_t unit)
-      : Base(a, p, unit), keeps(a.with_grad), piece(units_of(part, access), Base::split, static_cast<int>(plan.splits)) {}
+  __device__ __forceinline__ MeanSquaredTile(const Arguments& a, int64_t unit)
+      : Base(a, unit), keeps(a.with_grad), piece(units_of(part, access), Base::split, static_cast<int>(plan.splits)) {}
 
   static __device__ __forceinline__ int units_of(const MeanSquared& part, const Access<MeanSquared>& access) {
     return static_cast<int>(access.vectors ? part.row_size / kLanes<T> : part.row_size);
@@ -83,10 +81,10 @@ struct MeanSquaredTile : TileOf<T, MeanSquared, Squares<Acc<T>>, SampleState<Acc
 
   static __device__ __forceinline__ void write_row(const Arguments& a, int64_t row, int chunk, const Group& group,
                                                    A upstream) {
-    const MeanSquared& part = a.part[0];
-    const Access<MeanSquared>& access = a.access[0];
+    const MeanSquared& part = a.part;
+    const Access<MeanSquared>& access = a.access;
     by_unit(access.vectors, [&](auto unit) {
-      const Range range(units_of(part, access), chunk, a.plan.part[0].chunks);
+      const Range range(units_of(part, access), chunk, a.plan.chunks);
       write_units(Sample<decltype(unit)>(part, row), static_cast<T*>(part.grad) + row * part.grad_stride, range, group,
                   [&] { return stored_gradient(part, row, upstream); }, access.both);
     });

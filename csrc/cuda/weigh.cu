@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kCombineThreads, 1) weigh_kernel(const __grid_
 }  // namespace
 
 int weigh(const Weighing& w, void* stream) {
-  const Plan plan = plan_combine(1, acc_size(w.dtype));
+  const Plan plan = plan_combine(acc_size(w.dtype));
   return w.dtype == DType::f64 ? launch(weigh_kernel<double>, plan, w, stream) : launch(weigh_kernel<float>, plan, w, stream);
 }
 

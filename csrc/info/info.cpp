@@ -1,6 +1,5 @@
 // How the operator was built, and how its CUDA kernels would be launched: both can be asked without a GPU.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <array>
 
@@ -27,19 +26,15 @@ loreun::DType dtype_named(const std::string& name) {
 }
 
 // The forward pass's plan on a device: what the launcher in csrc/cuda would do.
-py::dict plan(const std::string& loss, const std::string& dtype, const std::vector<std::pair<int64_t, int64_t>>& shapes,
-              bool with_grad, int sms, int64_t smem_per_block) {
-  if (shapes.empty() || shapes.size() > 2) throw py::value_error("shapes must be one or two pairs (rows, size)");
-  loreun::Shape given[2];
-  for (size_t i = 0; i < shapes.size(); i++) given[i].rows = shapes[i].first, given[i].size = shapes[i].second;
-  const loreun::Device device{sms, smem_per_block};
+py::dict plan(const std::string& loss, const std::string& dtype, int64_t rows, int64_t size, bool with_grad, int sms,
+              int64_t smem_per_block) {
   const bool squares = loss == "mean_squared";
   if (!squares && loss != "cross_entropy") throw py::value_error("loss must be cross_entropy or mean_squared");
   const auto kind = squares ? loreun::Loss::mean_squared : loreun::Loss::cross_entropy;
-  const auto p = loreun::plan_forward(kind, device, dtype_named(dtype), given, int(shapes.size()), with_grad);
+  const auto p = loreun::plan_forward(kind, {sms, smem_per_block}, dtype_named(dtype), {rows, size}, with_grad);
   py::dict d;
   d["regime"] = loreun::kRegimeNames[int(p.regime)], d["blocks"] = p.blocks, d["threads"] = p.threads;
-  d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.part[0].splits;
+  d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.splits;
   return d;
 }
 
@@ -47,7 +42,7 @@ py::dict plan(const std::string& loss, const std::string& dtype, const std::vect
 
 PYBIND11_MODULE(_info, m) {
   m.def("build", &build, "How the compiled operator was built; cuda is empty for a build without CUDA.");
-  m.def("plan", &plan, py::arg("loss"), py::arg("dtype"), py::arg("shapes"), py::arg("with_grad") = true,
+  m.def("plan", &plan, py::arg("loss"), py::arg("dtype"), py::arg("rows"), py::arg("size"), py::arg("with_grad") = true,
         py::arg("sms") = 132, py::arg("smem_per_block") = 232448,
         "How the CUDA kernels would be launched, by default on an H200: regime, blocks, threads, bytes.");
 }

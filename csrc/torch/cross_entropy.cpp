@@ -1,4 +1,4 @@
-// torch's operators of the cross entropy: loreun::ce_forward, ce_backward, ce_backward_ (in place), step_forward.
+// torch's operators of the cross entropy: loreun::ce_forward, ce_backward, ce_backward_ (in place), ce_scale_.
 #include <tuple>
 
 #include "torch/device.h"
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
   const bool keeps = keeps_exponentials(part), given = part.weighting.rule == Rule::given;
   const bool left = keeps && logits.is_cpu();  // exponentials, for ce_scale_
   Outputs out(part, logits, makes_gradient(logits, may_grad && (!given || left), keeps));
-  Tensor loss = forward(&part, 1, logits);
+  Tensor loss = forward(part, logits);
   return {loss, out.table, out.batch, given && out.kept ? *out.kept : out.grad};
 }
 
@@ -91,27 +91,6 @@ void ce_scale_(Tensor kept, Tensor grad, Tensor target, Optional score_target, T
   part.kept = kept.mutable_data_ptr(), part.grad = grad.mutable_data_ptr();
   part.grad_row_stride = part.classes, part.grad_class_stride = 1;
   cpu_ce_scale(part, parallel_for);
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> step_forward(
-    Tensor forget_logits, Tensor forget_target, Optional forget_score_target, Tensor retain_logits,
-    Tensor retain_target, double eta_f, double eta_r, double alpha, bool detach, int64_t ignore_index,
-    double label_smoothing, double scale, bool may_grad) {
-  const Optional none;
-  const auto weighting = [&](double eta) -> WeightingArguments {
-    return {none, none, none, int64_t(Rule::exp), eta, 0, 0, false, int64_t(Normalize::batch), detach};
-  };
-  const Call forget_call{forget_logits, forget_target, forget_score_target, ignore_index, label_smoothing, scale};
-  const Call retain_call{retain_logits, retain_target, none, ignore_index, label_smoothing, alpha * scale};
-  CrossEntropy parts[2] = {forget_call.weighted(weighting(-eta_f), none), retain_call.weighted(weighting(eta_r), none)};
-  STD_TORCH_CHECK(parts[0].dtype == parts[1].dtype, "retain_logits must have the dtype of forget_logits");
-  same_device(forget_logits, retain_logits, "retain_logits");
-  const bool with_grad =
-      makes_gradient(forget_logits, may_grad, keeps_exponentials(parts[0])) &&
-      makes_gradient(retain_logits, may_grad, keeps_exponentials(parts[1]));
-  Outputs forget(parts[0], forget_logits, with_grad), retain(parts[1], retain_logits, with_grad);
-  Tensor loss = forward(parts, 2, forget_logits);
-  return {loss, forget.table, forget.batch, forget.grad, retain.table, retain.batch, retain.grad};
 }
 
 void ce_backward_into(Tensor& grad, const Optional& grad_out, const Call& call, const Tensor& table, const Tensor& batch,
@@ -148,11 +127,6 @@ STABLE_TORCH_LIBRARY(loreun, m) {
       "int normalize, bool detach, int ignore_index, float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "step_forward(Tensor forget_logits, Tensor forget_target, Tensor? forget_score_target, Tensor retain_logits, "
-      "Tensor retain_target, float eta_f, float eta_r, float alpha, bool detach, int ignore_index, "
-      "float label_smoothing, float scale, bool may_grad) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-  m.def(
       "ce_scale_(Tensor kept, Tensor(a!) grad, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
       "Tensor coefficients, int ignore_index, float label_smoothing, float scale) -> ()");
   m.def(
@@ -166,7 +140,6 @@ STABLE_TORCH_LIBRARY(loreun, m) {
 STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
   m.impl("ce_scale_", TORCH_BOX(&ce_scale_));
   m.impl("ce_forward", TORCH_BOX(&ce_forward));
-  m.impl("step_forward", TORCH_BOX(&step_forward));
   m.impl("ce_backward", TORCH_BOX(&ce_backward));
   m.impl("ce_backward_", TORCH_BOX(&ce_backward_));
 }
@@ -174,7 +147,6 @@ STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
 #ifdef LOREUN_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) {
   m.impl("ce_forward", TORCH_BOX(&ce_forward));
-  m.impl("step_forward", TORCH_BOX(&step_forward));
   m.impl("ce_backward", TORCH_BOX(&ce_backward));
   m.impl("ce_backward_", TORCH_BOX(&ce_backward_));
 }

@@ -39,9 +39,9 @@ std::string named(const char* pass, const Part& part) {
 
 // How a forward pass was laid out. (A backward pass is one plain launch.)
 template <typename Part>
-std::string layout_of(const Part* parts, int count) {
+std::string layout_of(const Part& part) {
   Plan plan;
-  if (gpu::Kernels<Part>::plan(parts, count, &plan) != 0) return "";
+  if (gpu::Kernels<Part>::plan(part, &plan) != 0) return "";
   return std::string(", ") + kRegimeNames[int(plan.regime)] + ": " + std::to_string(plan.blocks) + " blocks of " +
          std::to_string(plan.threads) + " threads, " + std::to_string(plan.smem) + " bytes of shared memory";
 }
@@ -51,22 +51,19 @@ inline void cuda_failed(int code, const std::string& what) {
 }
 #endif
 
-// Fills every part's table and batch, their gradients where asked for, and returns the loss.
+// Fills the part's table and batch, its gradient where asked for, and returns the loss.
 template <typename Part>
-Tensor forward(const Part* parts, int count, const Tensor& like) {
-  Tensor loss = fresh(like, {}, acc_of(parts[0].dtype));
+Tensor forward(const Part& part, const Tensor& like) {
+  Tensor loss = fresh(like, {}, acc_of(part.dtype));
   if (like.is_cpu()) {
-    double total = 0;
-    for (int i = 0; i < count; i++) total += cpu_forward(parts[i], parallel_for);
-    set_number(loss, total);
+    set_number(loss, cpu_forward(part, parallel_for));
     return loss;
   }
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  Tensor work = fresh(like, {gpu::Kernels<Part>::workspace(parts, count)}, ScalarType::Byte);
-  const int code =
-      gpu::Kernels<Part>::forward(parts, count, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
-  if (code != 0) cuda_failed(code, named("forward pass", *parts) + layout_of(parts, count));
+  Tensor work = fresh(like, {gpu::Kernels<Part>::workspace(part)}, ScalarType::Byte);
+  const int code = gpu::Kernels<Part>::forward(part, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
+  if (code != 0) cuda_failed(code, named("forward pass", part) + layout_of(part));
 #else
   STD_TORCH_CHECK(false, "built without CUDA");
 #endif

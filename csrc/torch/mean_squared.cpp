@@ -102,9 +102,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(
   Tensor batch = fresh(input, {kBatchValues}, ScalarType::Double);
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
   if (!makes_gradient(input, may_grad && part.weighting.rule != Rule::given, detach))
-    return {forward(&part, 1, input), table, batch, fresh(input, {0}, input.scalar_type())};
+    return {forward(part, input), table, batch, fresh(input, {0}, input.scalar_type())};
   Gradient gradient(input, layout, part);
-  Tensor loss = forward(&part, 1, input);
+  Tensor loss = forward(part, input);
   return {loss, table, batch, gradient.finished()};
 }
 

@@ -136,38 +136,3 @@ class Rows(torch.autograd.Function):
         x, *others = ctx.saved_tensors
         each = (objective.contiguous(), score.contiguous())
         return None, _backward(ctx.kind)(None, x, *others, *each, *ctx.shared, 1.0), None, None, None
-
-
-class Step(torch.autograd.Function):
-    """The loss of both batches of eq. 6; with_stats adds table and batch of the forget, then of the retain batch."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, forget_logits: Tensor, forget_target: Tensor, forget_clean: Tensor | None,
-        retain_logits: Tensor, retain_target: Tensor, settings: tuple[Any, ...], with_stats: bool, with_grad: bool,
-    ) -> Any:  # fmt: skip
-        """settings: eta_f, eta_r, alpha, detach, ignore_index, label_smoothing, scale."""
-        may = with_grad and all(ctx.needs_input_grad[i] for i in (0, 3)) and not torch.compiler.is_compiling()
-        loss, *parts = torch.ops.loreun.step_forward.default(
-            forget_logits, forget_target, forget_clean, retain_logits, retain_target, *settings, may
-        )
-        table_f, batch_f, grad_f, table_r, batch_r, grad_r = parts
-        ctx.save_for_backward(forget_logits, forget_target, forget_clean, table_f, batch_f,
-                              retain_logits, retain_target, table_r, batch_r)  # fmt: skip
-        ctx.settings, ctx.early = settings, (grad_f, grad_r) if may and grad_f.numel() else None
-        return _results(ctx, with_stats, loss, table_f, batch_f, table_r, batch_r)
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
-        """The gradients with respect to both logits."""
-        refuse_double_backward("loreun_step")
-        if ctx.early is not None:
-            (grad_f, grad_r), ctx.early = ctx.early, None
-            return _scaled(grad_f, grad_out), None, None, _scaled(grad_r, grad_out), *(None,) * 4
-        logits_f, target_f, clean_f, table_f, batch_f, logits_r, target_r, table_r, batch_r = ctx.saved_tensors
-        *_, alpha, detach, ignore_index, smoothing, scale = ctx.settings
-        back = torch.ops.loreun.ce_backward.default
-        shared = (None, None, ignore_index, smoothing)
-        grad_f = back(grad_out, logits_f, target_f, None if detach else clean_f, table_f, batch_f, *shared, scale)
-        grad_r = back(grad_out, logits_r, target_r, None, table_r, batch_r, *shared, alpha * scale)
-        return grad_f, None, None, grad_r, *(None,) * 4

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from loreun_bench.ops import checks, native, rules
-from loreun_bench.ops.autograd import UNWEIGHTED, Loss, Step
+from loreun_bench.ops.autograd import UNWEIGHTED, Loss
 from loreun_bench.ops.linear import Linear
 from loreun_bench.ops.rows import CrossEntropy, Losses, MeanSquared, differentiable
 from loreun_bench.ops.rules import CODES, NORMALIZE, Weighting
@@ -215,32 +215,37 @@ def step(
     shared = (ignore_index, label_smoothing)
     for name, number in (("eta_f", eta_f), ("eta_r", eta_r), ("alpha", alpha)):
         checks.number(number, name)
-    if torch.compiler.is_compiling() and forget_clean is forget_target:
-        forget_clean = None
-    forget, retain = (forget_logits, forget_target, forget_clean), (retain_logits, retain_target)
-    check = functools.partial(checks.step, *forget, *retain, *shared)
-    twice = retain_logits is forget_logits or retain_target is forget_target or retain_target is forget_clean
-    apart = retain_logits.dtype != forget_logits.dtype or (twice and torch.compiler.is_compiling())
-    if apart or checks.transformed() or not native.serves(forget_logits):
+    forget, retain = (forget_logits, forget_target, forget_clean), (retain_logits, retain_target, None)
+    check = functools.partial(checks.step, *forget, retain_logits, retain_target, *shared)
+    if forget_logits.device != retain_logits.device:
         check()
-        of_f = Weighting("exp", rules.SIGNS["forget"] * eta_f, detach=detach)
-        of_r = Weighting("exp", rules.SIGNS["retain"] * eta_r, detach=detach)
-        loss_f, stats_f = run(CrossEntropy(*forget, None, *shared), How(of_f, None, scale=scale, return_stats=True))
-        retained = CrossEntropy(*retain, None, None, *shared)
-        loss_r, stats_r = run(retained, How(of_r, None, scale=alpha * scale, return_stats=True))
-        return (loss_f + loss_r, (stats_f, stats_r)) if return_stats else loss_f + loss_r
-    if torch.compiler.is_compiling():
-        check()
-    settings = (eta_f, eta_r, alpha, detach, *shared, scale)
     try:
-        found = Step.apply(*forget, *retain, settings, return_stats, torch.is_grad_enabled())
-    except RuntimeError:
+        found = [
+            _weighted(batch, eta, direction, shared, detach, of_batch, return_stats)
+            for batch, eta, direction, of_batch in (
+                (forget, eta_f, "forget", scale), (retain, eta_r, "retain", alpha * scale)
+            )
+        ]  # fmt: skip
+    except (RuntimeError, ValueError, IndexError):
         check()
         raise
     if not return_stats:
+        return found[0] + found[1]
+    (loss_f, stats_f), (loss_r, stats_r) = found
+    return loss_f + loss_r, (stats_f, stats_r)
+
+
+def _weighted(
+    batch: tuple[Tensor, Tensor, Tensor | None], eta: float, direction: str, shared: tuple[int, float], detach: bool,
+    scale: float, return_stats: bool,
+) -> Any:  # fmt: skip
+    """One batch of a step."""
+    words = ("exp", "batch", "difference", "mean", direction, 0.0)
+    found = quick(*batch, eta, words, *shared, detach, scale, False, return_stats)
+    if found is not None:
         return found
-    loss, table_f, batch_f, table_r, batch_r = found
-    return loss, (_with_stats(loss, table_f, batch_f)[1], _with_stats(loss, table_r, batch_r)[1])
+    how = How(Weighting("exp", rules.SIGNS[direction] * eta, detach=detach), None, scale=scale, return_stats=return_stats)
+    return run(CrossEntropy(*batch, None, *shared), how)
 
 
 @functools.cache

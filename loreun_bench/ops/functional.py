@@ -217,9 +217,9 @@ def loreun_step(
     """Eq. 6 whole: Σ w_f ℓ(forget, random labels) + alpha Σ w_r ℓ(retain, labels), both batches in one call.
 
     forget_logits: [N, C]; forget_target: [N], the labels that are optimised; forget_clean: [N], the true labels, whose
-    loss sets the weights (None: forget_target); retain_logits: [M, D] of the same dtype; retain_target: [M].
-    The same as two calls of `loreun_cross_entropy`, "forget" with eta_f and "retain" with eta_r; one launch on a GPU
-    for batches that fit on the chip. Returns the loss, and with `return_stats` the two batches' `Stats`.
+    loss sets the weights (None: forget_target); retain_logits: [M, D]; retain_target: [M].
+    The same as two calls of `loreun_cross_entropy`, "forget" with eta_f and "retain" with eta_r. Returns the loss, and
+    with `return_stats` the two batches' `Stats`.
     """
     forget_target, retain_target = shapes.labels(forget_target), shapes.labels(retain_target)
     forget_clean = None if forget_clean is None else shapes.labels(forget_clean)

@@ -94,13 +94,6 @@ def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return logits.new_empty((), dtype=accumulator(logits)), *_outputs(logits, 6, grad)
 
 
-def _step_forward(forget: Tensor, target: Tensor, score: Tensor | None, retain: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    _same_device(forget, target, score, retain, *rest)
-    made = all(_makes_gradient(x, rest[-1], _keeps_exponentials(x)) for x in (forget, retain))
-    parts = [_outputs(x, 6, x.new_empty(tuple(x.shape) if made else 0)) for x in (forget, retain)]
-    return forget.new_empty((), dtype=accumulator(forget)), *parts[0], *parts[1]
-
-
 def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
     detach, *_, may = rest[-4:]  # and mean, scale
@@ -126,7 +119,7 @@ def _in_place(*arguments: Any) -> None:
 
 def _register_fakes() -> None:
     fakes: dict[str, Any] = {
-        "ce_forward": _ce_forward, "step_forward": _step_forward, "mse_forward": _mse_forward, "weigh": _weigh,
+        "ce_forward": _ce_forward, "mse_forward": _mse_forward, "weigh": _weigh,
         "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "ce_scale_": _in_place,
         "scale_": _in_place,
     }  # fmt: skip

@@ -323,12 +323,10 @@ def test_never_waits_for_the_device(shape):
 
 def test_small_batches_take_one_launch():
     x, target, clean = batch(SHAPES["small"])
-    kept, label, _ = batch(SHAPES["small"], seed=1)
     picture = torch.randn(8, 4, 64, 64, device=DEVICE, requires_grad=True)
     other, one = torch.randn_like(picture), torch.ones((), device=DEVICE)
     calls = {
         "cross entropy": lambda: loreun_cross_entropy(x, target, clean, eta=0.3, direction="forget"),
-        "step": lambda: loreun_step(x, target, clean, kept, label, eta_f=0.1, eta_r=0.25),
         "mean squared": lambda: loreun_mse_loss(picture, other, eta=0.3, direction="forget", ref_loss=1.0),
     }
     for call in calls.values():

@@ -327,48 +327,42 @@ def _bind(part: CrossEntropy | MeanSquared, gradient: bool) -> _Bound:
 class Run:
     """A forward pass, and what can follow it. Raises Failed if a launch failed, AssertionError if memory was misused."""
 
-    def __init__(self, gpu: Gpu, *parts: CrossEntropy | MeanSquared, gradient: bool) -> None:
-        self.gpu, self.kind = gpu, "ce" if isinstance(parts[0], CrossEntropy) else "mse"
-        self.bound = [_bind(part, gradient) for part in parts]
-        structs = (type(self.bound[0].struct) * len(parts))(*(each.struct for each in self.bound))
-        size = int(self._function("workspace")(structs, len(parts)))
+    def __init__(self, gpu: Gpu, part: CrossEntropy | MeanSquared, gradient: bool) -> None:
+        self.gpu, self.kind = gpu, "ce" if isinstance(part, CrossEntropy) else "mse"
+        self.bound = bound = _bind(part, gradient)
+        size = int(self._function("workspace")(ctypes.byref(bound.struct)))
         assert size >= 0
         workspace = Guarded(torch.empty(size, dtype=torch.uint8), poison=True)
-        acc = self.bound[0].table.tensor.dtype
-        loss = Guarded(torch.empty(1, dtype=acc), poison=True)
+        loss = Guarded(torch.empty(1, dtype=bound.table.tensor.dtype), poison=True)
         before = gpu.launches()
         pointers = (ctypes.c_void_p(each.pointer()) for each in (loss, workspace))
-        _check(self._function("forward")(structs, len(parts), *pointers))
+        _check(self._function("forward")(ctypes.byref(bound.struct), *pointers))
         self.launches = gpu.launches() - before
         self.regime = "split" if self.launches > 1 else "on_chip" if gpu.latest()[3] else "tiny"
         margins = torch.cat([workspace.bits[:MARGIN], workspace.bits[MARGIN + size :]])
         assert (margins == -1).all(), "a write beside the workspace"
-        outputs = [loss, *(each.table for each in self.bound), *(each.batch for each in self.bound)]
-        self._inspect(outputs, gradient)
-        self.loss = loss.tensor[0]
-        self.tables = [each.table.tensor for each in self.bound]
-        self.batches = [each.batch.tensor for each in self.bound]
+        self._inspect([loss, bound.table, bound.batch], gradient)
+        self.loss, self.table, self.batch = loss.tensor[0], bound.table.tensor, bound.batch.tensor
 
     def _function(self, name: str) -> ctypes._CFuncPtr:
         return getattr(self.gpu.lib, f"sim_{self.kind}_{name}")
 
     def _inspect(self, outputs: list[Guarded], gradient: bool) -> None:
-        if gradient:
-            outputs = [*outputs, *(each.grad for each in self.bound if each.grad)]
-        for output in outputs:
+        grad = self.bound.grad
+        for output in [*outputs, grad] if gradient and grad else outputs:
             wrong = output.written()
             assert wrong is None, wrong
-        for each in self.bound:
-            changed = [i for i in each.inputs if not (i is each.grad and gradient) and not i.unchanged()]
-            assert not changed, "an input was changed"
+        changed = [i for i in self.bound.inputs if not (i is grad and gradient) and not i.unchanged()]
+        assert not changed, "an input was changed"
 
     @property
-    def grads(self) -> list[Tensor]:
-        return [each.grad.tensor for each in self.bound if each.grad]
+    def grad(self) -> Tensor:
+        assert self.bound.grad
+        return self.bound.grad.tensor
 
     def weigh(self, weights: Tensor, normalize: str, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """(loss, divided weights) of weights that were made elsewhere for the only part."""
-        bound = self.bound[0]
+        """(loss, divided weights) of weights that were made elsewhere."""
+        bound = self.bound
         table, rows = bound.table, bound.table.tensor.shape[1]
         given = Guarded(weights.to(table.tensor.dtype))
         loss, divided = (Guarded(torch.empty(size, dtype=table.tensor.dtype), poison=True) for size in (1, rows))
@@ -380,26 +374,23 @@ class Run:
         assert given.unchanged()
         return loss.tensor[0], divided.tensor
 
-    def backward(self, grad_out: float | None, objective: Tensor | None = None, score: Tensor | None = None) -> list[Tensor]:
-        """The gradients of every part, written anew from table and batch, or with the coefficients [N] that are given."""
-        tables = [each.table.bits.clone() for each in self.bound]
-        for each in self.bound:
-            if each.grad is None:
-                in_place = each.part.in_place
-                shape = each.main.tensor if in_place else _strided(each.main.tensor, each.part.grad_gap)
-                each.grad = each.main if in_place else Guarded(shape, each.part.grad_offset, poison=True)
-                each.struct.grad = each.grad.pointer()
-                strides = each.grad.tensor.stride()
-                if self.kind == "ce":
-                    each.struct.grad_row_stride, each.struct.grad_class_stride = strides
-                else:
-                    each.struct.grad_stride = strides[0]
-            acc = each.table.tensor.dtype
-            given = [None if values is None else Guarded(values.to(acc)) for values in (objective, score)]
-            each.struct.given = _Given(*(values.pointer() if values else None for values in given))
-            factor = None if grad_out is None else Guarded(torch.tensor([grad_out], dtype=acc))
-            pointer = ctypes.c_void_p(factor.pointer()) if factor else None
-            _check(self._function("backward")(ctypes.byref(each.struct), pointer))
+    def backward(self, grad_out: float | None, objective: Tensor | None = None, score: Tensor | None = None) -> Tensor:
+        """The gradient, written anew from table and batch, or with the coefficients [N] that are given."""
+        bound, acc, before = self.bound, self.table.dtype, self.bound.table.bits.clone()
+        if bound.grad is None:
+            shape = bound.main.tensor if bound.part.in_place else _strided(bound.main.tensor, bound.part.grad_gap)
+            bound.grad = bound.main if bound.part.in_place else Guarded(shape, bound.part.grad_offset, poison=True)
+            bound.struct.grad = bound.grad.pointer()
+            strides = bound.grad.tensor.stride()
+            if self.kind == "ce":
+                bound.struct.grad_row_stride, bound.struct.grad_class_stride = strides
+            else:
+                bound.struct.grad_stride = strides[0]
+        given = [None if values is None else Guarded(values.to(acc)) for values in (objective, score)]
+        bound.struct.given = _Given(*(values.pointer() if values else None for values in given))
+        factor = None if grad_out is None else Guarded(torch.tensor([grad_out], dtype=acc))
+        pointer = ctypes.c_void_p(factor.pointer()) if factor else None
+        _check(self._function("backward")(ctypes.byref(bound.struct), pointer))
         self._inspect([], True)
-        assert all(torch.equal(each.table.bits, old) for each, old in zip(self.bound, tables, strict=True))
-        return self.grads
+        assert torch.equal(bound.table.bits, before)
+        return self.grad

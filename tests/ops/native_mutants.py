@@ -37,7 +37,7 @@ MUTANTS = {
     "p3": ("nobody is told that the logits were written over", PYTHON, "torch.autograd.graph.increment_version(x)", "pass", BACKWARD),
     "p4": ("a second derivative is silently wrong", PYTHON, "if torch.is_grad_enabled():  #", "if False:  #", BACKWARD),
     "p5": ("a leaf is written over", OPS + "checks.py", "if values.is_leaf and not torch.compiler.is_compiling():", "if False:", BACKWARD),
-    "p6": ("alpha is missing where a step's gradient is late", PYTHON, "batch_r, *shared, alpha * scale)", "batch_r, *shared, scale)", NATIVE),
+    "p6": ("a step forgets alpha", CALLS, '"retain", alpha * scale)', '"retain", scale)', NATIVE),
     "p7": ("a reference number does not divide eta", CALLS, "return w.eta / w.ref, None, False, 0.0", "return w.eta, None, False, 0.0", NATIVE),
     "p8": ("averaging over ranks shrinks the gradient", OPS + "distributed.py", "whole, scale * ranks", "whole, scale", RANKS),
     "p9": ("a rank without rows spoils the mean", OPS + "distributed.py", 'mean.where(normaliser != float("-inf"), 0.0)', "mean", RANKS),
@@ -50,6 +50,7 @@ MUTANTS = {
     "p16": ("micro-batches: an ignored row is weighed", OPS + "accumulation.py", "rules.weigh(score, score, kept, prior, w, 1.0)", "rules.weigh(score, score, None, prior, w, 1.0)", MIDDLE),
     "p17": ("a function's weights are divided whatever is asked for", PYTHON, "made, NORMALIZE[normalize], scale)", "made, 0, scale)", MIDDLE),
     "p18": ("one reference cancels where nothing is divided by the sum", CALLS, '0.0 if w.normalize == "batch" else w.ref', "0.0", MIDDLE),
+    "p19": ("a step's forget batch is retained", CALLS, '(forget, eta_f, "forget", scale)', '(forget, eta_f, "retain", scale)', NATIVE),
     # Autograd in C++
     "e1": ("a ready gradient is kept: scaled again in the second pass", EAGER, "scaled(std::move(ready), grads[0])", "scaled(ready, grads[0])", BACKWARD),
     "e2": ("a second derivative is silently wrong", EAGER, "TORCH_CHECK(!c10::GradMode::is_enabled(),", "TORCH_CHECK(true,", BACKWARD),
@@ -60,7 +61,6 @@ MUTANTS = {
     # torch's operators
     "t1": ("samples with gaps are read as one piece", CALL_MSE, "if (dims[k].first != expected) return false;", "{}", NATIVE),
     "t2": ("a target that lies otherwise is read like the input", CALL_MSE, "if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;", "{}", NATIVE),
-    "t3": ("a step's forget batch is retained", CALL_CE, "weighted(weighting(-eta_f)", "weighted(weighting(eta_f)", NATIVE),
     "t4": ("float16 gradients are made before they are scaled", TORCH + "arguments.h", "t.scalar_type() != ScalarType::Half && ", "", BACKWARD),
     # The middle, in C++
     "m1": ("logistic: a slope of 1", "csrc/include/loreun/weighting.h", "return {l.value, slope * l.slope};", "return {l.value, slope};", MIDDLE),
@@ -85,9 +85,9 @@ MUTANTS = {
     "k7": ("the gradient forgets smoothing", CE, "a * A(part.label_smoothing / double(part.classes))", "a * A(0)", NATIVE),
     "k8": ("the score is smoothed", CE, "put(kScore, scores),", "put(kScore, part.score_target ? scores : loss),", NATIVE),
     "k9": ("an ignored row takes part", CE, "= out ? -kInfinity<A> : weight.value", "= weight.value", OPERATOR),
-    "k10": ("an ignored row's NaN reaches its gradient", CE, "if (ignored(i)) return clear(i);\n    const A everywhere = s.everywhere[k], max", "const A everywhere = s.everywhere[k], max", VALUES),
+    "k10": ("an ignored row's NaN reaches its gradient", CE, "if (ignored(i)) return clear(i);\n    const A everywhere = s.everywhere[k], max", "if (kept && ignored(i)) return clear(i);\n    const A everywhere = s.everywhere[k], max", VALUES),
     "k19": ("kept exponentials: a row without a largest class has gradient 0", CE, " + (load(s.max) - load(s.max))", "", f"{VALUES} {NATIVE}"),
-    "k20": ("kept exponentials: an ignored row is not zeroed", CE, "if (ignored(i)) return clear(i);\n    const A* e", "const A* e", f"{NATIVE} {VALUES}"),
+    "k20": ("kept exponentials: an ignored row is not zeroed", CE, "if (ignored(i)) return clear(i);\n    const A every", "if (!kept && ignored(i)) return clear(i);\n    const A every", f"{NATIVE} {VALUES}"),
     "k21": ("a row's last, partial vector is lost", CPU + "element.h", "if (n >= Lane<Acc<T>>::count) return store_as(p, v);", "if (n >= Lane<Acc<T>>::count) return store_as(p, v);\n  return;", NATIVE),
     "k11": ("labels are read without gaps", CE, "part.target[i * part.target_stride]", "part.target[i]", NATIVE),
     "k12": ("a score label that is the target has no gradient", CE, "score_labels[k] = A(score_target(i));", "score_labels[k] = A(score_target(i) == target(i) ? -1 : score_target(i));", BACKWARD),

@@ -149,28 +149,25 @@ def differ(what: str, actual: Tensor, expected: Tensor, rtol: float, atol: Tenso
         raise AssertionError(f"{what}: {len(wrong)} of {same.numel()} wrong, at {first} {numbers}")
 
 
-def check_forward(run: Run, expected: list[Expected], parts: list[Part]) -> None:
+def check_forward(run: Run, want: Expected, part: Part) -> None:
     """Loss, table and batch."""
-    accuracy = ACCURACY[part_type(parts[0])]
+    accuracy = ACCURACY[part_type(part)]
     names = ("objective", "score", "log_weight", "slope", "max", "log_sum")
-    for table, batch, want, part in zip(run.tables, run.batches, expected, parts, strict=True):
-        for row, name, value in zip(table, names, want.table, strict=False):
-            keep = torch.ones_like(want.kept)
-            if name in ("max", "log_sum"):  # together they make p, which the gradient's test sees where these are not finite
-                keep = want.kept & (want.table[4] + want.table[5]).isfinite()
-            differ(name, row[keep], value[keep], accuracy, accuracy)
-        differ("mean", batch[1], want.mean, accuracy, accuracy)
-        baseline = want.mean if part.normalize == "batch" else torch.zeros_like(want.mean)
-        differ("baseline", batch[2], baseline, accuracy, accuracy)
-        if bool(want.kept.any()) and bool((want.table[2] > -torch.inf).any()):
-            differ("log_normaliser", batch[0], want.log_normaliser, accuracy, accuracy)
-    total = sum(part.scale * want.mean for part, want in zip(parts, expected, strict=True))
-    differ("loss", run.loss, total, accuracy, accuracy)
+    for row, name, value in zip(run.table, names, want.table, strict=False):
+        keep = torch.ones_like(want.kept)
+        if name in ("max", "log_sum"):  # together they make p, which the gradient's test sees where these are not finite
+            keep = want.kept & (want.table[4] + want.table[5]).isfinite()
+        differ(name, row[keep], value[keep], accuracy, accuracy)
+    differ("mean", run.batch[1], want.mean, accuracy, accuracy)
+    baseline = want.mean if part.normalize == "batch" else torch.zeros_like(want.mean)
+    differ("baseline", run.batch[2], baseline, accuracy, accuracy)
+    if bool(want.kept.any()) and bool((want.table[2] > -torch.inf).any()):
+        differ("log_normaliser", run.batch[0], want.log_normaliser, accuracy, accuracy)
+    differ("loss", run.loss, part.scale * want.mean, accuracy, accuracy)
 
 
-def check_grads(grads: list[Tensor], expected: list[Expected], parts: list[Part], grad_out: float = 1.0) -> None:
-    for grad, want, part in zip(grads, expected, parts, strict=True):
-        kind = part_type(part)
-        atol = (abs(grad_out) * ACCURACY[kind] * want.size)[:, None] + SMALLEST[kind]
-        differ("gradient", grad, grad_out * want.grad, ROUNDING[kind] + ACCURACY[kind], atol)
-        assert bool((grad[~want.kept] == 0).all()), "an ignored row has a gradient"
+def check_grad(grad: Tensor, want: Expected, part: Part, grad_out: float = 1.0) -> None:
+    kind = part_type(part)
+    atol = (abs(grad_out) * ACCURACY[kind] * want.size)[:, None] + SMALLEST[kind]
+    differ("gradient", grad, grad_out * want.grad, ROUNDING[kind] + ACCURACY[kind], atol)
+    assert bool((grad[~want.kept] == 0).all()), "an ignored row has a gradient"

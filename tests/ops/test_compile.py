@@ -123,8 +123,6 @@ def samples() -> list[tuple[str, tuple]]:
         ("ce_forward", (*middle, *taken, True)),
         ("ce_forward", (middle[0].bfloat16(), *middle[1:], *taken, True)),
         ("ce_scale_", (kept, torch.empty(6, 100), target, None, table_k, whole_k, given, *shared)),
-        ("step_forward", (logits, target, clean, logits * 2, target, 0.3, 0.2, 0.5, True, *shared, True)),
-        ("step_forward", (logits.half(), target, None, wide.half(), target, 0.3, 0.2, 0.5, True, *shared, True)),
     ]
 
 

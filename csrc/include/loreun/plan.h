@@ -39,42 +39,33 @@ constexpr double kWaveUse = 0.9;  // cut rows over blocks until the last wave is
 
 struct Shape {
   int64_t rows = 0, size = 0;  // size: elements of a row
-  int kept = 1;                // MSE only: differences per element that the gradient needs (0, 1 or 2)
+  int kept = 1;                // MSE only: differences per element that the gradient needs (1 or 2)
 };
 
-// One part's share of a launch. A unit is what a block handles at a time: `tile` rows, or one of `splits` pieces of
-// one.
-struct PartPlan {
+// A unit is what a block handles at a time: `tile` rows, or one of `splits` pieces of one.
+struct Plan {
+  Regime regime = Regime::split;
+  int threads = kSplitThreads;
+  int64_t blocks = 1;
   int64_t tile = 1, splits = 1, units = 0;
-  int64_t first_block = 0, blocks = 0;
   int group = 32;       // threads that read one piece of a row together
   int chunks = 1;       // such pieces per row and block
   bool staged = false;  // short rows: raw rows go through shared memory, read as one run
   int64_t pitch = 0;    // bytes from row to row in shared memory
-  int64_t data_offset = 0, row_offset = 0, moment_offset = 0;  // in shared memory
-  int64_t workspace_offset = 0;
-};
-
-struct Plan {
-  Regime regime = Regime::split;
-  int64_t blocks = 1;
-  int threads = kSplitThreads;
-  int64_t smem = 0;            // dynamic, bytes
-  int64_t scratch_offset = 0;  // in shared memory, for the reduction over a block
-  int64_t workspace = 0;       // bytes
-  PartPlan part[2];
+  int64_t data_offset = 0, row_offset = 0, moment_offset = 0, scratch_offset = 0;  // in shared memory; the last to reduce a block
+  int64_t smem = 0, workspace = 0;                                                 // bytes, of dynamic shared and of global memory
 };
 
 enum class Loss { cross_entropy, mean_squared };
 
 // The forward pass, and the gradient with it in the fused regimes.
-Plan plan_forward(Loss loss, const Device& device, DType dtype, const Shape* shapes, int count, bool with_grad);
+Plan plan_forward(Loss loss, const Device& device, DType dtype, const Shape& shape, bool with_grad);
 
-// The backward kernel of the split regime; Plan::part[0] only.
+// The backward kernel of the split regime.
 Plan plan_gradient(Loss loss, DType dtype, const Shape& shape);
 
 // The one block that turns partial results into the batch's, and the kernel that scales a gradient.
-Plan plan_combine(int count, int64_t acc);
+Plan plan_combine(int64_t acc);
 Plan plan_elementwise(const Device& device, DType dtype, int64_t count);
 
 // Bytes that both sides must agree on, in units of the accumulation type.
