@@ -67,9 +67,7 @@ typedef uint32_t Words __attribute__((vector_size(kBytes)));
 #if defined(__AVX512F__)
 static const bool kRoundsToBFloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx512bf16"));
 static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm512_cvtph_ps((__m256i)h); }
-static inline Halves from_acc(Vec<float> v, Float16) {
-  return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
-}
+static inline Halves from_acc(Vec<float> v, Float16) { return (Halves)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT); }
 static inline Vec<float> to_acc(Halves h, BFloat16) {  // one permutation puts each into the upper half of its word
   constexpr Words place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const __m512i halves = _mm512_castsi256_si512((__m256i)h);
@@ -78,9 +76,7 @@ static inline Vec<float> to_acc(Halves h, BFloat16) {  // one permutation puts e
 static inline Halves upper_halves(Words w) { return __builtin_convertvector(w >> 16, Halves); }
 #elif defined(__AVX2__)
 static inline Vec<float> to_acc(Halves h, Float16) { return (Vec<float>)_mm256_cvtph_ps((__m128i)h); }
-static inline Halves from_acc(Vec<float> v, Float16) {
-  return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
-}
+static inline Halves from_acc(Vec<float> v, Float16) { return (Halves)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT); }
 static inline Vec<float> to_acc(Halves h, BFloat16) {
   return (Vec<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16);
 }
@@ -95,10 +91,12 @@ static inline Vec<float> to_acc(Halves h, Float16) {
   return load(x);
 }
 static inline Halves from_acc(Vec<float> v, Float16) {
-  Float16 x[Lane<float>::count];
-  for (int k = 0; k < Lane<float>::count; k++) from_acc(v[k], x + k);
   Halves h;
-  std::memcpy(&h, x, sizeof h);
+  for (int k = 0; k < Lane<float>::count; k++) {
+    Float16 x;
+    from_acc(v[k], &x);
+    h[k] = x.bits;
+  }
   return h;
 }
 static inline Vec<float> to_acc(Halves h, BFloat16) { return (Vec<float>)(__builtin_convertvector(h, Words) << 16); }

@@ -36,7 +36,6 @@ struct Lane<double> {
   using Int = int64_t;
   static constexpr int count = kBytes / 8, mantissa = 52, bias = 1023;
   static constexpr double round = 6755399441055744.;  // 1.5 * 2^52
-  static constexpr double vanishes = -746.;  // exp of it rounds to 0
   static constexpr double smallest = -708.39641853226408, ln2_high = 6.93145751953125e-1;
   static constexpr double ln2_low = 1.42860682030941723212e-6;
 };
@@ -179,14 +178,6 @@ static inline Vec<T> exp_negative(Vec<T> x) {
 }
 
 #if defined(__AVX512F__)
-template <>
-inline Vec<double> exp_negative<double>(Vec<double> x) {
-  const Vec<double> bounded = larger(splat(Lane<double>::vanishes), x);  // the fraction of a huge x would overflow
-  const __m512d n =
-      _mm512_roundscale_pd((__m512d)(bounded * 1.4426950408889634), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  return (Vec<double>)_mm512_scalef_pd((__m512d)exp_fraction(bounded, (Vec<double>)n), n);
-}
-
 // 2^(j/32) in float, less j at the place where n is added: n = 32 k + j makes 2^(n/32) of the entry for j.
 struct Powers {
   alignas(kBytes) int32_t bits[32];

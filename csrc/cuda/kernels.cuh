@@ -239,26 +239,19 @@ __global__ void __launch_bounds__(kSplitThreads, kResident<typename Tile::Elemen
   const Plan& plan = a.plan;
   const A upstream = static_cast<A>(a.part.scale) * (a.grad_out ? *static_cast<const A*>(a.grad_out) : A(1));
   if (plan.staged) {
-#pragma unroll 1
-    for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
-      const Tile tile(a, plan.units - 1 - unit);
-      for (int r = thread_index(); r < tile.rows; r += thread_count())
-        tile.cells[r].gradient = Tile::stored_gradient(tile.part, tile.first_row + r, upstream);
-      tile.stage();
-      __syncthreads();
-      write_rows(tile);
-      __syncthreads();
-    }
-    return;
+    const Tile tile(a, plan.units - 1 - blockIdx.x);
+    for (int r = thread_index(); r < tile.rows; r += thread_count())
+      tile.cells[r].gradient = Tile::stored_gradient(tile.part, tile.first_row + r, upstream);
+    tile.stage();
+    __syncthreads();
+    return write_rows(tile);
   }
   const Group group(plan.group);
-#pragma unroll 1
-  for (int64_t task = int64_t(blockIdx.x) * group.count + group.index; task < plan.units;
-       task += int64_t(gridDim.x) * group.count) {
-    // Most batches allow the shorter division.
-    const int64_t index = plan.units <= UINT32_MAX ? uint32_t(task) / uint32_t(plan.chunks) : task / plan.chunks;
-    Tile::write_row(a, a.part.rows - 1 - index, static_cast<int>(task - index * plan.chunks), group, upstream);
-  }
+  const int64_t task = int64_t(blockIdx.x) * group.count + group.index;
+  if (task >= plan.units) return;
+  // Most batches allow the shorter division.
+  const int64_t index = plan.units <= UINT32_MAX ? uint32_t(task) / uint32_t(plan.chunks) : task / plan.chunks;
+  Tile::write_row(a, a.part.rows - 1 - index, static_cast<int>(task - index * plan.chunks), group, upstream);
 }
 
 }  // namespace loreun::gpu

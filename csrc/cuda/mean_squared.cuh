@@ -82,37 +82,16 @@ struct Sample {
         score(part.score_target ? static_cast<const T*>(part.score_target) + row * part.score_stride : nullptr) {}
 };
 
-// Where the differences of a block's piece of a sample stay on chip. In vectors, the 16-byte parts of one vector's
-// differences lie `units` apart, so that neighbouring threads use neighbouring memory.
+// Where the differences of a block's piece of a sample stay on chip: those of one unit `units` apart, so that neighbouring
+// threads use neighbouring memory.
 template <typename Unit>
 struct Kept {
   using A = Acc<ElementOf<Unit>>;
-  using Plane = std::conditional_t<kWidth<Unit> == 1, One<A>, Pack<A>>;
-  static constexpr int kEach = kWidth<Plane>, kPlanes = kWidth<Unit> / kEach;
   A* data;  // null: nothing is kept
   int units;
 
-  __device__ __forceinline__ int64_t at(int unit, int which, int plane) const {
-    return int64_t(which * kPlanes + plane) * units + unit;
-  }
-
-  __device__ __forceinline__ void put(int unit, int which, const A (&d)[kWidth<Unit>]) const {
-#pragma unroll
-    for (int p = 0; p < kPlanes; p++) {
-      A plane[kEach];
-#pragma unroll
-      for (int e = 0; e < kEach; e++) plane[e] = d[p * kEach + e];
-      store_unit(data, at(unit, which, p), packed<Plane>(plane));
-    }
-  }
-
-  __device__ __forceinline__ void get(int unit, int which, A (&d)[kWidth<Unit>]) const {
-#pragma unroll
-    for (int p = 0; p < kPlanes; p++) {
-      const Plane plane = load_unit<Plane>(data, at(unit, which, p));
-#pragma unroll
-      for (int e = 0; e < kEach; e++) d[p * kEach + e] = element(plane, e);
-    }
+  __device__ __forceinline__ A& at(int unit, int which, int e) const {
+    return data[int64_t(which * kWidth<Unit> + e) * units + unit];
   }
 };
 
@@ -133,7 +112,9 @@ __device__ __forceinline__ auto square(const Unit& x, const Unit& y, const Kept<
     even += d[e] * d[e];
     if constexpr (width > 1) odd += d[e + 1] * d[e + 1];
   }
-  if (keep) kept.put(unit, which, d);
+#pragma unroll
+  for (int e = 0; e < width; e++)
+    if (keep) kept.at(unit, which, e) = d[e];
   return even + odd;
 }
 
@@ -183,9 +164,9 @@ __device__ __forceinline__ void write_kept(const Kept<Unit>& kept, ElementOf<Uni
                                            const Group& group, const SampleGradient<A>& g, bool both) {
 #pragma unroll 2
   for (int u = range.first + group.lane; u < range.last; u += group.size) {
-    A d[kWidth<Unit>], other[kWidth<Unit>] = {};
-    kept.get(u, 0, d);
-    if (both) kept.get(u, 1, other);
+    A d[kWidth<Unit>], other[kWidth<Unit>];
+#pragma unroll
+    for (int e = 0; e < kWidth<Unit>; e++) d[e] = kept.at(u, 0, e), other[e] = both ? kept.at(u, 1, e) : A(0);
     put_gradient<Unit>(grad, int64_t(first) + u, g, d, other, both);
   }
 }

@@ -172,7 +172,6 @@ Plan plan_gradient(Loss loss, DType dtype, const Shape& shape) {
     plan.units = shape.rows * plan.chunks;  // one group's work
     plan.blocks = ceil_div(plan.units, plan.threads / plan.group);
   }
-  plan.blocks = std::clamp<int64_t>(plan.blocks, 1, INT32_MAX);  // a grid's limit; blocks go on from there
   return plan;
 }
 
@@ -183,10 +182,9 @@ Plan plan_combine(int64_t acc) {
   return plan;
 }
 
-Plan plan_elementwise(const Device& device, DType dtype, int64_t count) {
-  Plan plan;  // one vector a thread; more only where the GPU is full anyway
-  const int64_t blocks = ceil_div(Element(dtype).vectors(count), plan.threads);
-  plan.blocks = std::clamp<int64_t>(blocks, 1, int64_t(device.sms) * 8 * kBlocksPerSm);
+Plan plan_elementwise(const Device& device, int64_t count) {
+  Plan plan;  // kUnroll elements a thread; more only where the GPU is full anyway
+  plan.blocks = std::clamp<int64_t>(ceil_div(count, plan.threads * kUnroll), 1, int64_t(device.sms) * 8 * kBlocksPerSm);
   return plan;
 }
 

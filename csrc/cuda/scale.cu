@@ -1,7 +1,6 @@
 // Multiplies a finished gradient by the gradient that arrives.
 #include "launch.cuh"
 #include "launch.h"
-#include "vector.cuh"
 
 namespace loreun::gpu {
 namespace {
@@ -10,7 +9,6 @@ struct Scaling {
   void* grad;
   int64_t count;
   const void* grad_out;
-  bool vectors;
 };
 
 template <typename T>
@@ -18,16 +16,7 @@ __global__ void __launch_bounds__(kSplitThreads) scale_kernel(const __grid_const
   const Acc<T> factor = *static_cast<const Acc<T>*>(a.grad_out);
   if (factor == 1) return;
   T* grad = static_cast<T*>(a.grad);
-  const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, threads = int64_t(gridDim.x) * blockDim.x;
-  const int64_t vectors = a.vectors ? a.count / kLanes<T> : 0;
-  for (int64_t v = thread; v < vectors; v += threads) {
-    const Pack<T> pack = load(grad + v * kLanes<T>);
-    Acc<T> x[kLanes<T>];
-#pragma unroll
-    for (int e = 0; e < kLanes<T>; e++) x[e] = element(pack, e) * factor;
-    store(grad + v * kLanes<T>, packed<Pack<T>>(x));
-  }
-  for (int64_t i = vectors * kLanes<T> + thread; i < a.count; i += threads)
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < a.count; i += int64_t(gridDim.x) * blockDim.x)
     grad[i] = from_acc<T>(to_acc(grad[i]) * factor);
 }
 
@@ -37,9 +26,10 @@ int scale(DType dtype, void* grad, int64_t count, const void* grad_out, void* st
   if (count == 0) return cudaSuccess;
   Device device;
   if (const cudaError_t error = current_device(&device)) return error;
-  const Scaling scaling{grad, count, grad_out, aligned(grad)};
-  const Plan plan = plan_elementwise(device, dtype, count);
-  return with_type(dtype, [&](auto type) { return launch(scale_kernel<decltype(type)>, plan, scaling, stream); });
+  const Plan plan = plan_elementwise(device, count);
+  return with_type(dtype, [&](auto type) {
+    return launch(scale_kernel<decltype(type)>, plan, Scaling{grad, count, grad_out}, stream);
+  });
 }
 
 }  // namespace loreun::gpu

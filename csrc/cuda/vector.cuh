@@ -25,36 +25,25 @@ __device__ __forceinline__ To bits_as(const From& from) {
   return to;
 }
 
-__device__ __forceinline__ float element(const Pack<float>& pack, int e) { return bits_as<float>(pack.word[e]); }
-__device__ __forceinline__ double element(const Pack<double>& pack, int e) {
-  return bits_as<double>(uint64_t(pack.word[2 * e + 1]) << 32 | pack.word[2 * e]);
-}
-__device__ __forceinline__ float element(const Pack<__nv_bfloat16>& pack, int e) {  // the upper half of a float
-  return bits_as<float>(e % 2 ? pack.word[e / 2] & 0xffff0000u : pack.word[e / 2] << 16);
-}
-__device__ __forceinline__ float element(const Pack<__half>& pack, int e) {
-  return __half2float(bits_as<__half>(static_cast<uint16_t>(pack.word[e / 2] >> (e % 2 * 16))));
+// Element e; known when it is compiled.
+template <typename T>
+__device__ __forceinline__ Acc<T> element(const Pack<T>& pack, int e) {
+  if constexpr (sizeof(T) == 2) return to_acc(bits_as<T>(static_cast<uint16_t>(pack.word[e / 2] >> (e % 2 * 16))));
+  else if constexpr (sizeof(T) == 4) return bits_as<T>(pack.word[e]);
+  else return bits_as<T>(uint64_t(pack.word[2 * e + 1]) << 32 | pack.word[2 * e]);
 }
 
-__device__ __forceinline__ void put_elements(Pack<float>& pack, const float (&x)[4]) {
+__device__ __forceinline__ auto pair_of(float low, float high, __nv_bfloat16) { return __floats2bfloat162_rn(low, high); }
+__device__ __forceinline__ auto pair_of(float low, float high, __half) { return __floats2half2_rn(low, high); }
+
+template <typename T>
+__device__ __forceinline__ void put_elements(Pack<T>& pack, const Acc<T> (&x)[kLanes<T>]) {
 #pragma unroll
-  for (int e = 0; e < 4; e++) pack.word[e] = bits_as<uint32_t>(x[e]);
-}
-__device__ __forceinline__ void put_elements(Pack<double>& pack, const double (&x)[2]) {
-#pragma unroll
-  for (int e = 0; e < 2; e++) {
-    const uint64_t bits = bits_as<uint64_t>(x[e]);
-    pack.word[2 * e] = static_cast<uint32_t>(bits);
-    pack.word[2 * e + 1] = static_cast<uint32_t>(bits >> 32);
+  for (int w = 0; w < 4; w++) {
+    if constexpr (sizeof(T) == 2) pack.word[w] = bits_as<uint32_t>(pair_of(x[2 * w], x[2 * w + 1], T()));
+    else if constexpr (sizeof(T) == 4) pack.word[w] = bits_as<uint32_t>(x[w]);
+    else pack.word[w] = static_cast<uint32_t>(bits_as<uint64_t>(x[w / 2]) >> (w % 2 * 32));
   }
-}
-__device__ __forceinline__ void put_elements(Pack<__nv_bfloat16>& pack, const float (&x)[8]) {
-#pragma unroll
-  for (int e = 0; e < 8; e += 2) pack.word[e / 2] = bits_as<uint32_t>(__floats2bfloat162_rn(x[e], x[e + 1]));
-}
-__device__ __forceinline__ void put_elements(Pack<__half>& pack, const float (&x)[8]) {
-#pragma unroll
-  for (int e = 0; e < 8; e += 2) pack.word[e / 2] = bits_as<uint32_t>(__floats2half2_rn(x[e], x[e + 1]));
 }
 
 template <typename T>

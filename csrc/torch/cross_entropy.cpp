@@ -35,49 +35,31 @@ struct Call {
     p.label_smoothing = label_smoothing, p.scale = scale;
     return p;
   }
-
-  // For the forward pass.
-  CrossEntropy weighted(const WeightingArguments& weighting, const Optional& class_weight) const {
-    CrossEntropy p = part();
-    STD_TORCH_CHECK(!score_target || !weighting.score_loss, "give score_target or score_loss, not both");
-    p.weighting = weighting.of(p.dtype, logits);
-    if (class_weight) p.class_weight = dense(*class_weight, p.dtype, logits, p.classes, "weight");
-    if (class_weight && logits.is_cpu()) STD_TORCH_CHECK(are_weights(p.class_weight, p.dtype, p.classes), "weight is negative");
-    return p;
-  }
-};
-
-// The forward pass's tensors of one batch.
-struct Outputs {
-  Tensor table, batch, grad;
-
-  Optional kept;
-
-  Outputs(CrossEntropy& p, const Tensor& logits, bool with_grad)
-      : table(fresh(logits, {kCrossEntropyRows, p.rows}, acc_of(p.dtype))),
-        batch(fresh(logits, {kBatchValues}, ScalarType::Double)),
-        grad(with_grad ? fresh(logits, {p.rows, p.classes}, logits.scalar_type())
-                       : fresh(logits, {0}, logits.scalar_type())) {
-    p.table = table.mutable_data_ptr(), p.batch = static_cast<double*>(batch.mutable_data_ptr());
-    if (!with_grad) return;
-    p.grad = grad.mutable_data_ptr(), p.grad_row_stride = p.classes, p.grad_class_stride = 1;
-    if (!logits.is_cpu() || !keeps_exponentials(p)) return;
-    if (p.dtype == DType::bf16) kept = fresh(logits, {p.rows, p.classes}, ScalarType::Float);
-    p.kept = kept ? kept->mutable_data_ptr() : p.grad;
-  }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
     Tensor logits, Tensor target, Optional score_target, Optional score_loss, Optional ref, Optional eta_factor,
     Optional class_weight, int64_t rule, double eta, double ref_number, double importance, bool ratio, int64_t normalize,
     bool detach, int64_t ignore_index, double label_smoothing, double scale, bool may_grad) {
-  CrossEntropy part = Call{logits, target, score_target, ignore_index, label_smoothing, scale}.weighted(
-      {score_loss, ref, eta_factor, rule, eta, ref_number, importance, ratio, normalize, detach}, class_weight);
-  const bool keeps = keeps_exponentials(part), given = part.weighting.rule == Rule::given;
-  const bool left = keeps && logits.is_cpu();  // exponentials, for ce_scale_
-  Outputs out(part, logits, makes_gradient(logits, may_grad && (!given || left), keeps));
-  Tensor loss = forward(part, logits);
-  return {loss, out.table, out.batch, given && out.kept ? *out.kept : out.grad};
+  CrossEntropy part = Call{logits, target, score_target, ignore_index, label_smoothing, scale}.part();
+  STD_TORCH_CHECK(!score_target || !score_loss, "give score_target or score_loss, not both");
+  part.weighting =
+      WeightingArguments{score_loss, ref, eta_factor, rule, eta, ref_number, importance, ratio, normalize, detach}.of(
+          part.dtype, logits);
+  if (class_weight) part.class_weight = dense(*class_weight, part.dtype, logits, part.classes, "weight");
+  if (class_weight && logits.is_cpu())
+    STD_TORCH_CHECK(are_weights(part.class_weight, part.dtype, part.classes), "weight is negative");
+  Tensor table = fresh(logits, {kCrossEntropyRows, part.rows}, acc_of(part.dtype));
+  Tensor batch = fresh(logits, {kBatchValues}, ScalarType::Double);
+  part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
+  const bool keeps = keeps_exponentials(part), left = keeps && logits.is_cpu(), given = part.weighting.rule == Rule::given;
+  if (!makes_gradient(logits, may_grad && (!given || left), keeps))
+    return {forward(part, logits), table, batch, fresh(logits, {0}, logits.scalar_type())};
+  Tensor grad = fresh(logits, {part.rows, part.classes}, logits.scalar_type()), kept = grad;
+  part.grad = grad.mutable_data_ptr(), part.grad_row_stride = part.classes, part.grad_class_stride = 1;
+  if (left && part.dtype == DType::bf16) kept = fresh(logits, {part.rows, part.classes}, ScalarType::Float);
+  if (left) part.kept = kept.mutable_data_ptr();
+  return {forward(part, logits), table, batch, given ? kept : grad};
 }
 
 // What the forward pass of Rule::given left becomes the gradient, in the same memory if the types are the same.

@@ -256,9 +256,9 @@ class Gpu:
         self.lib.loreun_sim_latest(values)
         return tuple(values)
 
-    def scale(self, grad: Tensor, grad_out: float, offset: int = 0) -> Tensor:
+    def scale(self, grad: Tensor, grad_out: float) -> Tensor:
         """grad · grad_out, in the guarded copy that is returned."""
-        memory, factor = Guarded(grad, offset), Guarded(torch.tensor([grad_out], dtype=accumulator(grad.dtype)))
+        memory, factor = Guarded(grad), Guarded(torch.tensor([grad_out], dtype=accumulator(grad.dtype)))
         count = ctypes.c_int64(grad.numel())
         pointers = ctypes.c_void_p(memory.pointer()), count, ctypes.c_void_p(factor.pointer())
         _check(self.lib.sim_scale(DTYPES[grad.dtype], *pointers))

@@ -96,13 +96,12 @@ MUTANTS = {
     "k14": ("bfloat16 is cut off, not rounded", CPU + "element.h", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16", NATIVE),
     "k29": ("the same, a vector at a time", CPU + "element.h", "(more & (Words)(v == v))", "(more & Words{})", f"{NARROW} {NATIVE}"),
     "k15": ("exp of a very negative number, up to AVX2", CPU + "vector.h", "return x < L::smallest ? Vec<T>{} : result;", "return result;", f"{NARROW} {VALUES}"),
-    "k16": ("exp of a very negative number, AVX-512, double", CPU + "vector.h", "= larger(splat(Lane<double>::vanishes), x);", "= x;", f"{VALUES} {NATIVE}"),
     "k30": ("exp of a very negative number, AVX-512, float", CPU + "vector.h", "_mm512_maskz_fmadd_ps(there, power,", "_mm512_fmadd_ps(power,", f"{VALUES} {NATIVE}"),
     "k31": ("lanes past the end of a row count, AVX-512", CPU + "element.h", "_mm512_mask_loadu_epi32(others, there, p)", "_mm512_loadu_si512(p)", f"{VALUES} {NATIVE}"),
     "k17": ("how a sum is cut depends on the threads", CPU + "driver.cpp", "body(task, row, from, std::min(from + kTask, part.row_size));", "const int64_t more = backwards ? 0 : std::min(end - 1 - k, all.per_row - 1 - task % all.per_row);\n      k += more;\n      body(task, row, from, std::min(from + (more + 1) * kTask, part.row_size));", NATIVE),
 }  # fmt: skip
 
-NEEDS = {"k16": "avx512", "k30": "avx512", "k31": "avx512"}  # what the processor must have for the mutant to run at all
+NEEDS = {"k30": "avx512", "k31": "avx512"}  # what the processor must have for the mutant to run at all
 
 
 def mismatches() -> list[str]:

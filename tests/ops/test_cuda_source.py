@@ -29,7 +29,6 @@ FLAGS = [
 TYPES = {"f": "float", "d": "double", "__half": "half", "__nv_bfloat16": "bfloat16"}
 NEEDS = {
     "fused_kernel": ("LDG.128", "STG.128"), "stats_kernel": ("LDG.128",), "gradient_kernel": ("LDG.128", "STG.128"),
-    "scale_kernel": ("LDG.128", "STG.128"),
 }  # fmt: skip
 
 

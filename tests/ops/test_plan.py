@@ -39,7 +39,8 @@ def test_what_fits_a_large_gpu_may_not_fit_a_small_one():
 
 @given(
     st.sampled_from(["cross_entropy", "mean_squared"]), st.sampled_from(sorted(SIZES)),
-    st.integers(0, 100_000), st.integers(1, 300_000), st.booleans(), st.sampled_from([H200, T4, {"sms": 1, "smem_per_block": 49152}]),
+    st.integers(0, 100_000), st.integers(1, 300_000), st.booleans(),
+    st.sampled_from([H200, T4, {"sms": 1, "smem_per_block": 49152}]),
 )  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_a_plan_keeps_within_the_device(loss, dtype, rows, size, with_grad, device):

@@ -66,7 +66,7 @@ Plan plan_gradient(Loss loss, DType dtype, const Shape& shape);
 
 // The one block that turns partial results into the batch's, and the kernel that scales a gradient.
 Plan plan_combine(int64_t acc);
-Plan plan_elementwise(const Device& device, DType dtype, int64_t count);
+Plan plan_elementwise(const Device& device, int64_t count);
 
 // Bytes that both sides must agree on, in units of the accumulation type.
 constexpr int64_t acc_size(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
