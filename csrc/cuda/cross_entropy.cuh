@@ -239,24 +239,12 @@ template <typename T, typename Gradient>
 __device__ __forceinline__ void write_vectors(const T* row, T* grad, int n, int chunk, int chunks, const Group& group,
                                               Gradient gradient) {
   const Span span(row, n);
-  const Range range(span.vectors, chunk, chunks);
-  int v = range.first + group.lane;
+  RowGradient<Acc<T>> g;
   Pack<T> x[kUnroll];
-  const auto valid = [&](int i) { return v + i * group.size < range.last; };
-  const auto at = [&](int i) { return span.head + (v + i * group.size) * kLanes<T>; };
-  const auto fetch = [&](int i) {
-    if (valid(i)) x[i % kUnroll] = load(row + at(i));
-  };
-#pragma unroll
-  for (int i = 0; i < kUnroll; i++) fetch(i);
-  const RowGradient<Acc<T>> g = gradient();
-  for (; v < range.last; v += group.size * kUnroll) {
-#pragma unroll
-    for (int i = 0; i < kUnroll; i++) {
-      if (valid(i)) store(grad + at(i), unit_gradient(g, x[i], at(i)));
-      fetch(i + kUnroll);  // reads go on beside the writes
-    }
-  }
+  const auto at = [&](int v) { return span.head + v * kLanes<T>; };
+  stream<kUnroll>(
+      Range(span.vectors, chunk, chunks), group, [&](int i, int v) { x[i] = load(row + at(v)); },
+      [&] { g = gradient(); }, [&](int i, int v) { store(grad + at(v), unit_gradient(g, x[i], at(v))); });
   const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
   for (int i = group.lane; i < loose; i += group.size) {
     const int column = loose_element<T>(span, i);

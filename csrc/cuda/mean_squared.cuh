@@ -125,25 +125,16 @@ __device__ __forceinline__ auto sum_units(const Sample<Unit>& sample, int first,
                                           const Kept<Unit>& kept, bool both) {
   Squares<typename Kept<Unit>::A> sums[kDeep];
   Unit x[kDeep], y[kDeep], z[kDeep];
-  int u = range.first + group.lane;
-  const auto fetch = [&](int i) {
-    if (u + i * group.size >= range.last) return;
-    const int64_t at = int64_t(first) + u + i * group.size;
-    x[i % kDeep] = load_unit<Unit>(sample.input, at);
-    y[i % kDeep] = load_unit<Unit>(sample.target, at);
-    if (sample.score) z[i % kDeep] = load_unit<Unit>(sample.score, at);
+  const auto fetch = [&](int i, int u) {
+    const int64_t at = int64_t(first) + u;
+    x[i] = load_unit<Unit>(sample.input, at);
+    y[i] = load_unit<Unit>(sample.target, at);
+    if (sample.score) z[i] = load_unit<Unit>(sample.score, at);
   };
-#pragma unroll
-  for (int i = 0; i < kDeep; i++) fetch(i);
-  for (; u < range.last; u += group.size * kDeep) {
-#pragma unroll
-    for (int i = 0; i < kDeep; i++) {
-      if (u + i * group.size >= range.last) continue;
-      sums[i].objective += square(x[i], y[i], kept, kept.data, u + i * group.size, 0);
-      if (sample.score) sums[i].score += square(x[i], z[i], kept, kept.data && both, u + i * group.size, 1);
-      fetch(i + kDeep);  // under way while the others are summed
-    }
-  }
+  stream<kDeep>(range, group, fetch, [] {}, [&](int i, int u) {
+    sums[i].objective += square(x[i], y[i], kept, kept.data, u, 0);
+    if (sample.score) sums[i].score += square(x[i], z[i], kept, kept.data && both, u, 1);
+  });
   for (int i = 1; i < kDeep; i++) sums[0] = merge(sums[0], sums[i]);
   return sums[0];
 }
@@ -176,28 +167,19 @@ __device__ __forceinline__ void write_kept(const Kept<Unit>& kept, ElementOf<Uni
 template <typename Unit, typename Gradient>
 __device__ __forceinline__ void write_units(const Sample<Unit>& sample, ElementOf<Unit>* grad, const Range& range,
                                             const Group& group, Gradient gradient, bool both) {
-  int u = range.first + group.lane;
   Unit x[kPairs], y[kPairs], z[kPairs];
-  const auto valid = [&](int i) { return u + i * group.size < range.last; };
-  const auto fetch = [&](int i) {
-    if (!valid(i)) return;
-    x[i % kPairs] = load_unit<Unit>(sample.input, u + i * group.size);
-    y[i % kPairs] = load_unit<Unit>(sample.target, u + i * group.size);
-    if (both) z[i % kPairs] = load_unit<Unit>(sample.score, u + i * group.size);
+  decltype(gradient()) g;
+  const auto fetch = [&](int i, int u) {
+    x[i] = load_unit<Unit>(sample.input, u);
+    y[i] = load_unit<Unit>(sample.target, u);
+    if (both) z[i] = load_unit<Unit>(sample.score, u);
   };
-#pragma unroll
-  for (int i = 0; i < kPairs; i++) fetch(i);
-  const auto g = gradient();
-  for (; u < range.last; u += group.size * kPairs) {
-#pragma unroll
-    for (int i = 0; i < kPairs; i++) {
-      typename Kept<Unit>::A d[kWidth<Unit>], other[kWidth<Unit>] = {};
-      subtract(x[i], y[i], d);
-      if (both) subtract(x[i], z[i], other);
-      if (valid(i)) put_gradient<Unit>(grad, u + i * group.size, g, d, other, both);
-      fetch(i + kPairs);  // reads go on beside the writes
-    }
-  }
+  stream<kPairs>(range, group, fetch, [&] { g = gradient(); }, [&](int i, int u) {
+    typename Kept<Unit>::A d[kWidth<Unit>], other[kWidth<Unit>] = {};
+    subtract(x[i], y[i], d);
+    if (both) subtract(x[i], z[i], other);
+    put_gradient<Unit>(grad, u, g, d, other, both);
+  });
 }
 
 }  // namespace loreun::gpu

@@ -140,6 +140,25 @@ struct Range {
   }
 };
 
+// A lane's share of a range's units, with kDeep of them under way: fetch(slot, unit) asks for one, use(slot, unit) has it.
+// begin() is called when the first are on their way.
+template <int kDeep, typename Fetch, typename Begin, typename Use>
+__device__ __forceinline__ void stream(const Range& range, const Group& group, Fetch fetch, Begin begin, Use use) {
+  int u = range.first + group.lane;
+#pragma unroll
+  for (int i = 0; i < kDeep; i++)
+    if (u + i * group.size < range.last) fetch(i, u + i * group.size);
+  begin();
+  for (; u < range.last; u += group.size * kDeep) {
+#pragma unroll
+    for (int i = 0; i < kDeep; i++) {
+      if (u + i * group.size < range.last) use(i, u + i * group.size);
+      const int next = u + (i + kDeep) * group.size;  // reads go on beside what is done
+      if (next < range.last) fetch(i, next);
+    }
+  }
+}
+
 inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0; }
 
 // Copies n elements with the whole block; both sides aligned.
