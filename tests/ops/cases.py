@@ -226,7 +226,7 @@ def main(library: str) -> None:
             check(gpu, torch.float32)
         except Exception as error:
             sys.exit(f"{check.__name__}: {type(error).__name__}: {error}")
-    grad = torch.arange(9.0)
+    grad = torch.arange(4099.0)
     if not torch.equal(gpu.scale(grad, 0.5), grad * 0.5):
         sys.exit("scale")
 
