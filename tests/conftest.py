@@ -106,7 +106,7 @@ class Toy:
     def context(self, phases=None, seed: int = 0, **recipe) -> Context:
         return Context(
             device="cpu", precision="fp32", protocol=self.protocol, recipe=Recipe(epochs=1, **recipe), phases=phases or {},
-            seed=seed, meter=Meter("cpu"),
+            seed=seed, meter=Meter("cpu"), fresh=lambda: self.model(seed=1),
         )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
     phases = phases_of(registry("weightings").get(weighting).item())
     context = Context(
         device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=1), phases=phases, seed=0,
-        meter=Meter("cpu"),
+        meter=Meter("cpu"), fresh=_toy_model,
     )  # fmt: skip
     torch.manual_seed(0)
     model = _toy_model()

@@ -15,6 +15,7 @@ from loreun_bench.classification.data import splits
 from loreun_bench.classification.data.normalisation import normalised, words
 from loreun_bench.classification.data.prepared import DataInfo, resolve
 from loreun_bench.classification.models.libraries import version
+from loreun_bench.classification.unlearning.method import Asked
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.config import Seeds
 from loreun_bench.errors import UserError
@@ -25,7 +26,7 @@ from loreun_bench.harness.rows import check_scenario, class_files, samples, unif
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
-from loreun_bench.registry import Entry, registry
+from loreun_bench.registry import Entry, blamed, registry
 
 if TYPE_CHECKING:
     from loreun_bench.classification.unlearning.trial import Trial
@@ -39,7 +40,7 @@ BOTH_CODE = (
 )  # fmt: skip
 TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
-    *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient")), *BOTH_CODE,
+    *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient", "phase")), *BOTH_CODE,
 )  # fmt: skip
 EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
@@ -160,6 +161,9 @@ class _Block:
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
             self._check_single(name, method)
+            if refused := self._refused(entry, method):
+                self.notes.append(f"{self.label}: {name} left out: {refused}")
+                continue
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for rule, weighting in chosen:
@@ -279,6 +283,15 @@ class _Block:
             found["original"] = f"checkpoint {self.original.config['checkpoint']['sha256'][:8]}"
         found |= self.asked.forget_set
         return found | ({"model settings": config.model_settings} if config.model_settings else {})
+
+    def _refused(self, entry: Entry, method: Any) -> str:
+        """Why a method cannot run here, or ""."""
+        with blamed(entry.file, f"method '{entry.name}'"):
+            try:
+                getattr(method, "check", bool)(Asked(self.asked.trial.model, self.sizes, self.info.classes))
+            except UserError as error:
+                return str(error)
+        return ""
 
     def _check_single(self, name: str, method: Any) -> None:
         """UserError if the method would train on a set of one image, and the model cannot."""

@@ -16,14 +16,14 @@ from loreun_bench.classification.data.prepared import DataInfo, verified
 from loreun_bench.classification.data.splits import ForgetSplit, csvs_of, draw_all, population, with_losses
 from loreun_bench.classification.scoring.evaluation import evaluate as evaluate_model
 from loreun_bench.classification.unlearning.fitting import fit
-from loreun_bench.classification.unlearning.gradient import losses_of
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
 from loreun_bench.classification.unlearning.networks import adapt, build_model, untouched
+from loreun_bench.classification.unlearning.phase import losses_of
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.measuring import measured
-from loreun_bench.harness.seeding import seeded
+from loreun_bench.harness.seeding import derive, seeded
 from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Artifact
 from loreun_bench.registry import registry
@@ -57,7 +57,7 @@ def split(config: Config, inputs: Inputs, device: str) -> Output:
 def losses(config: Config, inputs: Inputs, device: str) -> Output:
     """The original model's loss on every picture it was trained on [N], NaN on the others: what `by-loss` chooses by."""
     data, parts = _dataset(config, device), _split(inputs, device)
-    context = _context(config, {}, device)
+    context = _context(config, {}, data, device)
     found = torch.full((len(data.train),), torch.nan)
     found[parts.trained.cpu()] = losses_of(
         _load(config, inputs["original"], data, device), _image_set(data, parts, "trained"), context
@@ -68,7 +68,7 @@ def losses(config: Config, inputs: Inputs, device: str) -> Output:
 def train(config: Config, inputs: Inputs, device: str) -> Output:
     """Train the original model on the whole training set."""
     data, parts = _dataset(config, device), _split(inputs, device)
-    context = _context(config, {}, device)
+    context = _context(config, {}, data, device)
     samples = _image_set(data, parts, "trained")
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
@@ -97,7 +97,8 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
     phases = Phases(phases_of(weighting))
-    context = _context(config, phases, device)
+    context = _context(config, phases, data, device)
+    uses = method.uses | ({"validation"} if any(getattr(each, "validation", False) for each in phases.values()) else set())
     if method.from_scratch:
         model = _build(config, data, device, config["init_seed"])
     else:
@@ -106,11 +107,11 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     _warm_up(model, sets["retain"], config["train"]["batch_size"])
     before = _weights(model)
     with seeded(config["seed"]), context.meter:
-        found = method.unlearn(model, Data(sets, method.uses, data.classes), context)
+        found = method.unlearn(model, Data(sets, uses, data.classes), context)
     model = checked_model(found)
     checked_weights(before, model.state_dict())
     phases.check_read(config["method"])
-    return Output(_weights(model), cost=context.meter.cost())
+    return Output(_weights(model), context.uneven(), context.meter.cost())
 
 
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
@@ -123,7 +124,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     return Output(values=measured(config["metrics"], "classification", outputs).record())
 
 
-def _context(config: Config, phases: Mapping[str, Any], device: str) -> Context:
+def _context(config: Config, phases: Mapping[str, Any], data: Dataset, device: str) -> Context:
     return Context(
         device=device,
         precision=config["precision"],
@@ -133,6 +134,7 @@ def _context(config: Config, phases: Mapping[str, Any], device: str) -> Context:
         seed=config["seed"],
         meter=Meter(device),
         limit_steps=config["limit_steps"],
+        fresh=lambda: _build(config, data, device, derive(config["seed"], "fresh")),
     )
 
 

@@ -91,7 +91,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     phases.check_read(config["method"])
     moved = {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     cost = context.meter.cost()
-    about: dict[str, Any] = {"moved": len(moved), "of": len(before)}
+    about: dict[str, Any] = {"moved": len(moved), "of": len(before)} | context.uneven()
     if "curve" in inputs:
         about |= inputs["curve"].values()
         for key, value in inputs["curve"].cost.items():

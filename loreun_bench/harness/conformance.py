@@ -77,8 +77,10 @@ def _tried(entry: Entry, rule: Rule, phase: str) -> None:
     logits, labels, optimised = torch.randn(64, 10), torch.randint(10, (64,)), torch.randint(10, (64,))
     losses = loreun_losses(logits, optimised, labels)
     original = torch.rand(64) if rule.score == "original" else None
+    unseen = torch.rand(2, 10) if rule.validation else None
+    told = (losses.score, losses.objective, labels, logits, phase, 0, 0, original, None, torch.Generator(), unseen)
     with blamed(entry.file, f"weighting '{entry.name}'"):
-        rule.loss(losses, Batch(losses.score, losses.objective, labels, logits, phase, 0, 0, original))
+        rule.of(Batch(*told))
 
 
 def checked_method(entry: Entry, run: Callable[[Entry, str], tuple[Meter, str]], sweep: Mapping[str, Any]) -> str:

@@ -238,6 +238,7 @@ class _Run:
             environment=manifest["environment"] | measured.get("environment", {}),
             counts=measured.get("counts", {}),
             uninformative=measured.get("uninformative", []),
+            weights=model.values().get("weights", {}),
             artifact=self.keys[cell.model.recipe],
             evaluation=self.keys[cell.evaluation.recipe],
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from loreun_bench.training.clock import Meter
+    from loreun_bench.training.tally import WeightTally
     from loreun_bench.weightings import Phase, Rule
 
 Set = TypeVar("Set")
@@ -69,7 +70,10 @@ class Sets(Generic[Set]):
 
 @dataclass(kw_only=True)
 class RunContext:
-    """How to run: device, precision, the track's protocol, the weighting's phases, the seed of the run, the meter."""
+    """How to run: device, precision, the track's protocol, the weighting's phases, the seed of the run, the meter.
+
+    weights: by phase, what the weighting gave, for the record.
+    """
 
     device: str
     precision: str
@@ -78,7 +82,13 @@ class RunContext:
     seed: int  # of the unlearning; where a model is trained from scratch, of the training
     meter: Meter
     limit_steps: int | None = None
+    weights: Mapping[str, WeightTally] = field(default_factory=dict)
     _streams: dict[str, torch.Generator] = field(default_factory=dict)
+
+    def uneven(self) -> dict[str, Any]:
+        """`weights` as values of the stage: {} where nothing was weighted."""
+        found = {phase: summary for phase, tally in self.weights.items() if (summary := tally.summary())}
+        return {"weights": found} if found else {}
 
     def stream(self, *name: str | int, device: str | None = None) -> torch.Generator:
         """The random generator called `name`, on the run's device unless told. Streams do not depend on method or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -29,10 +30,13 @@ def make_schedule(
 ) -> lr_scheduler.LRScheduler | None:
     """The schedule, stepped once a training step. None for a constant rate.
 
-    one-cycle: up in a straight line for the first quarter of `steps`, then down to nearly 0. Milestones are in epochs.
+    one-cycle: up in a straight line for the first quarter of `steps`, then down to nearly 0; triangle: for the first
+    half; cosine: down to nearly 0. Milestones are in epochs.
     """
-    if name == "one-cycle":  # torch's OneCycleLR divides by zero for four steps
-        up = max(1, steps // 4)
+    if name == "cosine":
+        return lr_scheduler.LambdaLR(optimiser, lambda k: (1 + math.cos(math.pi * k / max(steps, 1))) / 2)
+    if name in ("one-cycle", "triangle"):  # torch's OneCycleLR divides by zero for four steps
+        up = max(1, steps // (4 if name == "one-cycle" else 2))
         return lr_scheduler.LambdaLR(optimiser, lambda k: min((k + 1) / up, (steps - k) / max(steps - up + 1, 1)))
     if name == "multistep":
         return lr_scheduler.MultiStepLR(optimiser, [m * steps_per_epoch for m in milestones], gamma)

@@ -14,9 +14,7 @@ from annotated_types import Ge
 from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from loreun_bench.ops.rows import Losses
+    from torch import Generator, Tensor
 
 Eta = Annotated[float, Ge(0)]
 PHASES = frozenset({"forget", "retain"})  # of unlearning, that can be weighted
@@ -48,7 +46,8 @@ class Batch:
 
     clean_losses [N]: of the true labels, or of the noise that was added; objective_losses [N]: of what is optimised; labels
     [N]: true classes, or concepts; logits: [N, C] (generation: the prediction, [N, …]); phase: "forget" or "retain"; epoch:
-    passes over the phase's samples that are done; step: the phase's steps that are done; timesteps [N]: of generation.
+    passes over the phase's samples that are done; step: the phase's steps that are done; generator: the weighting's own,
+    the same for every method; timesteps [N]: of generation.
     """
 
     clean_losses: Tensor
@@ -60,6 +59,8 @@ class Batch:
     step: int
     original: Tensor | None = None
     timesteps: Tensor | None = None
+    generator: Generator | None = None
+    unseen: Tensor | None = None
 
     @property
     def original_losses(self) -> Tensor:
@@ -67,6 +68,14 @@ class Batch:
         if self.original is None:
             raise UserError("original_losses were not computed: say `needs_original = True` in the weighting's class")
         return self.original
+
+    @property
+    def unseen_probabilities(self) -> Tensor:
+        """Mean and standard deviation, by class, of the true class's probability on validation pictures [2, C], in the model
+        as it was before unlearning."""
+        if self.unseen is None:
+            raise UserError("unseen_probabilities were not computed: say `needs_validation = True` in the weighting's class")
+        return self.unseen
 
     @property
     def probabilities(self) -> Tensor:
@@ -79,15 +88,17 @@ class Batch:
 @dataclass(frozen=True)
 class Rule:
     """How one phase is weighted by a function of the batch. "mean": the weights multiply the losses in a mean, 1 for each
-    being the plain one; "batch": they are divided by their sum first. score: as of a Phase."""
+    being the plain one; "batch": they are divided by their sum first. score: as of a Phase. validation: it asks for
+    `unseen_probabilities`."""
 
     weights: Callable[[Batch], Tensor]
     normalize: Literal["mean", "batch"] = "mean"
     score: Literal["current", "original"] = "current"
     name: str = ""
+    validation: bool = False
 
-    def loss(self, losses: Losses, batch: Batch) -> Tensor:
-        """The weighted loss []. UserError if the function gives no weights."""
+    def of(self, batch: Batch) -> Tensor:
+        """The weights [N] that the objective losses are summed with. UserError if the function gives no weights."""
         import torch
 
         from loreun_bench.ops import loreun_weights
@@ -95,17 +106,16 @@ class Rule:
         with torch.no_grad():
             found = self.weights(batch)
             try:
-                weights = loreun_weights(losses.score, weights=lambda _: found, normalize=self.normalize)
+                return loreun_weights(batch.clean_losses, weights=lambda _: found, normalize=self.normalize)
             except ValueError as error:
                 raise UserError(f"weighting '{self.name}': {error}") from None
-        return (weights * losses.objective).sum()
 
 
 class Weighting(Protocol):
     """What a weighting file defines: settings, and the phases it weights. A phase left out has uniform weights.
 
     In place of `phases` it may define `weights(self, batch: Batch) -> Tensor`, [N] numbers that are not negative, and say
-    `active` (the phases, by default "forget" alone), `normalize` and `needs_original`.
+    `active` (the phases, by default "forget" alone), `normalize`, `needs_original` and `needs_validation`.
     """
 
     name: str
@@ -125,7 +135,9 @@ def phases_of(weighting: Any) -> Mapping[str, Phase | Rule]:
         raise ValueError(f"active {active!r} or normalize {normalize!r} is none that a weighting can have")
     reads = names_read(type(weighting).weights) or set()
     wants = getattr(weighting, "needs_original", bool(reads & {"original", "original_losses"}))
-    rule = Rule(weighting.weights, normalize, "original" if wants else "current", weighting.name)  # type: ignore[arg-type]
+    unseen = getattr(weighting, "needs_validation", bool(reads & {"unseen", "unseen_probabilities"}))
+    score: Literal["current", "original"] = "original" if wants else "current"
+    rule = Rule(weighting.weights, normalize, score, weighting.name, bool(unseen))  # type: ignore[arg-type]
     return dict.fromkeys(active, rule)
 
 

@@ -43,6 +43,11 @@ class Images:
             pixels = self._augmented(index, augment, generator)
         return pixels.to(self._scale.dtype).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
 
+    def moved(self, x: Tensor, by: Tensor) -> Tensor:
+        """Normalised images x [B, C, H, W] with their pixels moved by `by`, where 1 is the full range, within the range."""
+        scale, shift = (each.view(1, -1, 1, 1) for each in (255 * self._scale, self._shift))
+        return ((x - shift) / scale + by).clamp(0, 1) * scale + shift
+
     def _augmented(self, index: Tensor, augment: Augment, generator: torch.Generator | None) -> Tensor:
         """One gather that indexes, crops and flips: each image has its own rows and columns."""
         count, (height, width) = len(index), self._pixels.shape[1:3]

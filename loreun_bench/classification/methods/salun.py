@@ -41,7 +41,7 @@ def forget_gradient(model: nn.Module, data: Data, context: Context, batch_size: 
     import torch
 
     from loreun_bench.classification.data.images import Augment
-    from loreun_bench.classification.unlearning.gradient import EVALUATION_BATCH
+    from loreun_bench.classification.unlearning.phase import EVALUATION_BATCH
     from loreun_bench.training.loop import autocast, epoch
 
     forget, parameters = data.forget, [p for p in model.parameters() if p.requires_grad]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
@@ -51,10 +51,25 @@ class Data(Sets[ImageSet]):
 
 @dataclass(kw_only=True)
 class Context(RunContext):
-    """How to run, and the recipe of the original model."""
+    """How to run, and the recipe of the original model.
+
+    fresh: makes a model of the same architecture with initial weights of its own. prepared: what the method's `prepare`
+    made.
+    """
 
     protocol: Protocol
     recipe: Recipe
+    fresh: Callable[[], nn.Module]
+    prepared: Any = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a row would run on: the network, the size of each set, the number of classes."""
+
+    model: nn.Module
+    sizes: Mapping[str, int]
+    classes: int
 
 
 class Method(ABC):
@@ -71,6 +86,9 @@ class Method(ABC):
     def active(self) -> Iterator[str] | tuple[str, ...]:
         """The phases that a weighting can change."""
         return ()
+
+    def check(self, asked: Asked) -> None:  # noqa: B027, as most methods refuse nothing
+        """UserError, which begins with what is in the way, if the method cannot run there: its row is left out."""
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
@@ -98,6 +98,7 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
     total = min(total, context.limit_steps or total)
     steps = _steps(method, data, context, total)
     run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total)
+    context.weights = {phase: loss.tally for phase, loss in losses.items()}
     pipeline.unet.requires_grad_(False)
 
 
@@ -158,10 +159,12 @@ class PhaseLoss:
     """One phase's weighted loss of the pictures at given positions. Uniform weights are the same call with eta = 0."""
 
     def __init__(self, method: GradientMethod, phase: str, pipeline: Pipeline, data: Data, context: Context) -> None:
+        from loreun_bench.training.tally import WeightTally
+
         self.method, self.phase, self.pipeline, self.data, self.context = method, phase, pipeline, data, context
         self.samples: LatentSet = getattr(data, phase)
         self.weight = context.phases.get(phase)
-        self.static, self.step = None, 0
+        self.static, self.step, self.tally = None, 0, WeightTally()
         if isinstance(self.weight, Phase) and self.weight.score == "original":
             from loreun_bench.generation.unlearning.curve import static_scores
 
@@ -180,16 +183,16 @@ class PhaseLoss:
             loss: Tensor = loreun_mse_loss(prediction, target, eta=0.0, direction="forget", ref_loss=1.0)
         elif isinstance(weight, Rule):
             loss = self._by_rule(weight, prediction, target, clean, batch)
-        elif self.static is not None:
-            static = self.static[positions.to(self.static.device)]
-            loss = loreun_mse_loss(
-                prediction, target, eta=weight.eta, direction=weight.direction, score_loss=static, ref_loss=1.0
-            )
         else:
-            loss = loreun_mse_loss(
-                prediction, target, None if target is clean else clean, eta=weight.eta, direction=weight.direction,
-                ref_loss=context.curve[self.phase][batch.t],
-            )  # fmt: skip
+            if self.static is not None:
+                score: dict[str, Any] = {"score_loss": self.static[positions.to(self.static.device)], "ref_loss": 1.0}
+            else:
+                score = {"score_target": None if target is clean else clean, "ref_loss": context.curve[self.phase][batch.t]}
+            loss, told = loreun_mse_loss(
+                prediction, target, eta=weight.eta, direction=weight.direction, return_stats=True, **score
+            )
+            self.tally.add(self._epoch(), told.weights)
+            self.step += 1
         return loss
 
     def _by_rule(self, rule: Rule, prediction: Tensor, target: Tensor, clean: Tensor, batch: Noised) -> Tensor:
@@ -197,9 +200,15 @@ class PhaseLoss:
 
         losses = loreun_square_losses(prediction, target, None if target is clean else clean)
         seen = (losses.score.detach(), losses.objective.detach(), batch.concepts, prediction.detach())
-        epoch, original = self.step * self.method.batch_size // len(self.samples), self.context.curve[self.phase][batch.t]
+        epoch, original = self._epoch(), self.context.curve[self.phase][batch.t]
         self.step += 1
-        return rule.loss(losses, Batch(*seen, self.phase, epoch, self.step - 1, original, batch.t))
+        generator = self.context.stream("weighting", self.phase)
+        weights = rule.of(Batch(*seen, self.phase, epoch, self.step - 1, original, batch.t, generator))
+        self.tally.add(epoch, weights)
+        return (weights * losses.objective).sum()
+
+    def _epoch(self) -> int:
+        return self.step * self.method.batch_size // len(self.samples)
 
     def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor:
         def noisy() -> Tensor:

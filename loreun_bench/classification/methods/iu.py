@@ -1,0 +1,75 @@
+"""IU: one step along the inverse Fisher matrix, which undoes the forget set's influence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt
+
+from loreun_bench.classification.unlearning.method import Context, Data, Method
+from loreun_bench.decorators import method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@method("IU", uses={"forget", "retain"}, paper="Izzo et al., AISTATS 2021; Jia et al., NeurIPS 2023 (WoodFisher)")
+@dataclass(frozen=True)
+class InfluenceUnlearning(Method):
+    """θ + alpha F⁻¹ (what the forget set's gradient adds to the mean), with the Fisher matrix F of `pictures` retain
+    pictures, drawn at random, by the recursion that is published: it keeps one vector of F⁻¹, so that it is no exact
+    inverse. The result is sensitive to alpha: tune it."""
+
+    alpha: Annotated[float, Gt(0)] = 1.0
+    pictures: Annotated[int, Ge(1)] = 1000
+    batch_size: Annotated[int, Ge(1)] = 256
+
+    def samples(self, sizes: Mapping[str, int]) -> int:
+        """All pictures once, and those of F one by one."""
+        return sizes["forget"] + sizes["retain"] + min(self.pictures, sizes["retain"])
+
+    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
+        """Step in place."""
+        import torch
+
+        from loreun_bench.classification.unlearning.evaluating import gradient_sum, moving
+
+        forget, retain = len(data.forget), len(data.retain)
+        sets = data.forget, data.retain
+        of_forget, of_retain = (flat(gradient_sum(model, part, context, self.batch_size)) for part in sets)
+        direction = of_forget / (forget + retain) - of_retain * forget / ((forget + retain) * retain)
+        step = self._solve(model, direction, data, context)
+        weights = moving(model)
+        with torch.no_grad():
+            for weight, part in zip(weights, step.split([w.numel() for w in weights]), strict=True):
+                weight.add_(part.view(weight.shape), alpha=self.alpha)
+        return model
+
+    def _solve(self, model: nn.Module, direction: Tensor, data: Data, context: Context) -> Tensor:
+        """F⁻¹ direction, a picture's gradient after the other."""
+        import torch
+
+        from loreun_bench.classification.unlearning.evaluating import logits_of, moving
+
+        order = torch.randperm(len(data.retain), generator=context.stream("order", "fisher"), device=context.device)
+        chosen = order[: self.pictures]
+        solved, first = direction.clone(), None
+        for position in chosen.split(1):
+            logits = logits_of(model, data.retain, position, context)
+            loss = torch.nn.functional.cross_entropy(logits, data.retain.labels[position])
+            g = flat(list(torch.autograd.grad(loss, moving(model), allow_unused=True, materialize_grads=True)))
+            if first is None:
+                first = g
+                continue
+            damped = len(chosen) + first @ g
+            solved, first = solved - (solved @ g) / damped * first, first - (first @ g) / damped * first
+        return solved
+
+
+def flat(gradients: list[Tensor]) -> Tensor:
+    """One vector."""
+    import torch
+
+    return torch.cat([g.flatten() for g in gradients])
