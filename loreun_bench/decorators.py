@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError
-from loreun_bench.registry import REFERENCES, registry
+from loreun_bench.registry import REFERENCES, TRACKS, registry
 
 SETS = frozenset({"forget", "retain", "validation"})
 T = TypeVar("T")
@@ -47,12 +47,14 @@ def weighting(
     *,
     paper: str = "",
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    tracks: Collection[str] = tuple(TRACKS),
     files: Sequence[str | Path] = (),
 ) -> Callable[[type[T]], type[T]]:
     """Class decorator: a loss reweighting, a frozen dataclass with `phases() -> dict[str, Phase]`, or with
     `weights(batch) -> Tensor` (loreun_bench.weightings says what either is).
 
     defaults: track → settings that have another default there than the class's, as the paper has one for each task.
+    tracks: where it says something.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -63,7 +65,8 @@ def weighting(
                 "which gives each row of a batch its weight: define one"
             )
         cls.name = name  # type: ignore[attr-defined]
-        return registry("weightings").add(name, cls, paper=paper, defaults=dict(defaults or {}), files=_files(files))
+        about = {"defaults": dict(defaults or {}), "tracks": tuple(tracks)}
+        return registry("weightings").add(name, cls, paper=paper, files=_files(files), **about)
 
     return register
 

@@ -43,11 +43,15 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
         entry = registry("weightings").get(rule)
         own = entry.info["defaults"].get(config.track, {})
         weighting = configuration.settings(entry, own | values | scenario.weightings.get(rule, {}), f"weightings.{rule}")
-        phases = phases_of(entry, weighting).keys()
-        if phases <= active:
+        phases = phases_of(entry, weighting)
+        if config.track not in entry.info["tracks"]:
+            notes.append(f"{rule} left out: it is for {' and '.join(entry.info['tracks'])}")
+        elif not getattr(config, "validation", 0) and any(isinstance(p, Rule) and p.validation for p in phases.values()):
+            notes.append(f"{rule} left out: it needs validation pictures, and there are none: set `validation`")
+        elif phases.keys() <= active:
             found.append((entry, weighting))
         else:
-            notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases - active))} phase")
+            notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases.keys() - active))} phase")
     return found, notes
 
 

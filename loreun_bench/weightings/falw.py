@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@weighting("falw", paper="FaLW, arXiv 2601.18650 (ICLR 2026)")
+@weighting("falw", paper="FaLW, arXiv 2601.18650 (ICLR 2026)", tracks={"classification"})
 @dataclass(frozen=True)
 class UnseenLike:
     """Forget samples that the model knows better than unseen pictures of their class weigh up to twice as much, others down

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@weighting("superloss", paper="SuperLoss, Castells et al., NeurIPS 2020; in MU-Bench, Cheng & Amiri 2024")
+@weighting(
+    "superloss", paper="SuperLoss, Castells et al., NeurIPS 2020; in MU-Bench, Cheng & Amiri 2024", tracks={"classification"}
+)
 @dataclass(frozen=True)
 class SuperLoss:
     """Forget samples weigh more below the loss of a guess, log of the number of classes, and less above it.
@@ -31,11 +33,13 @@ class SuperLoss:
 
 
 def _lambert(x: Tensor) -> Tensor:
-    """W(x) for x ≥ -1/e [n], by Halley's steps from log(1 + x), in float64 and without a look at the values."""
+    """W(x) for x ≥ -1/e [n], in float64 and without a look at the values: Halley's steps from log(1 + x), or, near the
+    branch point, where they would be slow, from its series."""
     x = x.double()
-    w = x.clamp(min=-0.36).log1p()
-    for _ in range(12):
+    p = (2 * (math.e * x + 1)).clamp(min=0).sqrt()
+    w = (-1 + p - p.square() / 3).where(x < -0.2, x.clamp(min=-0.3).log1p())
+    for _ in range(6):
         e = w.exp()
         f = w * e - x
-        w = w - (f / (e * (w + 1) - (w + 2) * f / (2 * w + 2))).nan_to_num()
+        w = w - (f / (e * (w + 1) - (w + 2) * f / (2 * w + 2))).nan_to_num(posinf=0.0, neginf=0.0)
     return w.float()
