@@ -59,7 +59,8 @@ def moved(pipeline, before):
 SMALL = {
     "RL": {"epochs": 1, "batch_size": 8}, "SalUn": {"epochs": 1, "batch_size": 8, "density": 0.25},
     "ESD-x": {"iterations": 2, "ddim_steps": 4}, "ESD-u": {"iterations": 2, "ddim_steps": 4},
-    "FMN": {"steps": 2, "lr": 1e-3},
+    "FMN": {"steps": 2, "lr": 1e-3}, "CA": {"epochs": 1, "batch_size": 2},
+    "EraseDiff": {"epochs": 1, "batch_size": 8}, "SA": {"epochs": 1, "batch_size": 2, "fisher_pictures": 2},
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_only_what_may_move_moves(tiny, name):
     assert changed
     assert changed <= allowed
     assert len(changed) > len(allowed) / 2 or name == "FMN"
-    assert run.meter.forward_samples >= run.meter.backward_samples > 0
+    assert run.meter.forward_samples >= run.meter.backward_samples / getattr(chosen, "backward_passes", 1) > 0
     assert not any(parameter.requires_grad for parameter in tiny.unet.parameters())
 
 
@@ -121,7 +122,8 @@ def test_the_other_concepts_prediction_is_a_fixed_target(tiny):
 def test_an_epoch_passes_over_every_forget_picture_and_the_reference_code_over_its_first_batch(tiny):
     known = data(tiny)
     for protocol, wanted in (("corrected", 12), ("paper", 5)):
-        steps = list(unlearning._steps(method("RL", batch_size=5), known, context(protocol), 6))
+        sets = {"forget": known.forget, "retain": known.retain}
+        steps = list(unlearning._steps(method("RL", batch_size=5), sets, context(protocol), 6))
         assert len(torch.cat([step["forget"] for step in steps[:3]]).unique()) == wanted
     retain = torch.cat([step["retain"] for step in steps[:5]])
     assert sorted(retain.tolist()) == list(range(24))  # the last, smaller batch is not left out, and nothing comes twice
@@ -138,7 +140,8 @@ def test_both_branches_see_one_latent_and_the_reference_code_draws_another(tiny)
     known = data(tiny)
     for protocol, same in (("corrected", True), ("paper", False)):
         run, seen = context(protocol), []
-        chosen = SimpleNamespace(forget_target=lambda p, noisy, *rest, seen=seen: seen.append(noisy()) or seen[-1])
+        take = lambda p, noisy, *rest, seen=seen: seen.append(noisy()) or seen[-1]  # noqa: E731
+        chosen = SimpleNamespace(forget_target=take, pictures=lambda phase, known: known.forget)
         losses = unlearning.PhaseLoss(chosen, "forget", tiny, known, run)
         batch = unlearning.noised(tiny, known.forget, torch.arange(4), run, "forget")
         losses._forget_target(batch, torch.arange(4))
@@ -150,10 +153,10 @@ def test_each_weighting_is_the_operator_with_its_settings(tiny, rule, monkeypatc
     """The weights of every phase against the plain formula on the losses that the operator saw."""
     calls = []
 
-    def spy(prediction, target, score_target=None, **options):
+    def spy(prediction, target, score_target=None, return_stats=False, **options):
         loss, stats = loreun_mse_loss(prediction, target, score_target, return_stats=True, **options)
         calls.append((prediction.detach(), target, score_target, options, stats))
-        return loss
+        return (loss, stats) if return_stats else loss
 
     drawn, original = [], unlearning.noised
     monkeypatch.setattr(unlearning, "noised", lambda *args: drawn.append(original(*args)) or drawn[-1])
@@ -205,7 +208,14 @@ def test_a_function_of_the_batch_weighs_both_phases(tiny):
 
 def test_the_curve_divides_by_the_original_models_loss_at_the_samples_timestep(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(ops, "loreun_mse_loss", lambda p, *_, **o: seen.append(o["ref_loss"]) or p.square().mean())
+    stats = SimpleNamespace(weights=torch.ones(4))
+
+    def spy(prediction, *_, ref_loss, return_stats=False, **options):
+        seen.append(ref_loss)
+        loss = prediction.square().mean()
+        return (loss, stats) if return_stats else loss
+
+    monkeypatch.setattr(ops, "loreun_mse_loss", spy)
     curve = torch.arange(1000.0) + 1
     phases = dict(registry("weightings").get("w_f").item().phases())
     run = context(phases=phases, curve=curve, limit=1)
@@ -222,7 +232,7 @@ def test_all_rows_of_a_seed_see_the_same_batches_noise_and_timesteps(tiny):
         run = context(phases=registry("weightings").get(rule).item().phases(), curve=torch.ones(1000))
         known = data(tiny)
         losses = unlearning.PhaseLoss(method("RL"), "forget", tiny, known, run)
-        order = next(unlearning._steps(method("RL"), known, run, 1))["forget"]
+        order = next(unlearning._steps(method("RL"), {"forget": known.forget, "retain": known.retain}, run, 1))["forget"]
         return order, unlearning.noised(tiny, known.forget, order, losses.context, "forget")
 
     (order, one), (again, two) = drawn("none"), drawn("loreun-s")

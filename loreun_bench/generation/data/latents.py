@@ -29,6 +29,11 @@ class LatentSet:
     def __len__(self) -> int:
         return len(self._positions)
 
+    def showing(self, concepts: Tensor) -> LatentSet:
+        """Those that show one of the concepts."""
+        kept = torch.isin(self.concepts, concepts.to(self.concepts.device)).cpu()
+        return LatentSet(self._pipeline, self._pictures, self._positions[kept], self.concepts[kept.to(self.concepts.device)])
+
     def moments(self, chosen: Tensor) -> Tensor:
         """Mean and standard deviation [n, 2, c, h, w] of the latents of the chosen [n], an index on the CPU."""
         missing = chosen[~self._known[chosen]].unique()

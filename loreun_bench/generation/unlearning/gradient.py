@@ -31,12 +31,17 @@ CHECKPOINT_FROM = 100_000_000  # parameters, above which activations are compute
 class GradientMethod(Method):
     """Steps of a forget batch and a retain batch together (Algorithm 1); an epoch is one pass over the forget set.
 
-    A subclass says what the forget batch's prediction is to become (`forget_target`). Weightings, masks, guards and cost
-    come for free. alpha: the retain loss's factor, β of eq. 3.
+    A subclass says what the forget batch's prediction is to become (`forget_target`), and, if it wants, any of the functions
+    below. Weightings, masks, guards and cost come for free. alpha: the retain loss's factor, β of eq. 3.
     """
 
     epochs: Count = 5
     alpha: Annotated[float, Ge(0)] = 1.0
+
+    @property
+    def backward_passes(self) -> int:
+        """How often a step goes backward through a prediction."""
+        return 1
 
     def active(self) -> tuple[str, ...]:
         """Both phases, or the first where alpha is 0."""
@@ -54,9 +59,31 @@ class GradientMethod(Method):
 
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
-    ) -> Tensor:
-        """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent."""
+    ) -> Tensor | None:
+        """What the prediction of a forget batch is to become, detached; `noisy()` is its noisy latent. None: the noise that
+        was added, as in the retain phase."""
         raise NotImplementedError
+
+    def pictures(self, phase: str, data: Data) -> LatentSet:
+        """The pictures that a phase passes over."""
+        found: LatentSet = getattr(data, phase)
+        return found
+
+    def prompts(self, phase: str, concepts: Tensor, data: Data) -> Tensor:
+        """The concepts [n] whose prompts the predictions are asked with, given those that the pictures show."""
+        return concepts
+
+    def prepare(
+        self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
+    ) -> Any:
+        """What is made once of the denoiser as it is; the functions below find it in `context.prepared`."""
+        return None
+
+    def combined(
+        self, forget: Tensor, retain: Tensor | None, parameters: Mapping[str, nn.Parameter], context: Context
+    ) -> Tensor:
+        """The loss of a step, of those of its phases."""
+        return forget if retain is None else forget + self.alpha * retain
 
     def constraint(
         self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
@@ -86,26 +113,29 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
     from loreun_bench.training.optimiser import make_optimiser
 
     chosen = open_parameters(pipeline, trainable(pipeline.unet, method.parameters))
+    context.prepared = method.prepare(pipeline, chosen, data, context)
     losses = {phase: PhaseLoss(method, phase, pipeline, data, context) for phase in method.active()}
     constraint = method.constraint(pipeline, chosen, data, context)
     optimiser = make_optimiser(chosen.values(), "adam", method.lr, 0.0, 0.0)
 
     def objective(step: Step) -> Tensor:
-        total = losses["forget"](step["forget"])
-        return total + method.alpha * losses["retain"](step["retain"]) if "retain" in losses else total
+        forget = losses["forget"](step["forget"])
+        retain = losses["retain"](step["retain"]) if "retain" in losses else None
+        return method.combined(forget, retain, chosen, context)
 
-    total = method.epochs * -(-len(data.forget) // method.batch_size)
+    total = method.epochs * -(-len(losses["forget"].samples) // method.batch_size)
     total = min(total, context.limit_steps or total)
-    steps = _steps(method, data, context, total)
+    steps = _steps(method, {phase: loss.samples for phase, loss in losses.items()}, context, total)
     run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total)
     context.weights = {phase: loss.tally for phase, loss in losses.items()}
     pipeline.unet.requires_grad_(False)
 
 
 def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
-    """The parameters a method may move, by name: all; those of cross-attention; all but those and the time embedding.
+    """The parameters a method may move, by name: all; those of cross-attention; its keys and values; all but
+    cross-attention's and the time embedding.
 
-    The last two are ESD's x and u: its u leaves out `attn2`, the time embedding and the output layers.
+    ESD's x is the second and its u the last: that leaves out `attn2`, the time embedding and the output layers.
     """
     found = {}
     for name, parameter in unet.named_parameters():
@@ -114,6 +144,7 @@ def trainable(unet: nn.Module, which: Parameters) -> dict[str, nn.Parameter]:
         if (
             which == "full"
             or (which == "cross-attention" and cross)
+            or (which == "keys-and-values" and cross and name.split(".")[-2] in ("to_k", "to_v"))
             or (which == "no-cross-attention" and not cross and not outer)
         ):
             found[name] = parameter
@@ -162,7 +193,7 @@ class PhaseLoss:
         from loreun_bench.training.tally import WeightTally
 
         self.method, self.phase, self.pipeline, self.data, self.context = method, phase, pipeline, data, context
-        self.samples: LatentSet = getattr(data, phase)
+        self.samples = method.pictures(phase, data)
         self.weight = context.phases.get(phase)
         self.static, self.step, self.tally = None, 0, WeightTally()
         if isinstance(self.weight, Phase) and self.weight.score == "original":
@@ -176,9 +207,11 @@ class PhaseLoss:
         pipeline, context, weight = self.pipeline, self.context, self.weight
         batch = noised(pipeline, self.samples, positions, context, self.phase)
         clean = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
-        target = clean if self.phase == "retain" else self._forget_target(batch, positions)
-        prediction = predict(pipeline, batch.noisy, batch.t, self.data.texts[batch.concepts], context)
-        context.meter.backward_samples += len(positions)
+        given = None if self.phase == "retain" else self._forget_target(batch, positions)
+        target = clean if given is None else given
+        asked = self.method.prompts(self.phase, batch.concepts, self.data)
+        prediction = predict(pipeline, batch.noisy, batch.t, self.data.texts[asked], context)
+        context.meter.backward_samples += self.method.backward_passes * len(positions)
         if weight is None:
             loss: Tensor = loreun_mse_loss(prediction, target, eta=0.0, direction="forget", ref_loss=1.0)
         elif isinstance(weight, Rule):
@@ -210,7 +243,7 @@ class PhaseLoss:
     def _epoch(self) -> int:
         return self.step * self.method.batch_size // len(self.samples)
 
-    def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor:
+    def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor | None:
         def noisy() -> Tensor:
             if self.context.protocol.one_latent:
                 return batch.noisy
@@ -220,11 +253,13 @@ class PhaseLoss:
         return self.method.forget_target(self.pipeline, noisy, batch.t, batch.concepts, self.data, self.context)
 
 
-def _steps(method: GradientMethod, data: Data, context: Context, total: int) -> Iterator[Step]:
+def _steps(method: GradientMethod, sets: Mapping[str, LatentSet], context: Context, total: int) -> Iterator[Step]:
     """`total` batches, pass after pass over the forget set, a retain batch of the same size beside each."""
-    retain = data.retain.passes(method.batch_size, context.stream("order", "retain", device="cpu")) if method.alpha else None
-    order = context.stream("order", "forget", device="cpu")
-    forget = data.forget.passes(method.batch_size, order)
+    passes = {
+        phase: pictures.passes(method.batch_size, context.stream("order", phase, device="cpu"))
+        for phase, pictures in sets.items()
+    }
+    forget, retain = passes["forget"], passes.get("retain")
     first = next(forget)
     for number in range(total):
         step = {"forget": first if number == 0 or not context.protocol.whole_set else next(forget)}

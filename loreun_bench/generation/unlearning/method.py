@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loreun_bench.generation.pipeline.pipelines import Pipeline
     from loreun_bench.generation.unlearning.protocols import Protocol
 
-Parameters = Literal["full", "cross-attention", "no-cross-attention"]
+Parameters = Literal["full", "cross-attention", "keys-and-values", "no-cross-attention"]
 Rate = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 
@@ -61,10 +61,12 @@ class Data(Sets["LatentSet"]):
 
 @dataclass(kw_only=True)
 class Context(RunContext):
-    """How to run, and each phase's curve ℓ°_t [timesteps] if the weighting needs it."""
+    """How to run, and each phase's curve ℓ°_t [timesteps] if the weighting needs it. prepared: what the method's `prepare`
+    made."""
 
     protocol: Protocol
     curve: Mapping[str, Tensor]
+    prepared: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""Selective amnesia: learn another picture for the concept's prompt, and hold what mattered to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
+
+from loreun_bench.decorators import method
+from loreun_bench.generation.unlearning.anchors import Anchored
+from loreun_bench.generation.unlearning.method import Context, Count, Data
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from loreun_bench.generation.pipeline.pipelines import Pipeline
+
+
+@method("SA", uses={"retain"}, paper="Heng & Soh, NeurIPS 2023", track="generation")
+@dataclass(frozen=True)
+class SelectiveAmnesia(Anchored):
+    """Denoise pictures of the anchor under the forgotten concept's prompt, and kept pictures under their own, with
+    `elasticity` times Σ F (θ - θ°)²: F, the mean squared gradient of the denoising loss of `fisher_pictures` kept pictures
+    one by one, says which weights the rest needs. F counts in the cost.
+
+    The authors sample the pictures that are kept from the original model; here they are the data's own.
+    """
+
+    elasticity: Annotated[float, Ge(0)] = 50.0
+    fisher_pictures: Count = 200
+
+    def prepare(
+        self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
+    ) -> Any:
+        """(F, θ°), a tensor a parameter."""
+        import torch
+
+        from loreun_bench.generation.unlearning.gradient import noised, predict
+        from loreun_bench.training.importance import mean_squared_gradients
+
+        def loss(position: Tensor) -> Tensor:
+            batch = noised(pipeline, data.retain, position, context, "fisher")
+            found = predict(pipeline, batch.noisy, batch.t, data.texts[batch.concepts], context)
+            context.meter.backward_samples += 1
+            return (found - pipeline.denoising_target(batch.latents, batch.noise, batch.t)).square().mean()
+
+        weights = list(parameters.values())
+        order = torch.randperm(len(data.retain), generator=context.stream("order", "fisher", device="cpu"))
+        needed = mean_squared_gradients(weights, order[: self.fisher_pictures].split(1), loss)
+        return needed, [weight.detach().clone() for weight in weights]
+
+    def forget_target(
+        self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context
+    ) -> None:
+        """The anchor's pictures are denoised as they are."""
+        return
+
+    def combined(
+        self, forget: Tensor, retain: Tensor | None, parameters: Mapping[str, nn.Parameter], context: Context
+    ) -> Tensor:
+        """With the elastic term."""
+        import torch
+
+        needed, before = context.prepared
+        held = [(f * (p - old).square()).sum() for f, p, old in zip(needed, parameters.values(), before, strict=True)]
+        return super().combined(forget, retain, parameters, context) + self.elasticity * torch.stack(held).sum()
