@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,7 @@ def evaluate(
     from loreun_bench.classification.data.normalisation import normalised
     from loreun_bench.classification.data.prepared import resolve as find
     from loreun_bench.classification.scoring.evaluation import evaluate as outputs_of
+    from loreun_bench.classification.unlearning.method import ImageSet
     from loreun_bench.classification.unlearning.networks import borrowed, device_of
     from loreun_bench.classification.unlearning.protocols import PROTOCOLS
     from loreun_bench.harness.measuring import measure
@@ -157,6 +159,8 @@ def evaluate(
         raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
     if derived := [name for name in metrics if registry("metrics").get(name).info["derived"]]:
         raise UserError(f"evaluate: metric '{derived[0]}' is derived when a table is made, from a row and its Retrain")
+    if asking := [name for name in metrics if registry("metrics").get(name).info["needs"] - {"model", "data"}]:
+        raise UserError(f"evaluate: metric '{asking[0]}' compares with other models: it is for sweeps")
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
     info = normalised(find(dataset), by)
@@ -167,7 +171,8 @@ def evaluate(
     split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
     with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
         outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
-    return measure(metrics, "classification", outputs)
+        forget = ImageSet(data.train, split.forget, split.labels[split.forget])
+        return measure(metrics, "classification", replace(outputs, model=model, data=forget))
 
 
 def _losses(original: nn.Module | None, data: Any, label: str) -> Any:

@@ -124,6 +124,7 @@ class SweepConfig(Strict):
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
     weightings: dict[str, dict[str, Any]] = Field(default={"none": {}}, min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)
+    trials: dict[str, int] = Field(default={}, description="how many settings of a method were tried for it, by `tune`")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Flag = False
@@ -151,6 +152,8 @@ class SweepConfig(Strict):
     def _unique_seeds(self) -> SweepConfig:
         if len(set(map(str, self.seeds))) < len(self.seeds):
             raise ValueError("seeds must differ from one another")
+        if other := self.trials.keys() - self.methods.keys():
+            raise ValueError(f"trials names {min(other)}, which is no method of this sweep")
         return self
 
 
@@ -225,7 +228,10 @@ def _parsed(text: str, where: str) -> Any:
 
 def dump(config: SweepConfig) -> str:
     """The resolved configuration as YAML, which `load` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    values = config.model_dump(mode="json")
+    if not values["trials"]:  # as a sweep that was never tuned has always been written
+        del values["trials"]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def check(model: type[Any], values: dict[str, Any], where: str) -> Any:

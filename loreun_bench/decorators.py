@@ -12,6 +12,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.registry import REFERENCES, TRACKS, registry
 
 SETS = frozenset({"forget", "retain", "validation"})
+NEEDS = frozenset({"model", "data", "retrain", "original"})  # of a metric
 T = TypeVar("T")
 
 
@@ -114,6 +115,7 @@ def metric(
     paper: str = "",
     track: str = "classification",
     features: str = "",
+    needs: Collection[str] = (),
     check: Callable[[Any], None] | None = None,
     span: tuple[float, float] | None = None,
     optional: Sequence[str] = (),
@@ -130,31 +132,41 @@ def metric(
     a table is made, never stored. What says nothing is not among the values that it gets; one that then raises KeyError has
     no value there. optional: keys that it can do without; a table marks where one is missing.
     span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
+    needs: what a metric of classification asks for beside the predictions, of {"model", "data", "retrain", "original"}; what
+    each of them is stands at `classification.scoring.evaluation.Outputs`. A sweep computes it once for all rows.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
     sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
     `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
     """
 
     def register(function: T) -> T:
-        texts = [each for pair in columns.items() for each in pair] if isinstance(columns, Mapping) else []
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise UserError(f"metric '{name}': columns must name what it returns, such as {{'forget_acc': 'UA'}}")
-        for other in registry("metrics", track).known():
-            if other.name != name and (same := columns.keys() & other.info["columns"].keys()):
-                raise UserError(f"metric '{name}': its column '{min(same)}' is one of '{other.name}': call it another")
-        ways = dict.fromkeys(columns, best) if isinstance(best, str) else dict(best)
-        if ways.keys() != columns.keys() or not set(ways.values()) <= {"retrain", "high", "low"}:
-            raise UserError(
-                f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low', or one of them for each column"
-            )
+        ways = _ways(name, columns, best, track)
+        if not set(needs) <= NEEDS:
+            raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(NEEDS)}")
         bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            check=check, span=bounds, optional=tuple(optional), files=_files(files),
+            needs=frozenset(needs), check=check, span=bounds, optional=tuple(optional), files=_files(files),
         )  # fmt: skip
 
     return register
+
+
+def _ways(name: str, columns: Any, best: str | Mapping[str, str], track: str) -> dict[str, str]:
+    """What is best for each column. UserError if a column is none, or another metric's."""
+    texts = [each for pair in columns.items() for each in pair] if isinstance(columns, Mapping) else []
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise UserError(f"metric '{name}': columns must name what it returns, such as {{'forget_acc': 'UA'}}")
+    for other in registry("metrics", track).known():
+        if other.name != name and (same := columns.keys() & other.info["columns"].keys()):
+            raise UserError(f"metric '{name}': its column '{min(same)}' is one of '{other.name}': call it another")
+    ways = dict.fromkeys(columns, best) if isinstance(best, str) else dict(best)
+    if ways.keys() != columns.keys() or not set(ways.values()) <= {"retrain", "high", "low"}:
+        raise UserError(
+            f"metric '{name}': best={best!r} must be 'retrain', 'high' or 'low', or one of them for each column"
+        )
+    return ways
 
 
 def dataset(

@@ -258,14 +258,37 @@ class _Block:
             del config[name]
         sources = (*EVALUATION_CODE, self._model_file(), *(entry.file for entry in entries))
         inputs = {"split": self.split, "model": model} | ({"original": original} if original is not None else {})
+        needs = frozenset().union(*(entry.info["needs"] for entry in entries))
+        if "retrain" in needs:
+            inputs["retrain_predictions"] = self._predictions(self._retrain, "Retrain's predictions")
+        if "original" in needs:
+            inputs["original_model"] = self.original
+            inputs["original_predictions"] = self._predictions(self.original, "original's predictions")
         work = int(EVALUATION_COST * sum(self.sizes.values()))
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.label, method=method, weighting=weighting,
             seeds=self.seeds.model_dump(), protocol=self.config.protocol, conditions=self.conditions,
+            trials=self.config.trials.get(method, 0),
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)
+
+    def _predictions(self, model: Stage, label: str) -> Stage:
+        config = {key: value for key, value in self._common().items() if key not in ("train", "limit_steps", "precision")}
+        sources = (*EVALUATION_CODE, self._model_file())
+        work = int(EVALUATION_COST * sum(self.sizes.values()))
+        return self._stage("predict", config, {"split": self.split, "model": model}, sources, label, work)
+
+    @cached_property
+    def _retrain(self) -> Stage:
+        """The row that others are compared with. UserError if there is none."""
+        if "Retrain" not in self.config.methods:
+            names = [name for name in self.config.metrics if "retrain" in registry("metrics").get(name).info["needs"]]
+            raise UserError(f"metrics: {', '.join(names)} compares with Retrain, and no row is called so: add it to methods")
+        entry = entry_of("Retrain")
+        values = self.config.methods["Retrain"] | self.scenario.methods.get("Retrain", {})
+        return self._unlearn("Retrain", entry, configuration.settings(entry, values, "methods.Retrain"), *uniform())
 
     @cached_property
     def conditions(self) -> dict[str, Any]:

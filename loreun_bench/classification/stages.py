@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from loreun_bench.classification.config import Recipe, Scenario
 from loreun_bench.classification.data.images import Dataset, load_dataset
 from loreun_bench.classification.data.prepared import DataInfo, verified
 from loreun_bench.classification.data.splits import ForgetSplit, csvs_of, draw_all, population, with_losses
+from loreun_bench.classification.scoring.evaluation import SETS, Predictions, predictions
 from loreun_bench.classification.scoring.evaluation import evaluate as evaluate_model
 from loreun_bench.classification.unlearning.fitting import fit
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
@@ -33,6 +35,7 @@ from loreun_bench.training.guards import check_finite, checked_model, checked_we
 from loreun_bench.training.optimiser import make_optimiser
 from loreun_bench.weightings import phases_of
 
+PREDICTED = ("logits", "labels", "features")
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
 
@@ -114,14 +117,37 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     return Output(_weights(model), context.uneven(), context.meter.cost())
 
 
+def predict(config: Config, inputs: Inputs, device: str) -> Output:
+    """What a model says of all sets of its split, once for all rows that are compared with it."""
+    data, parts = _dataset(config, device), _split(inputs, device)
+    found = predictions(_load(config, inputs["model"], data, device), data, parts, features=True)
+    return Output({f"{name}.{what}": getattr(each, what) for name, each in found.items() for what in PREDICTED})
+
+
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     """Compute the stored metrics of a model on all sets of its split."""
     data, parts = _dataset(config, device), _split(inputs, device)
     model = _load(config, inputs["model"], data, device)
     original = inputs["original"].tensors() if "original" in inputs else {}
+    before = inputs["original_model"].tensors() if "original_model" in inputs else {}
+    needs = frozenset[str]().union(*(registry("metrics").get(name).info["needs"] for name in config["metrics"]))
     with seeded(config["seed"]):
-        outputs = evaluate_model(model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original)
-    return Output(values=measured(config["metrics"], "classification", outputs).record())
+        outputs = evaluate_model(
+            model, data, parts, PROTOCOLS[config["protocol"]], config["seed"], original, "retrain" in needs
+        )
+        outputs = replace(
+            outputs, original_weights=before, retrain=_predicted(inputs, "retrain"),
+            original=_predicted(inputs, "original"), model=model if "model" in needs else None,
+            data=_image_set(data, parts, "forget") if "data" in needs else None,
+        )  # fmt: skip
+        return Output(values=measured(config["metrics"], "classification", outputs).record())
+
+
+def _predicted(inputs: Inputs, which: str) -> dict[str, Predictions]:
+    if f"{which}_predictions" not in inputs:
+        return {}
+    tensors = inputs[f"{which}_predictions"].tensors()
+    return {name: Predictions(*(tensors[f"{name}.{what}"] for what in PREDICTED)) for name in SETS}
 
 
 def _context(config: Config, phases: Mapping[str, Any], data: Dataset, device: str) -> Context:

@@ -204,6 +204,7 @@ class _Block:
             track="generation", dataset=concepts.called(self.config.dataset) if self.classes else "generated pictures",
             model=self.files.name, scenario=self.label, method=method, weighting=weighting,
             conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
+            trials=self.config.trials.get(method, 0),
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
         return Cell(record, model, evaluation)

@@ -115,6 +115,7 @@ class Record:
     conditions: Plain = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
     counts: dict[Text, Annotated[list[Whole], AfterValidator(_pair)]] = field(default_factory=dict)  # hits, of how many
     uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
+    trials: Whole = 0  # settings that were tried for the method before; 0: it has those that it was given
     weights: Plain = field(default_factory=dict)  # by phase, how uneven the weighting was: training/tally.py
     trace: Text = ""  # of a failed cell: the file in the run folder with what was raised
     schema: Whole = SCHEMA

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from loreun_bench.harness.records import Record
+from loreun_bench.registry import REFERENCES
 from loreun_bench.report import noise
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import legend
@@ -31,7 +32,7 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
         best = "the least UA, distance or count and the highest accuracy on what is kept, among rows other than Original of "
         best += "which every seed finished; rows that tie share the mark."
     found = [f"A cell is the mean over seeds{_intervals([cell.value for cell in cells])}{gap}"]
-    found += [f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups)]
+    found += [f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups), *_care(groups)]
     if any(cell.uninformative for cell in cells):
         found.append(
             "? uninformative: the metric says nothing there (see its definition), so that it has no gap and no star, and "
@@ -40,6 +41,18 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     if any(cell.lacks for cell in cells):
         found.append("° without a metric that says nothing there, or was not measured.")
     return found
+
+
+def _care(groups: Sequence[Group]) -> list[str]:
+    """Which methods were tuned, and with how many settings tried, where some were."""
+    tried = {row.method: record.trials for group in groups for row in group.rows for record in row.records}
+    tuned = {method: trials for method, trials in tried.items() if trials}
+    if not tuned:
+        return []
+    told = ", ".join(f"{method} ({trials})" for method, trials in sorted(tuned.items()))
+    others = [method for method in sorted(tried) if method not in tuned and method not in REFERENCES]
+    rest = f" By the settings given: {', '.join(others)}." if others else ""
+    return [f"Tuned, unweighted, on validation with other seeds (settings tried): {told}.{rest}"]
 
 
 def _intervals(values: Sequence[Estimate]) -> str:

@@ -7,7 +7,7 @@ import pytest
 import loreun_bench
 from loreun_bench.classification import stages
 from loreun_bench.classification.scoring import evaluation
-from loreun_bench.classification.unlearning import gradient as unlearning
+from loreun_bench.classification.unlearning import phase as unlearning
 from loreun_bench.training import clock, loop, saliency
 
 CONFIG = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
@@ -21,6 +21,8 @@ class InfluenceUnlearning(Method):
     """θ + alpha F⁻¹ (what the forget set's gradient adds to the mean), with the Fisher matrix F of `pictures` retain
     pictures, drawn at random, by the recursion that is published: it keeps one vector of F⁻¹, so that it is no exact
     inverse. The result is sensitive to alpha: tune it."""
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0.03, 100.0)}
 
     alpha: Annotated[float, Gt(0)] = 1.0
     pictures: Annotated[int, Ge(1)] = 1000

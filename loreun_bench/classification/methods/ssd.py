@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
@@ -25,6 +25,8 @@ class SelectiveSynapticDampening(Method):
     False takes the squared norm of the logits for the loss, and magnitudes of gradients (LFSSD). alpha: 0 chooses it by
     the size of the forget set (ASSD).
     """
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (1.0, 300.0)}
 
     alpha: Annotated[float, Ge(0)] = 10.0
     dampening: Annotated[float, Gt(0)] = 1.0

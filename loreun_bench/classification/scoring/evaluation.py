@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +16,24 @@ from loreun_bench.classification.data.images import Dataset, Images
 from loreun_bench.classification.data.splits import ForgetSplit
 from loreun_bench.classification.unlearning.protocols import Protocol
 from loreun_bench.errors import Diverged
+from loreun_bench.training.frozen import classifier
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.unlearning.method import ImageSet
 
 BATCH = 1000
+TEST = ("test", "test_forget")
+SETS = ("forget", "retain", "validation", "earlier", *TEST)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's logits [n, C] (fp32 or fp64, CPU) on one set, and the set's labels [n]."""
+    """A model's logits [n, C] (fp32 or fp64, CPU) on one set, and the set's labels [n]; features [n, d], the classifier's
+    input (the logits of a network without a last linear layer), where a metric asks for them."""
 
     logits: Tensor
     labels: Tensor
+    features: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,6 +67,9 @@ class Outputs:
     (that class, else empty), "earlier" (what requests before this one forgot, else empty).
     true_labels: the forget samples' real labels, where the trained ones were wrong on purpose. buffers, and those of the
     original model, where there is one: batch-norm statistics by name. seed: the evaluation's.
+
+    Of what a metric `needs`: retrain and original, the same sets through these models; original_weights by name; model,
+    the network itself; data, the forget set's pictures.
     """
 
     sets: Mapping[str, Predictions]
@@ -65,10 +78,15 @@ class Outputs:
     seed: int
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     original_buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    retrain: Mapping[str, Predictions] = field(default_factory=dict)
+    original: Mapping[str, Predictions] = field(default_factory=dict)
+    original_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    model: nn.Module | None = None
+    data: ImageSet | None = None
 
     def copied(self) -> Outputs:
-        """A copy that may be changed without harm."""
-        return copy.deepcopy(self)
+        """A copy that may be changed without harm; the pictures are not."""
+        return replace(copy.deepcopy(replace(self, data=None)), data=self.data)
 
 
 def predict(model: nn.Module, images: Images, index: Tensor) -> Tensor:
@@ -86,17 +104,40 @@ def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def predictions(
+    model: nn.Module, dataset: Dataset, split: ForgetSplit, names: Iterable[str] = SETS, features: bool = False
+) -> dict[str, Predictions]:
+    """The sets through the model, once."""
+    found = {}
+    with contextlib.ExitStack() as stack:
+        parts = stack.enter_context(seen(model, dataset.classes)) if features else []
+        for name in names:
+            images, labels = (dataset.test, dataset.test_labels) if name in TEST else (dataset.train, split.labels)
+            index, start = getattr(split, name), len(parts)
+            logits = predict(model, images, index)
+            own = torch.cat(parts[start:]).cpu() if len(parts) > start else logits
+            found[name] = Predictions(logits, labels[index].cpu(), own if features else torch.empty(0, 0))
+    return found
+
+
+@contextlib.contextmanager
+def seen(model: nn.Module, classes: int) -> Iterator[list[Tensor]]:
+    """A list to which each forward pass adds what the classifier sees [n, d]; nothing, if there is no last linear layer."""
+    last, parts = classifier(model, classes), list[Tensor]()
+    hook = last.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].detach().flatten(1))) if last else None
+    try:
+        yield parts
+    finally:
+        if hook is not None:
+            hook.remove()
+
+
 def evaluate(
-    model: nn.Module, dataset: Dataset, split: ForgetSplit, protocol: Protocol, seed: int, original: Mapping[str, Tensor]
-) -> Outputs:
+    model: nn.Module, dataset: Dataset, split: ForgetSplit, protocol: Protocol, seed: int, original: Mapping[str, Tensor],
+    features: bool = False,
+) -> Outputs:  # fmt: skip
     """Every set through the model, once. Raises Diverged if its logits are not finite."""
-    sets = {}
-    for name in ("forget", "retain", "validation", "earlier"):
-        index = getattr(split, name)
-        sets[name] = Predictions(predict(model, dataset.train, index), split.labels[index].cpu())
-    for name in ("test", "test_forget"):
-        index = getattr(split, name)
-        sets[name] = Predictions(predict(model, dataset.test, index), dataset.test_labels[index].cpu())
+    sets = predictions(model, dataset, split, features=features)
     for name, found in sets.items():
         wrong = int((~torch.isfinite(found.logits)).any(1).sum())
         if wrong:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
@@ -25,6 +26,8 @@ class UnifiedConceptEditing(Method):
     A concept stands for itself alone and in its prompt, by the text encoder's state at the last word, as in the authors'
     newer code; `end_token` takes the first end-of-text token, which sums the prompt up, as well. No pictures are read.
     """
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"regularisation": (0.01, 10.0)}
 
     guide: str = ""
     regularisation: Annotated[float, Gt(0)] = 0.5

@@ -87,11 +87,14 @@ class Asked:
 class Method(ABC):
     """A method that moves the denoiser's weights in place.
 
-    parameters: which of them it may move. A subclass defines `unlearn`, or derives from GradientMethod.
+    parameters: which of them it may move. A subclass defines `unlearn`, or derives from GradientMethod. space: the settings
+    that `tune` tries, from the least to the greatest value.
     """
 
     name: ClassVar[str]
     uses: ClassVar[frozenset[str]]
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"lr": (1e-6, 1e-2)}
 
     lr: Rate = 1e-5
     batch_size: Count = 8

@@ -1,0 +1,75 @@
+"""tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loreun_bench.cli.sweep import Device, Plugins, Set, Source, Workers
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(tune)
+
+
+def tune(
+    source: Source = "digits",
+    trials: Annotated[int, typer.Option("--trials", min=2, help="settings tried for each method, the given ones first")] = 8,
+    seeds: Annotated[str, typer.Option("--seeds", help="other than the sweep's: own splits and models")] = "100-101",
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="where the tuned sweep goes")] = None,
+    set_: Set = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Try as many settings for every method, on validation, and write the sweep with the best.
+
+    The score is ToW with validation in the place of the test set (generation: forgotten times kept), the mean over scenarios
+    and seeds, unweighted; weightings then take their method's settings. Running it again continues it.
+    """
+    from loreun_bench import api
+    from loreun_bench import config as configuration
+    from loreun_bench.cli.progress import Progress
+    from loreun_bench.harness import plan as planning
+    from loreun_bench.harness import tuning
+    from loreun_bench.harness.files import write_atomic
+    from loreun_bench.registry import load_plugin
+
+    for path in plugin or ():
+        load_plugin(path)
+    overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
+    config = configuration.load(source, overrides)
+    rows = tuning.trials_of(config, trials)
+    searched = api.resolve(tuning.search(config, rows, seeds))
+    planned = planning.build(searched)
+    folder = api.run_folder(searched, None)
+    with Progress(planned, folder) as progress:
+        try:
+            records = api.execute(searched, planned, folder, workers=workers, listen=progress)
+        except KeyboardInterrupt:
+            progress.stop("interrupted; what is finished is kept: run the same command again to continue")
+            raise typer.Exit(130) from None
+    found = tuning.scored(records, rows)
+    chosen = tuning.best(found)
+    print(_table(found, chosen))
+    path = to or Path(f"{config.name}-tuned.yaml")
+    write_atomic(path, tuning.written(config, chosen, trials, seeds))
+    progress.close(records)
+    print(f"{path}: run it with `sweep {path}`")
+
+
+def _table(trials: list, chosen: dict) -> str:  # type: ignore[type-arg]
+    from tabulate import tabulate
+
+    def words(values: dict) -> str:  # type: ignore[type-arg]
+        return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()) or "default"
+
+    rows = [
+        [t.method, words(t.settings), "failed" if t.score != t.score else f"{t.score:.4f}{' *' * (t in chosen.values())}"]
+        for t in trials
+    ]
+    return tabulate(rows, ["method", "settings", "score"], colalign=("left", "left", "left"), disable_numparse=True,
+                    maxcolwidths=[16, 46, 10])  # fmt: skip

@@ -1,0 +1,97 @@
+"""`tune`: equal budgets, validation and other seeds alone, and what it leaves for the table."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import loreun_bench
+from loreun_bench import config as configuration
+from loreun_bench.errors import UserError
+from loreun_bench.harness import tuning
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.tuning import Trial
+from loreun_bench.report import leaderboard, table
+
+SWEEP = {
+    "name": "small", "dataset": "digits", "limit_images": 300, "train": {"epochs": 1}, "seeds": 1,
+    "scenarios": [{"kind": "class", "forget_class": 3}],
+    "methods": {"Retrain": {}, "RL": {"epochs": 1}, "SSD": {}, "IU": {"pictures": 5}}, "weightings": ["none", "w_f"],
+}  # fmt: skip
+
+
+def test_points_are_spread_evenly_in_the_logarithm_and_the_same_each_time():
+    found = tuning.spread({"lr": (1e-4, 1.0)}, 4)
+    assert [point["lr"] for point in found] == pytest.approx([10**-3.5, 10**-2.5, 10**-1.5, 10**-0.5], rel=1e-2)
+    both = tuning.spread({"lr": (1e-4, 1.0), "alpha": (1.0, 100.0)}, 16)
+    assert both == tuning.spread({"lr": (1e-4, 1.0), "alpha": (1.0, 100.0)}, 16)
+    for name, (low, high) in {"lr": (1e-4, 1.0), "alpha": (1.0, 100.0)}.items():
+        places = [math.log(point[name] / low) / math.log(high / low) for point in both]
+        assert all(0 <= place <= 1 for place in places)
+        assert [sum(k / 4 <= place < (k + 1) / 4 for place in places) for k in range(4)] == pytest.approx([4] * 4, abs=1)
+
+
+def test_every_method_gets_as_many_trials_the_given_settings_first():
+    config = configuration.load(SWEEP)
+    rows = tuning.trials_of(config, 5)
+    count = {name: [settings for method, settings in rows.values() if method == name] for name in ("RL", "SSD", "IU")}
+    assert [len(each) for each in count.values()] == [5, 5, 5]
+    assert [each[0] for each in count.values()] == [{"epochs": 1}, {}, {"pictures": 5}]
+    assert all(each["epochs"] == 1 and each["lr"] > 0 for each in count["RL"][1:])
+    assert not any(method == "Retrain" for method, _ in rows.values())
+    with pytest.raises(UserError, match="no method of this sweep says what can be tuned"):
+        tuning.trials_of(configuration.load(SWEEP | {"methods": ["Retrain"]}), 5)
+
+
+def test_the_search_has_seeds_of_its_own_and_never_sees_the_test_set():
+    config = configuration.load(SWEEP)
+    found = tuning.search(config, tuning.trials_of(config, 3), "7-8")
+    assert [seeds.split for seeds in found.seeds] == [7, 8]
+    assert (list(found.weightings), found.metrics, found.noise_floor) == (["none"], ("accuracy",), False)
+    with pytest.raises(UserError, match="seed 0 is one of the sweep's"):
+        tuning.search(config, tuning.trials_of(config, 3), "0-3")
+
+
+def record(method: str, seed: int = 7, status: str = "ok", **metrics: float) -> Record:
+    seeds = {"split": seed, "train": seed, "unlearn": seed, "eval": seed}
+    return Record("classification", "d", "m", "s", method, "none", seeds, status, metrics=metrics)
+
+
+def test_the_score_is_tow_on_validation_over_seeds():
+    values = {"forget_acc": 10.0, "retain_acc": 90.0, "test_acc": 0.0}
+    records = [
+        record("Retrain", 7, **values, val_acc=80), record("Retrain", 8, **values, val_acc=70),
+        record("RL:t0", 7, **values | {"forget_acc": 30}, val_acc=70), record("RL:t0", 8, **values, val_acc=70),
+        record("RL:t1", 7, status="diverged"), record("RL:t1", 8, **values, val_acc=70),
+        record("SSD:t0", 7, **values, val_acc=75), record("SSD:t0", 8, **values, val_acc=70),
+    ]  # fmt: skip
+    rows = {"RL:t0": ("RL", {}), "RL:t1": ("RL", {"lr": 1.0}), "SSD:t0": ("SSD", {})}
+    found = tuning.scored(records, rows)
+    assert [t.score for t in found] == [pytest.approx((0.8 * 0.9 + 1) / 2), pytest.approx(math.nan, nan_ok=True), 0.975]
+    assert tuning.best(found) == {"RL": found[0], "SSD": found[2]}
+    tied = [Trial("RL", {"lr": 1.0}, 0.5), Trial("RL", {"lr": 2.0}, 0.5), Trial("GA", {}, math.nan)]
+    assert tuning.best(tied) == {"RL": tied[0]}
+
+
+def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(configuration.dump(configuration.load(SWEEP)))
+    code, out, _ = command("tune", "small.yaml", "--trials", 2, "--seeds", "7", "--workers", 0)
+    assert code == 0
+    assert out.count("RL ") == 2
+    assert out.count(" *") == 3
+    text = (tmp_path / "small-tuned.yaml").read_text()
+    assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU\n")
+    tuned = configuration.load(tmp_path / "small-tuned.yaml")
+    assert tuned.trials == {"RL": 2, "SSD": 2, "IU": 2}
+    assert tuned.methods["RL"]["epochs"] == 1
+    records = loreun_bench.sweep(tuned, tmp_path / "run", workers=0)
+    assert {r.method: r.trials for r in records} == {"Original": 0, "Retrain": 0, "Retrain-2": 0, "RL": 2, "SSD": 2, "IU": 2}
+    shown = leaderboard.render(table.build([("run", records)]), "md")
+    assert "Tuned, unweighted, on validation with other seeds (settings tried): IU (2), RL (2), SSD (2)." in shown
+
+
+def test_trials_of_no_method_are_refused():
+    with pytest.raises(UserError, match="trials names FT, which is no method of this sweep"):
+        configuration.load(SWEEP | {"trials": {"FT": 3}})
