@@ -10,6 +10,8 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
+import loreun_bench
+from loreun_bench import config as configuration
 from loreun_bench.classification.metrics.agreement import agreement, output_distance
 from loreun_bench.classification.metrics.cka import cka, linear_cka
 from loreun_bench.classification.metrics.layers import layer_distance
@@ -17,6 +19,9 @@ from loreun_bench.classification.metrics.mia_others import entropy, mia_others
 from loreun_bench.classification.metrics.relearn import MOST, WITHIN, relearn
 from loreun_bench.classification.scoring.evaluation import SETS, Outputs, Predictions, evaluate, predictions
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
+from loreun_bench.decorators import metric
+from loreun_bench.errors import UserError
+from loreun_bench.harness.plan import build
 
 
 def drawn(seed: int, n: int = 40, classes: int = 5, scale: float = 2.0) -> Predictions:
@@ -122,3 +127,22 @@ def test_other_attacks_see_entropy_and_mistakes():
     np.testing.assert_allclose(entropy(forget).numpy(), -(p * np.log(p)).sum(1), rtol=1e-9)
     alike = mia_others(outputs({"retain": retain, "test": retain, "forget": forget}, {}))
     assert alike.uninformative == {"mia_entropy", "mia_correctness"}
+
+
+def test_what_compares_with_retrain_needs_one():
+    values = {
+        "dataset": "digits", "seeds": 1, "scenarios": [{"kind": "class", "forget_class": 3}], "methods": {"RL": {}},
+        "metrics": ["accuracy", "agreement", "cka"],
+    }  # fmt: skip
+    with pytest.raises(UserError, match="metrics: agreement, cka compares with Retrain, and no row is called so"):
+        build(configuration.load(values))
+    plan = build(configuration.load(values | {"methods": {"Retrain": {}, "RL": {}}}))
+    told = [stage for stage in plan.stages if stage.run.endswith(":predict")]
+    assert len(told) == 1  # once for all rows
+    with pytest.raises(UserError, match="evaluate: metric 'relearn' compares with other models: it is for sweeps"):
+        loreun_bench.evaluate(torch.nn.Linear(1, 1), metrics=("relearn",))
+
+
+def test_a_metric_says_what_it_needs():
+    with pytest.raises(UserError, match=r"metric 'odd': needs=\['teacher'\] must be of"):
+        metric("odd", columns={"odd": "odd"}, needs={"teacher"})(lambda outputs: {})
