@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,11 +101,10 @@ def written(config: SweepConfig, chosen: Mapping[str, Trial], trials: int, seeds
     methods = {name: chosen[name].settings if name in chosen else dict(own) for name, own in config.methods.items()}
     tuned = config.model_copy(update={"methods": methods, "trials": dict.fromkeys(chosen, trials)})
     head = (
-        f"# {config.name}, tuned: of {trials} settings of each of {', '.join(chosen)}\n"
-        f"# the best on validation, unweighted, in all scenarios together, on seeds {seeds}.\n"
-        "# Weightings have their method's settings.\n"
+        f"{config.name}, tuned: of {trials} settings of each of {', '.join(chosen)} the best on validation, unweighted, in all "
+        f"scenarios together, on seeds {seeds}. Weightings have their method's settings."
     )
-    return head + configuration.dump(tuned)
+    return textwrap.fill(head, 118, initial_indent="# ", subsequent_indent="# ") + "\n" + configuration.dump(tuned)
 
 
 def _score(record: Record, records: Sequence[Record]) -> float:

@@ -82,7 +82,7 @@ def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeyp
     assert out.count("RL ") == 2
     assert out.count(" *") == 3
     text = (tmp_path / "small-tuned.yaml").read_text()
-    assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU\n")
+    assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU the best on validation")
     tuned = configuration.load(tmp_path / "small-tuned.yaml")
     assert tuned.trials == {"RL": 2, "SSD": 2, "IU": 2}
     assert tuned.methods["RL"]["epochs"] == 1

@@ -97,10 +97,10 @@ class ScrubRewind(Scrub):
         model = super().unlearn(model, data, context)
         unseen = of_classes(data.validation, data.forget.labels.unique())
         wanted = error_of(model, unseen if len(unseen) else data.validation, context)
-        errors = []
+        gaps = []
         for weights in context.prepared.after:
             model.load_state_dict(weights)
-            errors.append(abs(error_of(model, data.forget, context) - wanted))
-        if errors:
-            model.load_state_dict(context.prepared.after[errors.index(min(errors))])
+            gaps.append(abs(error_of(model, data.forget, context) - wanted))
+        if gaps:  # of equals the last, which was repaired most
+            model.load_state_dict(context.prepared.after[max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
         return model
