@@ -24,6 +24,7 @@ from loreun_bench.classification.methods.ssd import SelectiveSynapticDampening
 from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.classification.unlearning.method import Asked
 from loreun_bench.errors import UserError
+from loreun_bench.registry import registry
 from loreun_bench.training.frozen import blocks
 from loreun_bench.weightings import Phase
 
@@ -301,3 +302,16 @@ def test_what_cannot_run_is_refused(toy, method, says):
     with pytest.raises(UserError, match=says):
         method.check(asked)
     method.check(replace(asked, model=toy.model(), sizes={"validation": 5}))
+
+
+SHORT = {"SFR-on": {"steps_taken": 3}, "IU": {"pictures": 3}, "SSD": {}, "SCRUB": {"epochs": 1}, "SCRUB+R": {"epochs": 1}}
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in registry("methods").entries()])
+def test_every_method_runs_on_weights_that_lie_channels_last(toy, name):
+    cls = registry("methods").get(name).item
+    method = cls(**SHORT.get(name, {} if name == "Retrain" else {"epochs": 1}))
+    model = toy.model().to(memory_format=torch.channels_last)
+    found = method.unlearn(model, toy.data(method.uses), toy.context())
+    assert all(bool(p.isfinite().all()) for p in found.parameters())
+    assert found(torch.zeros(2, 1, 10, 10)).shape == (2, 3)
