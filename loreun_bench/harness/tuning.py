@@ -101,8 +101,8 @@ def written(config: SweepConfig, chosen: Mapping[str, Trial], trials: int, seeds
     methods = {name: chosen[name].settings if name in chosen else dict(own) for name, own in config.methods.items()}
     tuned = config.model_copy(update={"methods": methods, "trials": dict.fromkeys(chosen, trials)})
     head = (
-        f"{config.name}, tuned: of {trials} settings of each of {', '.join(chosen)} the best on validation, unweighted, in all "
-        f"scenarios together, on seeds {seeds}. Weightings have their method's settings."
+        f"{config.name}, tuned: of {trials} settings of each of {', '.join(chosen)} the best on validation, unweighted, "
+        f"in all scenarios together, on seeds {seeds}. Weightings have their method's settings."
     )
     return textwrap.fill(head, 118, initial_indent="# ", subsequent_indent="# ") + "\n" + configuration.dump(tuned)
 
