@@ -171,8 +171,10 @@ def evaluate(
     split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
     with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
         outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
-        forget = ImageSet(data.train, split.forget, split.labels[split.forget])
-        return measure(metrics, "classification", replace(outputs, model=model, data=forget))
+        if any(registry("metrics").get(name).info["needs"] for name in metrics):
+            forget = ImageSet(data.train, split.forget, split.labels[split.forget])
+            return measure(metrics, "classification", replace(outputs, model=model, data=forget))
+    return measure(metrics, "classification", outputs)
 
 
 def _losses(original: nn.Module | None, data: Any, label: str) -> Any:

@@ -100,7 +100,7 @@ MUTANTS = {
     "gj": ("KID takes equal classes for independent pictures", G + "scoring/distances.py", "(same - itself) * n / (n - squares.sum(1))", "same - itself", "generation/test_scorers.py"),
     "gk": ("pictures of another sampler are kept", G + "planning.py", '"code": digest([code_digest(path) for path in SAMPLING]),', '"code": "",', "generation/test_track.py"),
     "gl": ("what only failed rows want is computed", H + "scheduler.py", "all(self._why(needs) for needs in self.needs.values() if stage.recipe in needs)", "any(other.recipe in self.failures for other in stage.inputs.values())", "reliability/test_scheduler.py"),
-    "gg": ("an epoch is all the training there is", G + "unlearning/gradient.py", "method.epochs * -(-len(data.forget)", "-(-len(data.forget)", "generation/test_methods.py"),
+    "gg": ("an epoch is all the training there is", G + "unlearning/gradient.py", "method.epochs * -(-len(losses", "-(-len(losses", "generation/test_methods.py"),
     "g18": ("the two branches see unlike latents", G + "unlearning/gradient.py", "if self.context.protocol.one_latent:", "if False:", "generation/test_methods.py"),
     "g21": ("ESD: the newer code's eta", G + "methods/esd.py", "plain - self.eta * (concept - plain)", "plain - (self.eta - 1) * (concept - plain)", "generation/test_methods.py"),
     "g22": ("ESD: x_t of another timestep than is trained at", G + "methods/esd.py", "(self.ddim_steps - 1 - part) * width, (self.ddim_steps - part) * width", "part * width, (part + 1) * width", "generation/test_methods.py"),

@@ -99,9 +99,10 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     method = configuration.settings(entry, config["method_settings"], f"methods.{config['method']}")
     rule = registry("weightings").get(config["weighting"])
     weighting = configuration.settings(rule, config["weighting_settings"], f"weightings.{config['weighting']}")
-    phases = Phases(phases_of(weighting))
+    given = phases_of(weighting)
+    uses = method.uses | ({"validation"} if any(getattr(each, "validation", False) for each in given.values()) else set())
+    phases = Phases(given)  # which remembers who reads them
     context = _context(config, phases, data, device)
-    uses = method.uses | ({"validation"} if any(getattr(each, "validation", False) for each in phases.values()) else set())
     if method.from_scratch:
         model = _build(config, data, device, config["init_seed"])
     else:
