@@ -157,10 +157,7 @@ def evaluate(
     device = device_of(model)
     if protocol not in PROTOCOLS:
         raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
-    if derived := [name for name in metrics if registry("metrics").get(name).info["derived"]]:
-        raise UserError(f"evaluate: metric '{derived[0]}' is derived when a table is made, from a row and its Retrain")
-    if asking := [name for name in metrics if registry("metrics").get(name).info["needs"] - {"model", "data"}]:
-        raise UserError(f"evaluate: metric '{asking[0]}' compares with other models: it is for sweeps")
+    needs = _needs(metrics)
     chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
     by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
     info = normalised(find(dataset), by)
@@ -171,10 +168,23 @@ def evaluate(
     split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
     with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
         outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
-        if any(registry("metrics").get(name).info["needs"] for name in metrics):
+        if needs:
             forget = ImageSet(data.train, split.forget, split.labels[split.forget])
             return measure(metrics, "classification", replace(outputs, model=model, data=forget))
     return measure(metrics, "classification", outputs)
+
+
+def _needs(metrics: Sequence[str]) -> set[str]:
+    """What the metrics ask for beside predictions. UserError for one that a model alone does not have."""
+    needs: set[str] = set()
+    for name in metrics:
+        about = registry("metrics").get(name).info
+        if about["derived"]:
+            raise UserError(f"evaluate: metric '{name}' is derived when a table is made, from a row and its Retrain")
+        if about["needs"] - {"model", "data"}:
+            raise UserError(f"evaluate: metric '{name}' compares with other models: it is for sweeps")
+        needs |= about["needs"]
+    return needs
 
 
 def _losses(original: nn.Module | None, data: Any, label: str) -> Any:

@@ -51,6 +51,11 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
+def convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    """All two-dimensional ones of the network."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+
+
 def classifier(model: nn.Module, classes: int) -> nn.Linear | None:
     """The last linear layer with so many outputs, in the order of registration."""
     found = [each for each in model.modules() if isinstance(each, nn.Linear) and each.out_features == classes]

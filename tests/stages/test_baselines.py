@@ -10,15 +10,19 @@ import torch
 from torch.nn import functional as F
 
 from loreun_bench.classification.methods.bad_t import BadTeacher
-from loreun_bench.classification.methods.boundary import BoundaryExpand, BoundaryShrink
+from loreun_bench.classification.methods.boundary_expand import BoundaryExpand
+from loreun_bench.classification.methods.boundary_shrink import BoundaryShrink
+from loreun_bench.classification.methods.cf_k import CatastrophicForgetting
+from loreun_bench.classification.methods.ct import ConvolutionTranspose
 from loreun_bench.classification.methods.delete import DecoupledDistillation
+from loreun_bench.classification.methods.eu_k import ExactUnlearning
 from loreun_bench.classification.methods.ft import FineTune
 from loreun_bench.classification.methods.iu import InfluenceUnlearning
 from loreun_bench.classification.methods.l1_sparse import L1Sparse
-from loreun_bench.classification.methods.last_layers import CatastrophicForgetting, ExactUnlearning
-from loreun_bench.classification.methods.msg_ct import ConvolutionTranspose, MaskedSmallGradients
+from loreun_bench.classification.methods.msg import MaskedSmallGradients
 from loreun_bench.classification.methods.rl import RandomLabel
-from loreun_bench.classification.methods.scrub import Scrub, ScrubRewind
+from loreun_bench.classification.methods.scrub import Scrub
+from loreun_bench.classification.methods.scrub_r import ScrubRewind
 from loreun_bench.classification.methods.sfron import SalientForgetting
 from loreun_bench.classification.methods.ssd import SelectiveSynapticDampening
 from loreun_bench.classification.unlearning.gradient import GradientMethod

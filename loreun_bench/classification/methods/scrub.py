@@ -1,4 +1,4 @@
-"""SCRUB, and SCRUB+R, which goes back to the epoch that looks most like unseen data."""
+"""SCRUB: away from the original on the forget set, towards it on the retain set."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
-from loreun_bench.classification.unlearning.method import Asked, Context, Data, Epochs, Rate
+from loreun_bench.classification.unlearning.method import Context, Data, Epochs, Rate
 from loreun_bench.decorators import method
-from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass
-class _Made:
+class Made:
     """The teacher, and the weights after each epoch if they are asked for."""
 
     teacher: nn.Module
@@ -56,7 +55,7 @@ class Scrub(GradientMethod):
         """The original model teaches."""
         from loreun_bench.training.frozen import teacher
 
-        return _Made(teacher(model))
+        return Made(teacher(model))
 
     def losses(self, phase: str, x: Tensor, logits: Tensor, targets: Tensor, context: Context) -> Tensor:
         """KD, and in the retain phase the cross entropy with it [n]."""
@@ -68,39 +67,3 @@ class Scrub(GradientMethod):
         if phase == "forget":
             return kept
         return self.gamma * F.cross_entropy(logits.float(), targets, reduction="none") + self.alpha * kept
-
-
-@method("SCRUB+R", uses={"forget", "retain", "validation"}, paper="Kurmanji et al., NeurIPS 2023")
-@dataclass(frozen=True)
-class ScrubRewind(Scrub):
-    """SCRUB with the settings of its attack experiments, rewound to the epoch whose error on the forget set is nearest to
-    the final error on validation pictures of the forgotten classes."""
-
-    epochs: Epochs = 5
-    ascents: Annotated[int, Ge(1)] = 3
-    gamma: Annotated[float, Ge(0)] = 1.0
-    alpha: Annotated[float, Ge(0)] = 0.5
-
-    def check(self, asked: Asked) -> None:
-        """Without validation pictures there is nothing to go back to."""
-        if not asked.sizes["validation"]:
-            raise UserError("it rewinds by validation pictures, and there are none: set `validation`")
-
-    def after_epoch(self, model: nn.Module, context: Context) -> None:
-        """A copy of the weights."""
-        context.prepared.after.append({name: value.clone() for name, value in model.state_dict().items()})
-
-    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
-        """SCRUB, then back to the epoch whose forget error is nearest to the reference."""
-        from loreun_bench.classification.unlearning.evaluating import error_of, of_classes
-
-        model = super().unlearn(model, data, context)
-        unseen = of_classes(data.validation, data.forget.labels.unique())
-        wanted = error_of(model, unseen if len(unseen) else data.validation, context)
-        gaps = []
-        for weights in context.prepared.after:
-            model.load_state_dict(weights)
-            gaps.append(abs(error_of(model, data.forget, context) - wanted))
-        if gaps:  # of equals the last, which was repaired most
-            model.load_state_dict(context.prepared.after[max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
-        return model

@@ -1,4 +1,4 @@
-"""MSG and CT, two of the best of the NeurIPS 2023 challenge: damage the convolutions, then train on."""
+"""MSG: convolutions forget the weights that matter to neither set apart, then train on."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class MaskedSmallGradients(GradientMethod):
 
     def check(self, asked: Asked) -> None:
         """There must be convolutions."""
+        from loreun_bench.training.frozen import convolutions
+
         if not convolutions(asked.model):
             raise UserError("it changes convolutions, and the network has none")
 
@@ -43,6 +45,7 @@ class MaskedSmallGradients(GradientMethod):
         import torch
 
         from loreun_bench.classification.unlearning.evaluating import gradient_sum, moving, part_of
+        from loreun_bench.training.frozen import convolutions
         from loreun_bench.training.saliency import top_fraction
 
         some = part_of(data.retain, len(data.forget), context.stream("order", "reset"))
@@ -54,36 +57,3 @@ class MaskedSmallGradients(GradientMethod):
             (kept,) = top_fraction([slope[id(layer.weight)]], 1 - self.share)
             layer.weight.data.copy_(torch.where(kept, layer.weight.data, fresh.to(layer.weight)))
         return super().unlearn(model, data, context)
-
-
-@method("CT", uses={"retain"}, paper="5th of the NeurIPS 2023 challenge; Cadet et al., arXiv 2410.01276")
-@dataclass(frozen=True)
-class ConvolutionTranspose(GradientMethod):
-    """Every convolution's kernel is turned over its diagonal; then train on, on the retain set."""
-
-    epochs: Epochs = 3
-    lr: Rate = 1e-3
-    batch_size: Annotated[int, Ge(2)] = 64
-    lr_schedule: Literal["constant", "cosine", "triangle"] = "cosine"
-
-    def check(self, asked: Asked) -> None:
-        """There must be kernels that are square and larger than 1."""
-        if not any(_turns(layer) for layer in convolutions(asked.model)):
-            raise UserError("it turns square kernels larger than 1×1, and the network has none")
-
-    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
-        """Turn in place, then repair."""
-        for layer in filter(_turns, convolutions(model)):
-            layer.weight.data.copy_(layer.weight.data.transpose(2, 3).clone())
-        return super().unlearn(model, data, context)
-
-
-def convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    """All of the network."""
-    from torch import nn
-
-    return [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-
-
-def _turns(layer: nn.Conv2d) -> bool:
-    return layer.kernel_size[0] == layer.kernel_size[1] > 1

@@ -1,4 +1,4 @@
-"""Boundary unlearning: the forget set moves across the nearest boundary (shrink), or to a class of its own (expand)."""
+"""Boundary expand: the forget set moves to a class of its own, which is thrown away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from loreun_bench.classification.unlearning.gradient import GradientMethod
 from loreun_bench.classification.unlearning.method import Asked, Context, Data, Rate
@@ -15,30 +15,6 @@ from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-@method("Boundary-shrink", uses={"forget"}, paper="Chen et al., CVPR 2023")
-@dataclass(frozen=True)
-class BoundaryShrink(GradientMethod):
-    """Fit on the forget set the labels that the original gives to pictures changed by one step of `epsilon` (of 1) against
-    their own; the retain set is never read."""
-
-    lr: Rate = 1e-5
-    weight_decay: Annotated[float, Ge(0)] = 0.0
-    epsilon: Annotated[float, Gt(0)] = 0.1
-
-    def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
-        """The labels across the boundary [n]; those of pictures that it does not reach stay."""
-        import torch
-
-        from loreun_bench.classification.unlearning.evaluating import attacked
-
-        return torch.cat(list(attacked(model, data.forget, self.epsilon, context)))
-
-    def forget_targets(self, labels: Tensor, data: Data, context: Context) -> Tensor:
-        """The neighbours."""
-        neighbours: Tensor = context.prepared
-        return neighbours
 
 
 @method("Boundary-expand", uses={"forget"}, paper="Chen et al., CVPR 2023")

@@ -1,4 +1,4 @@
-"""CF-k and EU-k: only the last blocks unlearn, by training on or anew."""
+"""CF-k: only the last blocks unlearn, by training on."""
 
 from __future__ import annotations
 
@@ -49,19 +49,3 @@ class CatastrophicForgetting(GradientMethod):
             part.train()
         if self.freeze_batchnorm:
             super().settle(model, context)
-
-
-@method("EU-k", uses={"retain"}, paper="Goel et al., arXiv 2201.06640")
-@dataclass(frozen=True)
-class ExactUnlearning(CatastrophicForgetting):
-    """CF-k from initial weights of the blocks that move."""
-
-    def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
-        """The blocks, with weights of a new model."""
-        from loreun_bench.training.frozen import last_blocks
-
-        fresh = context.fresh()
-        moving = last_blocks(model, self.k)
-        for part, new in zip(moving, last_blocks(fresh, self.k), strict=True):
-            part.load_state_dict(new.state_dict())
-        return moving
