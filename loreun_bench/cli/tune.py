@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from loreun_bench.cli.sweep import Device, Plugins, Set, Source, Workers
+
+if TYPE_CHECKING:
+    from loreun_bench.harness.tuning import Trial
 
 
 def register(app: typer.Typer) -> None:
@@ -61,10 +64,10 @@ def tune(
     print(f"{path}: run it with `sweep {path}`")
 
 
-def _table(trials: list, chosen: dict) -> str:  # type: ignore[type-arg]
+def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:
     from tabulate import tabulate
 
-    def words(values: dict) -> str:  # type: ignore[type-arg]
+    def words(values: dict[str, Any]) -> str:
         return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()) or "default"
 
     rows = [
