@@ -38,14 +38,6 @@ def _scaled(grad: Tensor, grad_out: Tensor) -> Tensor:
     return grad
 
 
-def _results(ctx: Any, with_stats: bool, loss: Tensor, *tables: Tensor) -> Any:
-    """The loss alone where nobody asks for more: every further output costs autograd 3 µs."""
-    if not with_stats:
-        return loss
-    ctx.mark_non_differentiable(*tables)
-    return loss, *tables
-
-
 def _forward(kind: str) -> Any:
     return torch.ops.loreun.ce_forward.default if kind == "ce" else torch.ops.loreun.mse_forward.default
 
@@ -94,7 +86,10 @@ class Loss(torch.autograd.Function):
         ctx.save_for_backward(x, target, saved, table, batch, *(weights or (None,)))
         ctx.kind, ctx.shared, ctx.inplace = kind, (*shared, scale), inplace
         ctx.early = grad if may and grad.numel() else None
-        return _results(ctx, with_stats, loss, table, batch, *weights)
+        if not with_stats:
+            return loss  # every further output costs autograd 3 µs
+        ctx.mark_non_differentiable(table, batch, *weights)
+        return loss, table, batch, *weights
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *unused: Any) -> Any:
