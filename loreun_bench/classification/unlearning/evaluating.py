@@ -30,11 +30,12 @@ def importances(
     """Mean over batches of |gradient of the loss|^power, a tensor a parameter that moves. `model` is left in evaluation
     mode; the samples are counted. Batches come in a random order of the set, the same for every method."""
     model.eval()
+    order = context.stream("order", "importance")
 
     def of(positions: Tensor) -> Tensor:
         return loss(logits_of(model, samples, positions, context), samples.labels[positions])
 
-    return mean_squared_gradients(moving(model), _batches(samples, batch_size, context), of, power)
+    return mean_squared_gradients(moving(model), epoch(len(samples), batch_size, order), of, power)
 
 
 def gradient_sum(model: nn.Module, samples: ImageSet, context: Context, batch_size: int) -> list[Tensor]:
@@ -108,7 +109,3 @@ def logits_of(model: nn.Module, samples: ImageSet, positions: Tensor, context: C
 def moving(model: nn.Module) -> Sequence[nn.Parameter]:
     """The parameters that a gradient flows to."""
     return [p for p in model.parameters() if p.requires_grad]
-
-
-def _batches(samples: ImageSet, batch_size: int, context: Context) -> Iterator[Tensor]:
-    yield from epoch(len(samples), batch_size, context.stream("order", "importance"))
