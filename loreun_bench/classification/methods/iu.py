@@ -36,11 +36,11 @@ class InfluenceUnlearning(Method):
         """Step in place."""
         import torch
 
-        from loreun_bench.classification.unlearning.evaluating import gradient_sum, moving
+        from loreun_bench.classification.unlearning.evaluating import gradient_sum, in_order, moving
 
         forget, retain = len(data.forget), len(data.retain)
         sets = data.forget, data.retain
-        of_forget, of_retain = (flat(gradient_sum(model, part, context, self.batch_size)) for part in sets)
+        of_forget, of_retain = (flat(gradient_sum(model, part, context, in_order(part, self.batch_size))) for part in sets)
         direction = of_forget / (forget + retain) - of_retain * forget / ((forget + retain) * retain)
         step = self._solve(model, direction, data, context)
         weights = moving(model)

@@ -44,12 +44,12 @@ class MaskedSmallGradients(GradientMethod):
         """Reset in place, then repair."""
         import torch
 
-        from loreun_bench.classification.unlearning.evaluating import gradient_sum, moving, part_of
+        from loreun_bench.classification.unlearning.evaluating import gradient_sum, in_order, moving, part_of
         from loreun_bench.training.frozen import convolutions
         from loreun_bench.training.saliency import top_fraction
 
         some = part_of(data.retain, len(data.forget), context.stream("order", "reset"))
-        forget, retain = (gradient_sum(model, part, context, 1000) for part in (data.forget, some))
+        forget, retain = (gradient_sum(model, part, context, in_order(part, 1000)) for part in (data.forget, some))
         slope = {id(p): r / len(some) - f / len(data.forget) for p, r, f in zip(moving(model), retain, forget, strict=True)}
         generator = context.stream("init", "reset", device="cpu")
         for layer in convolutions(model):

@@ -38,29 +38,17 @@ def forget_gradient(model: nn.Module, data: Data, context: Context, batch_size: 
     Signed gradients are summed over all samples before anyone takes their magnitude (SalUn, eq. 3). Under protocol
     `paper` it is the sum of the mean losses of shuffled batches of `batch_size`.
     """
-    import torch
-
     from loreun_bench.classification.data.images import Augment
+    from loreun_bench.classification.unlearning.evaluating import gradient_sum, in_order, summed
     from loreun_bench.classification.unlearning.phase import EVALUATION_BATCH
-    from loreun_bench.training.loop import autocast, epoch
+    from loreun_bench.training.loop import epoch
 
-    forget, parameters = data.forget, [p for p in model.parameters() if p.requires_grad]
+    forget, exact = data.forget, context.protocol.exact_mask
     augment = None if context.protocol.clean_mask else Augment(context.recipe.crop, context.recipe.flip)
-    model.eval()
-    total = [torch.zeros_like(p) for p in parameters]
-    exact = context.protocol.exact_mask
-    if exact:
-        batches = torch.arange(len(forget), device=context.device).split(EVALUATION_BATCH)
-    else:
-        batches = epoch(len(forget), batch_size, context.stream("order", "mask"))
-    for positions in batches:
-        x = forget.images.batch(forget.index[positions], augment, context.stream("augment", "mask"))
-        with autocast(context.device, context.precision):
-            logits = model(x)
-        loss = torch.nn.functional.cross_entropy(logits.float(), forget.labels[positions], reduction="sum")
-        loss = loss / len(forget if exact else positions)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        torch._foreach_add_(total, list(gradients))
-    context.meter.forward_samples += len(forget)
-    context.meter.backward_samples += len(forget)
-    return total
+    order = context.stream("order", "mask")
+    batches = in_order(forget, EVALUATION_BATCH) if exact else epoch(len(forget), batch_size, order)
+
+    def mean(logits: Tensor, labels: Tensor) -> Tensor:
+        return summed(logits, labels) / len(forget if exact else labels)
+
+    return gradient_sum(model, forget, context, batches, mean, augment)

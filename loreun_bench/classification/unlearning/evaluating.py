@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from loreun_bench.training.importance import mean_squared_gradients
 from loreun_bench.training.loop import autocast, epoch
 
 if TYPE_CHECKING:
+    from loreun_bench.classification.data.images import Augment
     from loreun_bench.classification.unlearning.method import Context, ImageSet
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [n, C] and labels [n]
@@ -22,6 +23,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [n, C] and labels [n]
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Its mean."""
     return nn.functional.cross_entropy(logits, labels)
+
+
+def summed(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross entropy's sum."""
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")
 
 
 def importances(
@@ -38,23 +44,31 @@ def importances(
     return mean_squared_gradients(moving(model), epoch(len(samples), batch_size, order), of, power)
 
 
-def gradient_sum(model: nn.Module, samples: ImageSet, context: Context, batch_size: int) -> list[Tensor]:
-    """The gradient of the summed cross entropy of all samples, a tensor a parameter that moves; counted."""
+def gradient_sum(
+    model: nn.Module, samples: ImageSet, context: Context, batches: Iterable[Tensor], loss: Loss = summed,
+    augment: Augment | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """The gradient of `loss`, summed over batches of positions, a tensor a parameter that moves; counted."""
     model.eval()
     total = [torch.zeros_like(p) for p in moving(model)]
-    for positions in torch.arange(len(samples), device=context.device).split(batch_size):
-        logits = logits_of(model, samples, positions, context)
-        loss = nn.functional.cross_entropy(logits, samples.labels[positions], reduction="sum")
-        found = torch.autograd.grad(loss, moving(model), allow_unused=True, materialize_grads=True)
+    for positions in batches:
+        value = loss(logits_of(model, samples, positions, context, augment), samples.labels[positions])
+        found = torch.autograd.grad(value, moving(model), allow_unused=True, materialize_grads=True)
         torch._foreach_add_(total, list(found))
     return total
+
+
+def in_order(samples: ImageSet, size: int) -> Sequence[Tensor]:
+    """All positions of a set, in batches."""
+    batches: Sequence[Tensor] = torch.arange(len(samples), device=samples.index.device).split(size)
+    return batches
 
 
 def attacked(model: nn.Module, samples: ImageSet, epsilon: float, context: Context) -> Iterator[Tensor]:
     """The classes [n], batch by batch, that the model sees in pictures changed by one signed gradient step of `epsilon`, in
     units of the full range of a pixel, against their labels; counted."""
     model.eval()
-    for positions in torch.arange(len(samples), device=context.device).split(EVALUATION_BATCH):
+    for positions in in_order(samples, EVALUATION_BATCH):
         x = samples.images.batch(samples.index[positions]).requires_grad_(True)
         with autocast(context.device, context.precision):
             logits = model(x)
@@ -70,7 +84,7 @@ def error_of(model: nn.Module, samples: ImageSet, context: Context) -> float:
     model.eval()
     wrong = 0
     with torch.no_grad():
-        for positions in torch.arange(len(samples), device=context.device).split(EVALUATION_BATCH):
+        for positions in in_order(samples, EVALUATION_BATCH):
             with autocast(context.device, context.precision):
                 found = model(samples.images.batch(samples.index[positions])).argmax(1)
             wrong += int((found != samples.labels[positions]).sum())
@@ -97,10 +111,13 @@ def joined(first: ImageSet, second: ImageSet) -> ImageSet:
     )
 
 
-def logits_of(model: nn.Module, samples: ImageSet, positions: Tensor, context: Context) -> Tensor:
+def logits_of(
+    model: nn.Module, samples: ImageSet, positions: Tensor, context: Context, augment: Augment | None = None
+) -> Tensor:
     """In float32 [n, C], with gradient; counted forward and backward."""
+    x = samples.images.batch(samples.index[positions], augment, context.stream("augment", "mask"))
     with autocast(context.device, context.precision):
-        logits: Tensor = model(samples.images.batch(samples.index[positions]))
+        logits: Tensor = model(x)
     context.meter.forward_samples += len(positions)
     context.meter.backward_samples += len(positions)
     return logits.float()
