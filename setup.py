@@ -199,7 +199,8 @@ class BuildOperator(build_ext):
             (out / "_source.py").write_text(
                 f'"""Generated: what the operator was built from."""\n\nDIGEST = "{source_digest()}"\n'
             )
-        for module in folder.glob("_*.so") if report["operator"] else ():
+        of_this_python = folder.glob(f"_*{sysconfig.get_config_var('EXT_SUFFIX')}")  # not what other builds left there
+        for module in (folder / "_operator.so", *of_this_python) if report["operator"] else ():
             shutil.copy2(module, out)
         (out / "_build.json").write_text(json.dumps(report) + "\n")
         words = f"CUDA: {report['cuda']}" if report["operator"] else f"not built ({report['reason']}); plain PyTorch is used"

@@ -37,7 +37,6 @@ struct CrossEntropyRows {
   A* kept_row(int64_t i) const { return (A*)part.kept + i * part.classes; }
   T* grad_row(int64_t i) const { return (T*)part.grad + i * part.grad_row_stride; }
   A* column(int which) const { return (A*)part.table + which * part.rows; }
-  A ref(int64_t i) const { return w.ref_loss ? ((const A*)w.ref_loss)[i * w.ref_stride] : A(w.ref); }
   A logit(int64_t i, int64_t label) const { return to_acc(row(i)[label * part.class_stride]); }
   int64_t target(int64_t i) const { return part.target[i * part.target_stride]; }
   bool ignored(int64_t i) const { return target(i) == part.ignore_index; }
@@ -190,7 +189,7 @@ struct CrossEntropyRows {
       else if (out && (!part.score_target || !is_class(score_target(i)))) score[k] = 0;
       column(kObjective)[i] = out ? A(0) : objective[k];
       column(kScore)[i] = score[k];
-      auto weight = log_weight(w, A(w.eta), score[k], ref(i));
+      auto weight = log_weight(w, A(w.eta), score[k], reference_loss<A>(w, i));
       if (part.class_weight && !out) weight.value += log_by(((const A*)part.class_weight)[target(i)]);
       column(kLogWeight)[i] = out ? -kInfinity<A> : weight.value;
       column(kSlope)[i] = w.detach || w.score_loss || out ? A(0) : weight.slope;
@@ -304,13 +303,10 @@ struct CrossEntropyRows {
     if (here) from_acc(at_label, g + label * stride);
   }
 
-  void scale(int64_t begin, int64_t end, A upstream) const { each_gradient<true>(begin, end, upstream); }
-  void backward(int64_t begin, int64_t end, A upstream) const { each_gradient<false>(begin, end, upstream); }
-
   // From the last group of rows to the first, as what the forward pass saw last is still in cache; within a group from the
   // first row, as the processor fetches ahead that way.
   template <bool kept>
-  void each_gradient(int64_t begin, int64_t end, A upstream) const {
+  void backward(int64_t begin, int64_t end, A upstream) const {
     Slopes s;
     alignas(kBytes) Group both;
     for (int64_t first = begin + (end - begin - 1) / lanes * lanes; first >= begin && begin < end; first -= lanes) {
@@ -331,14 +327,9 @@ static void ce_rows(const CrossEntropy& part, int64_t begin, int64_t end) {
   CrossEntropyRows<T>(part).forward(begin, end);
 }
 
-template <typename T>
-static void ce_scale(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
-  CrossEntropyRows<T>(part).scale(begin, end, Acc<T>(part.scale * grad_out));
-}
-
-template <typename T>
+template <typename T, bool kept>
 static void ce_grad(const CrossEntropy& part, double grad_out, int64_t begin, int64_t end) {
-  CrossEntropyRows<T>(part).backward(begin, end, Acc<T>(part.scale * grad_out));
+  CrossEntropyRows<T>(part).template backward<kept>(begin, end, Acc<T>(part.scale * grad_out));
 }
 
 }  // namespace

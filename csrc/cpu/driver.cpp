@@ -26,11 +26,6 @@ void over_rows(ParallelFor pf, const CrossEntropy& part, const F& body) {
            [&](int64_t begin, int64_t end) { body(begin * kGroup, std::min(end * kGroup, part.rows)); });
 }
 
-// Runs a kernel that fills the gradient over all of it.
-void fill(const CrossEntropy& part, double grad_out, ParallelFor pf, decltype(CpuKernels::ce_grad) kernel) {
-  over_rows(pf, part, [&](int64_t begin, int64_t end) { kernel(part, grad_out, begin, end); });
-}
-
 // Stretches of a row that one task works on; a fixed length, so that sums do not depend on the number of threads.
 constexpr int64_t kTask = 32768;
 
@@ -64,7 +59,7 @@ void fill_table(const MeanSquared& part, const std::vector<double>& sums) {
     for (int64_t k = i * per_row; k < (i + 1) * per_row; k++) objective += sums[2 * k], score += sums[2 * k + 1];
     objective /= part.divisor, score /= part.divisor;
     if (w.score_loss) score = static_cast<const Acc*>(w.score_loss)[i];
-    const double ref = w.ref_loss ? static_cast<const Acc*>(w.ref_loss)[i * w.ref_stride] : w.ref;
+    const double ref = w.ref_loss ? reference_loss<Acc>(w, i) : w.ref;  // not rounded
     const auto weight = log_weight(w, w.eta, score, ref);
     table[kObjective * part.rows + i] = Acc(objective);
     table[kScore * part.rows + i] = Acc(score);
@@ -123,15 +118,14 @@ double cpu_forward(const CrossEntropy& part, ParallelFor pf) {
   const CpuKernels& kernels = cpu_kernels(part.dtype);
   over_rows(pf, part, [&](int64_t begin, int64_t end) { kernels.ce_rows(part, begin, end); });
   kernels.combine(part.table, part.rows, part.weighting.normalize, count_of(part), part.batch);
-  if (part.grad && part.weighting.rule != Rule::given)
-    fill(part, 1.0, pf, part.kept ? kernels.ce_scale : kernels.ce_grad);
+  if (part.grad && part.weighting.rule != Rule::given) cpu_backward(part, 1.0, pf);
   return part.scale * part.batch[kMean];
 }
 
-void cpu_ce_scale(const CrossEntropy& part, ParallelFor pf) { fill(part, 1.0, pf, cpu_kernels(part.dtype).ce_scale); }
-
 void cpu_backward(const CrossEntropy& part, double grad_out, ParallelFor pf) {
-  fill(part, grad_out, pf, cpu_kernels(part.dtype).ce_grad);
+  const CpuKernels& kernels = cpu_kernels(part.dtype);
+  const auto kernel = part.kept ? kernels.ce_scale : kernels.ce_grad;
+  over_rows(pf, part, [&](int64_t begin, int64_t end) { kernel(part, grad_out, begin, end); });
 }
 
 // A gradient whose weights are numbers needs no objective: the weights come first, from the score target alone, and the

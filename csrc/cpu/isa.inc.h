@@ -13,8 +13,8 @@ namespace loreun {
 namespace {
 
 template <typename T>
-constexpr CpuKernels kKernels{LOREUN_TEXT(LOREUN_ISA), ce_rows<T>, ce_grad<T>, ce_scale<T>, combine<Acc<T>>, mse_sums<T>,
-                              mse_grad<T>};
+constexpr CpuKernels kKernels{LOREUN_TEXT(LOREUN_ISA), ce_rows<T>, ce_grad<T, false>, ce_grad<T, true>, combine<Acc<T>>,
+                              mse_sums<T>, mse_grad<T>};
 
 }  // namespace
 

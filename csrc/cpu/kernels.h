@@ -49,10 +49,9 @@ using Body = void (*)(void* context, int64_t begin, int64_t end);
 using ParallelFor = void (*)(int64_t count, int64_t grain, void* context, Body body);
 
 // Forward: table, batch and, if there is a place for it, grad for an incoming gradient of 1; returns the part's share of
-// the loss. Where weights come between the passes, exponentials stay in grad's place, and scale turns them into the gradient.
-// Backward: grad, for the gradient that arrives.
+// the loss. Where weights come between the passes, exponentials stay in grad's place.
+// Backward: grad, for the gradient that arrives; of what was kept, if that is given.
 double cpu_forward(const CrossEntropy&, ParallelFor);
-void cpu_ce_scale(const CrossEntropy&, ParallelFor);
 void cpu_backward(const CrossEntropy&, double grad_out, ParallelFor);
 double cpu_forward(const MeanSquared&, ParallelFor);
 void cpu_backward(const MeanSquared&, double grad_out, ParallelFor);

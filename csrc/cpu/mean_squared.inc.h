@@ -13,72 +13,48 @@ constexpr int64_t kOutgrowsCaches = 8 << 20;
 
 constexpr int64_t kStretch = 1024;  // elements whose squares are summed in the type of the arithmetic; then in double
 
-// Adds the sums of squares of x - t and, if there is a u, of x - u.
-template <bool two, typename T, typename A = Acc<T>>
-static inline void add_squares(const T* x, const T* t, const T* u, int64_t n, double* sums) {
+// Elements [begin, end) of one row. sum: adds the squares of x - t and, if there are two targets, of x - u. write: the
+// gradient becomes c.objective * (x - t) + c.score * (x - u).
+template <bool two, bool sum, bool write, typename T, typename A = Acc<T>>
+static void mse_pass(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, Coefficients<A> c, double* sums) {
   constexpr int lanes = Lane<A>::count;
-  Vec<A> first[4] = {}, second[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * lanes <= n; i += 4 * lanes)
-    for (int k = 0; k < 4; k++) {
-      const int64_t at = i + k * lanes;
-      const Vec<A> v = load_as(x + at), d = v - load_as(t + at);
-      first[k] += d * d;
-      if constexpr (two) {
-        const Vec<A> e = v - load_as(u + at);
-        second[k] += e * e;
+  const T* x = (const T*)part.input + row * part.input_stride;
+  const T* t = (const T*)part.target + row * part.target_stride;
+  const T* u = (const T*)part.score_target + (two ? row * part.score_stride : 0);
+  T* grad = (T*)part.grad + (write ? row * part.grad_stride : 0);
+  const bool past_caches =
+      write && part.rows * part.row_size * int64_t(sizeof(T)) >= kOutgrowsCaches && (uintptr_t)(grad + begin) % kBytes == 0;
+  for (int64_t i = begin; i < end;) {
+    const int64_t stop = end - i < kStretch ? end : i + kStretch;
+    Vec<A> first[4] = {}, second[4] = {};
+    for (; i + 4 * lanes <= stop; i += 4 * lanes)
+      for (int k = 0; k < 4; k++) {
+        const int64_t at = i + k * lanes;
+        const Vec<A> v = load_as(x + at), d = v - load_as(t + at);
+        Vec<A> e{}, g = d * c.objective;
+        if constexpr (two) e = v - load_as(u + at), g += e * c.score;
+        if constexpr (sum) first[k] += d * d;
+        if constexpr (sum && two) second[k] += e * e;
+        if constexpr (write) past_caches ? stream_as(grad + at, g) : store_as(grad + at, g);
       }
-    }
-  sums[0] += sum_of((first[0] + first[1]) + (first[2] + first[3]));
-  if constexpr (two) sums[1] += sum_of((second[0] + second[1]) + (second[2] + second[3]));
-  for (; i < n; i++) {
-    const double d = double(to_acc(x[i])) - double(to_acc(t[i]));
-    sums[0] += d * d;
-    if constexpr (two) {
-      const double e = double(to_acc(x[i])) - double(to_acc(u[i]));
-      sums[1] += e * e;
+    if constexpr (sum) sums[0] += sum_of((first[0] + first[1]) + (first[2] + first[3]));
+    if constexpr (sum && two) sums[1] += sum_of((second[0] + second[1]) + (second[2] + second[3]));
+    for (; i < stop; i++) {
+      const A v = to_acc(x[i]), d = v - to_acc(t[i]), e = two ? v - to_acc(u[i]) : A(0);
+      if constexpr (sum) sums[0] += double(d) * double(d);
+      if constexpr (sum && two) sums[1] += double(e) * double(e);
+      if constexpr (write) from_acc(d * c.objective + e * c.score, grad + i);
     }
   }
+  if (past_caches) streams_end();
 }
 
 template <typename T>
 static void mse_sums(const MeanSquared& part, int64_t row, int64_t begin, int64_t end, double* sums) {
-  const T* x = (const T*)part.input + row * part.input_stride;
-  const T* t = (const T*)part.target + row * part.target_stride;
-  const T* u = part.score_target ? (const T*)part.score_target + row * part.score_stride : nullptr;
   sums[0] = sums[1] = 0;
-  for (int64_t at = begin; at < end; at += kStretch) {
-    const int64_t n = end - at < kStretch ? end - at : kStretch;
-    if (u) add_squares<true>(x + at, t + at, u + at, n, sums);
-    else add_squares<false>(x + at, t + at, u, n, sums);
-  }
-  if (!u) sums[1] = sums[0];
-}
-
-// out = a * (x - t) + b * (x - u), the second term only with a u; the sum of squares of x - t, if asked for, is that of
-// add_squares bit by bit.
-template <bool two, bool sum, typename T, typename A = Acc<T>>
-static inline void slope_of_squares(const T* x, const T* t, const T* u, A a, A b, int64_t n, bool past_caches, T* out,
-                                    double* squares) {
-  constexpr int lanes = Lane<A>::count;
-  Vec<A> total[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * lanes <= n; i += 4 * lanes)
-    for (int k = 0; k < 4; k++) {
-      const int64_t at = i + k * lanes;
-      const Vec<A> v = load_as(x + at), d = v - load_as(t + at);
-      if constexpr (sum) total[k] += d * d;
-      Vec<A> g = d * a;
-      if constexpr (two) g += (v - load_as(u + at)) * b;
-      past_caches ? stream_as(out + at, g) : store_as(out + at, g);
-    }
-  if constexpr (sum) *squares += sum_of((total[0] + total[1]) + (total[2] + total[3]));
-  for (; i < n; i++) {
-    const double d = double(to_acc(x[i])) - double(to_acc(t[i]));
-    if constexpr (sum) *squares += d * d;
-    const A v = to_acc(x[i]), g = (v - to_acc(t[i])) * a;
-    from_acc(two ? g + (v - to_acc(u[i])) * b : g, out + i);
-  }
+  if (part.score_target) return mse_pass<true, true, false, T>(part, row, begin, end, {}, sums);
+  mse_pass<false, true, false, T>(part, row, begin, end, {}, sums);
+  sums[1] = sums[0];
 }
 
 // The gradient's coefficients of one row: of x - t and of x - u.
@@ -96,27 +72,12 @@ static inline Coefficients<A> coefficients_of(const MeanSquared& part, double gr
 }
 
 template <typename T>
-static void mse_grad(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end,
-                        double* squares) {
-  using A = Acc<T>;
-  const auto c = coefficients_of<A>(part, grad_out, row);
-  const T* u = c.score != 0 ? (const T*)part.score_target + row * part.score_stride : nullptr;
-  const T* x = (const T*)part.input + row * part.input_stride;
-  const T* t = (const T*)part.target + row * part.target_stride;
-  T* g = (T*)part.grad + row * part.grad_stride;
-  const bool past_caches =
-      part.rows * part.row_size * int64_t(sizeof(T)) >= kOutgrowsCaches && (uintptr_t)(g + begin) % kBytes == 0;
+static void mse_grad(const MeanSquared& part, double grad_out, int64_t row, int64_t begin, int64_t end, double* squares) {
+  const auto c = coefficients_of<Acc<T>>(part, grad_out, row);
   if (squares) *squares = 0;
-  for (int64_t at = begin; at < end; at += kStretch) {
-    const int64_t n = end - at < kStretch ? end - at : kStretch;
-    const auto make = [&]<bool two, bool sum>() {
-      slope_of_squares<two, sum>(x + at, t + at, two ? u + at : u, c.objective, c.score, n, past_caches, g + at, squares);
-    };
-    if (u) make.template operator()<true, false>();
-    else if (squares) make.template operator()<false, true>();
-    else make.template operator()<false, false>();
-  }
-  if (past_caches) streams_end();
+  if (c.score != 0) mse_pass<true, false, true, T>(part, row, begin, end, c, nullptr);
+  else if (squares) mse_pass<false, true, true, T>(part, row, begin, end, c, squares);
+  else mse_pass<false, false, true, T>(part, row, begin, end, c, nullptr);
 }
 
 }  // namespace

@@ -72,8 +72,6 @@ __device__ __forceinline__ float exp_of(float x) {
 #endif
 }
 __device__ __forceinline__ double exp_of(double x) { return exp(x); }
-__device__ __forceinline__ float log_of(float x) { return logf(x); }
-__device__ __forceinline__ double log_of(double x) { return log(x); }
 __device__ __forceinline__ float max_of(float a, float b) { return fmaxf(a, b); }  // drops NaN
 __device__ __forceinline__ double max_of(double a, double b) { return fmax(a, b); }
 

@@ -54,6 +54,9 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
     return reinterpret_cast<T*>(data + r * plan.pitch + shift);
   }
 
+  // All of a row, where its elements are no vectors.
+  __device__ __forceinline__ Span loose() const { return {classes, 0}; }
+
   // What Moments::total is relative to, so that the mean of logits far from zero stays exact.
   __device__ __forceinline__ A base(const T* row) const {
     if (part.label_smoothing == 0) return 0;
@@ -87,9 +90,9 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
     const bool total = part.label_smoothing != 0;
     const T *staged = shared_row(r), *row = global_row(first_row + r);
     T* kept = kFused ? shared_row(r) : nullptr;
-    if (plan.staged) return sum_elements(staged, 1, (T*)nullptr, classes, 0, 1, group, base(staged), total);
-    if (access.vectors) return sum_vectors(row, kept, classes, piece, pieces, group, base(row), total);
-    return sum_elements(row, part.class_stride, kept, classes, piece, pieces, group, base(row), total);
+    if (plan.staged) return sum_row(staged, 1, (T*)nullptr, classes, loose(), 0, 1, group, base(staged), total);
+    return sum_row(row, part.class_stride, kept, classes, access.vectors ? Span(row, classes) : loose(), piece, pieces, group,
+                   base(row), total);
   }
 
   // The row's logits were just read: they are in a cache, or in shared memory.
@@ -121,12 +124,11 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
   // From shared memory to grad, or, where grad is one run, in place first.
   __device__ __forceinline__ void write(int r, int chunk, const Group& group, const Gradient& g) const {
     T *row = shared_row(r), *grad = global_grad(first_row + r);
-    if (in_place())
-      write_elements(row, 1, row, 1, classes, chunk, plan.chunks, group, g);
-    else if (!plan.staged && access.grad_vectors)
-      write_vectors(row, grad, classes, chunk, plan.chunks, group, [&] { return g; });
-    else
-      write_elements(row, 1, grad, part.grad_class_stride, classes, chunk, plan.chunks, group, g);
+    const auto gradient = [&] { return g; };
+    if (in_place()) return write_piece(row, 1, row, 1, classes, loose(), chunk, plan.chunks, group, gradient);
+    const bool vectors = !plan.staged && access.grad_vectors;
+    write_piece(row, 1, grad, part.grad_class_stride, classes, vectors ? Span(row, classes) : loose(), chunk, plan.chunks, group,
+                gradient);
   }
 
   __device__ __forceinline__ void copy_out() const {
@@ -141,11 +143,9 @@ struct CrossEntropyTile : TileOf<T, CrossEntropy, Moments<Acc<T>>, RowState<Acc<
     const int classes = static_cast<int>(part.classes), chunks = a.plan.chunks;
     const T* logits = static_cast<const T*>(part.logits) + row * part.row_stride;
     T* grad = static_cast<T*>(part.grad) + row * part.grad_row_stride;
-    const auto gradient = [&] { return stored_gradient(part, row, upstream); };
-    if (a.access.grad_vectors)
-      write_vectors(logits, grad, classes, chunk, chunks, group, gradient);
-    else
-      write_elements(logits, part.class_stride, grad, part.grad_class_stride, classes, chunk, chunks, group, gradient());
+    write_piece(logits, part.class_stride, grad, part.grad_class_stride, classes,
+                a.access.grad_vectors ? Span(logits, classes) : Span{classes, 0}, chunk, chunks, group,
+                [&] { return stored_gradient(part, row, upstream); });
   }
 };
 

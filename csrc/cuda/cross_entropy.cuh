@@ -59,7 +59,7 @@ __device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row
   const bool ignored = r.target == kIgnored;
   const auto above = [&](int64_t label) { return label < 0 ? A(NAN) : logit(label) - moments.max; };
   r.max = moments.max;
-  r.log_sum = log_of(moments.sum);
+  r.log_sum = log_by(moments.sum);
   r.objective = 0;
   if (!ignored) {
     const A smoothing = static_cast<A>(part.label_smoothing), of_target = above(r.target);
@@ -73,7 +73,7 @@ __device__ __forceinline__ void finish_row(const CrossEntropy& part, int64_t row
   if (!part.weighting.score_loss) score = r.score == kIgnored ? A(0) : r.log_sum - above(r.score);
   const auto weight = log_weight(part.weighting, eta_of<A>(part.weighting), score, r.ref);
   r.log_weight = ignored ? A(-INFINITY) : weight.value;
-  if (part.class_weight && !ignored) r.log_weight += log_of(class_weight<A>(part, r.target));
+  if (part.class_weight && !ignored) r.log_weight += log_by(class_weight<A>(part, r.target));
   r.slope = ignored || part.weighting.detach || part.weighting.score_loss ? A(0) : weight.slope;
   if (!write) return;
   A* table = static_cast<A*>(part.table) + row;
@@ -157,12 +157,12 @@ __device__ __forceinline__ void absorb(Moments<A>& m, const Unit* x, A base, boo
   m.max = top;
 }
 
-// One lane's share of one of `chunks` pieces of a row, read as vectors; copied to `keep`, aligned alike, if not null.
+// One lane's share of one of `chunks` pieces of a row; copied to `keep`, aligned alike, if not null. span: which elements are
+// vectors; none where they are no neighbours.
 template <typename T>
-__device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, int n, int chunk, int chunks,
-                                                       const Group& group, Acc<T> base, bool total) {
+__device__ __forceinline__ Moments<Acc<T>> sum_row(const T* row, int64_t stride, T* keep, int n, const Span& span, int chunk,
+                                                   int chunks, const Group& group, Acc<T> base, bool total) {
   Moments<Acc<T>> m;
-  const Span span(row, n);
   const Range range(span.vectors, chunk, chunks);
   Pack<T> x[kUnroll];
   int v = range.first + group.lane;
@@ -184,32 +184,17 @@ __device__ __forceinline__ Moments<Acc<T>> sum_vectors(const T* row, T* keep, in
       for (int i = s; i < s + kSlice; i++) fetch(i + kUnroll);  // under way while the next slice is summed
     }
   }
-  const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
-  for (int i = group.lane; i < loose; i += group.size) {
-    const int at = loose_element<T>(span, i);
-    if (keep) keep[at] = row[at];
-    const Acc<T> value = to_acc(row[at]);
-    m = merge(m, {value, Acc<T>(1), total ? value - base : Acc<T>(0)});
-  }
-  return m;
-}
-
-// The same for a row of any stride, element by element.
-template <typename T>
-__device__ __forceinline__ Moments<Acc<T>> sum_elements(const T* row, int64_t stride, T* keep, int n, int chunk,
-                                                        int chunks, const Group& group, Acc<T> base, bool total) {
-  Moments<Acc<T>> m;
-  const Range range(n, chunk, chunks);
-  for (int j = range.first + group.lane; j < range.last; j += group.size * kUnroll) {
-    One<T> x[kUnroll];
-    const auto valid = [&](int i) { return j + i * group.size < range.last; };
+  const int loose = n - span.vectors * kLanes<T>, step = group.size * chunks;
+  for (int i = chunk * group.size + group.lane; i < loose; i += step * kUnroll) {
+    One<T> one[kUnroll];
+    const auto inside = [&](int k) { return i + k * step < loose; };
 #pragma unroll
-    for (int i = 0; i < kUnroll; i++) {
-      const int column = j + i * group.size;
-      x[i] = valid(i) ? One<T>{row[column * stride]} : filled<One<T>>(Acc<T>(-INFINITY));
-      if (keep && valid(i)) keep[column] = x[i].value;
+    for (int k = 0; k < kUnroll; k++) {
+      const int column = loose_element<T>(span, i + k * step);
+      one[k] = inside(k) ? One<T>{row[column * stride]} : filled<One<T>>(Acc<T>(-INFINITY));
+      if (keep && inside(k)) keep[column] = one[k].value;
     }
-    absorb<kUnroll>(m, x, base, total, valid);
+    absorb<kUnroll>(m, one, base, total, inside);
   }
   return m;
 }
@@ -233,32 +218,23 @@ __device__ __forceinline__ Unit unit_gradient(const RowGradient<A>& g, const Uni
   return packed<Unit>(dx);
 }
 
-// One lane's share of a piece of a row. row and grad are aligned alike and may be the same memory. gradient() gives the
-// row's RowGradient: it is asked for after the first logits, so that both are under way together.
+// One lane's share of a piece of a row's gradient. row and grad may be the same memory; where there are vectors, they are
+// aligned alike. gradient() gives the row's RowGradient: it is asked for after the first vectors, so that both are under way
+// together.
 template <typename T, typename Gradient>
-__device__ __forceinline__ void write_vectors(const T* row, T* grad, int n, int chunk, int chunks, const Group& group,
-                                              Gradient gradient) {
-  const Span span(row, n);
+__device__ __forceinline__ void write_piece(const T* row, int64_t stride, T* grad, int64_t grad_stride, int n,
+                                            const Span& span, int chunk, int chunks, const Group& group, Gradient gradient) {
   RowGradient<Acc<T>> g;
   Pack<T> x[kUnroll];
   const auto at = [&](int v) { return span.head + v * kLanes<T>; };
   stream<kUnroll>(
       Range(span.vectors, chunk, chunks), group, [&](int i, int v) { x[i] = load(row + at(v)); },
       [&] { g = gradient(); }, [&](int i, int v) { store(grad + at(v), unit_gradient(g, x[i], at(v))); });
-  const int loose = chunk == 0 ? n - span.vectors * kLanes<T> : 0;
-  for (int i = group.lane; i < loose; i += group.size) {
+  const int loose = n - span.vectors * kLanes<T>;
+  for (int i = chunk * group.size + group.lane; i < loose; i += group.size * chunks) {
     const int column = loose_element<T>(span, i);
-    grad[column] = unit_gradient(g, One<T>{row[column]}, column).value;
+    grad[column * grad_stride] = unit_gradient(g, One<T>{row[column * stride]}, column).value;
   }
-}
-
-template <typename T>
-__device__ __forceinline__ void write_elements(const T* row, int64_t row_stride, T* grad, int64_t grad_stride, int n,
-                                               int chunk, int chunks, const Group& group,
-                                               const RowGradient<Acc<T>>& g) {
-  const Range range(n, chunk, chunks);
-  for (int j = range.first + group.lane; j < range.last; j += group.size)
-    grad[j * grad_stride] = unit_gradient(g, One<T>{row[j * row_stride]}, j).value;
 }
 
 }  // namespace loreun::gpu

@@ -35,49 +35,28 @@ int launch_gradient(Arguments<Part>& a, void* stream) {
 }
 
 template <typename T, typename Part>
-int launch_forward(Arguments<Part>& a, Device& device, void* stream) {
+int launch_forward(Arguments<Part>& a, Device& device, const std::function<void*(int64_t)>& scratch, void* stream) {
   using Tile = typename LossOf<Part>::template Tile<T>;
+  a.workspace = scratch(a.plan.workspace);
   if (a.plan.regime != Regime::split) {
     const int error = launch(fused_kernel<Tile>, a.plan, a, stream);
     if (error != cudaErrorCooperativeLaunchTooLarge) return error;
     device.cooperative = false;  // others hold a part of the GPU (MPS, MIG, a green context, a long kernel)
     lay_out(&a, device);
+    a.workspace = scratch(a.plan.workspace);
   }
   int error = launch(stats_kernel<Tile>, a.plan, a, stream);
   if (!error) error = launch(combine_kernel<Tile>, plan_combine(sizeof(Acc<T>)), a, stream);
   return error || !a.with_grad ? error : launch_gradient<T>(a, stream);
 }
 
-// Enough for the plan, and for the one that takes its place where the GPU is shared.
 template <typename Part>
-int64_t Kernels<Part>::workspace(const Part& part) {
-  Arguments<Part> a{};
-  Device device;
-  if (prepare(&a, &device, part)) return 0;
-  const int64_t bytes = a.plan.workspace;
-  if (a.plan.regime != Regime::on_chip) return bytes;
-  device.cooperative = false;
-  lay_out(&a, device);
-  return max(bytes, a.plan.workspace);
-}
-
-template <typename Part>
-int Kernels<Part>::plan(const Part& part, Plan* plan) {
-  Arguments<Part> a{};
-  Device device;
-  const int error = prepare(&a, &device, part);
-  *plan = a.plan;
-  return error;
-}
-
-template <typename Part>
-int Kernels<Part>::forward(const Part& part, void* loss, void* workspace, void* stream) {
+int Kernels<Part>::forward(const Part& part, void* loss, const std::function<void*(int64_t)>& scratch, void* stream) {
   Arguments<Part> a{};
   Device device;
   if (const int error = prepare(&a, &device, part)) return error;
   a.loss = loss;
-  a.workspace = workspace;
-  return with_type(part.dtype, [&](auto type) { return launch_forward<decltype(type)>(a, device, stream); });
+  return with_type(part.dtype, [&](auto type) { return launch_forward<decltype(type)>(a, device, scratch, stream); });
 }
 
 template <typename Part>

@@ -17,11 +17,6 @@ __device__ __forceinline__ Squares<A> merge(const Squares<A>& a, const Squares<A
 }
 
 template <typename A>
-__device__ __forceinline__ Squares<A> shuffle_xor(const Squares<A>& a, int lanes) {
-  return {__shfl_xor_sync(kAllLanes, a.objective, lanes), __shfl_xor_sync(kAllLanes, a.score, lanes)};
-}
-
-template <typename A>
 __device__ __forceinline__ Squares<A> merge_chunks(const Squares<A>* chunk, int chunks) {
   Squares<A> s = chunk[0];
   for (int i = 1; i < chunks; i++) s = merge(s, chunk[i]);

@@ -1,6 +1,7 @@
 #include "loreun/plan.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace loreun {
 namespace {
@@ -8,17 +9,9 @@ namespace {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
 
-int power_of_two_up_to(int64_t most) {  // the largest, at least 1 and at most 32
-  int p = 1;
-  while (p < 32 && p * 2 <= most) p *= 2;
-  return p;
-}
-
-int power_of_two_from(int64_t least) {  // the smallest, at most 32
-  int p = 1;
-  while (p < 32 && p < least) p *= 2;
-  return p;
-}
+// The largest of at most `most`, and the smallest of at least `least`; from 1 to 32.
+int power_of_two_up_to(int64_t most) { return int(std::bit_floor(uint64_t(std::clamp<int64_t>(most, 1, 32)))); }
+int power_of_two_from(int64_t least) { return int(std::bit_ceil(uint64_t(std::clamp<int64_t>(least, 1, 32)))); }
 
 struct Element {
   int64_t size, acc, lanes;

@@ -6,12 +6,6 @@
 namespace loreun::gpu {
 
 template <typename A>
-__device__ __forceinline__ A reference_loss(const Weighting& weighting, int64_t row) {
-  if (!weighting.ref_loss) return static_cast<A>(weighting.ref);
-  return static_cast<const A*>(weighting.ref_loss)[row * weighting.ref_stride];
-}
-
-template <typename A>
 __device__ __forceinline__ A eta_of(const Weighting& weighting) {
   const A eta = static_cast<A>(weighting.eta);
   return weighting.eta_factor ? eta * *static_cast<const A*>(weighting.eta_factor) : eta;
@@ -51,10 +45,13 @@ __device__ __forceinline__ A baseline_of(const Partial<A>& batch, Normalize by) 
   return by == Normalize::batch ? batch.weighted / batch.weight : A(0);
 }
 
-template <typename A>
-__device__ __forceinline__ Partial<A> shuffle_xor(const Partial<A>& a, int lanes) {
-  return {__shfl_xor_sync(kAllLanes, a.max, lanes), __shfl_xor_sync(kAllLanes, a.weight, lanes),
-          __shfl_xor_sync(kAllLanes, a.weighted, lanes), __shfl_xor_sync(kAllLanes, a.count, lanes)};
+// The sums, numbers all of them, of the lane whose number differs in this bit.
+template <template <typename> typename Sums, typename A>
+__device__ __forceinline__ Sums<A> shuffle_xor(Sums<A> sums, int bit) {
+  A* number = reinterpret_cast<A*>(&sums);
+#pragma unroll
+  for (size_t i = 0; i < sizeof(sums) / sizeof(A); i++) number[i] = __shfl_xor_sync(kAllLanes, number[i], bit);
+  return sums;
 }
 
 // Over a group of neighbouring lanes (a power of two); every lane of the warp takes part and gets its group's result.
@@ -103,7 +100,7 @@ __device__ __forceinline__ Partial<A> sum_of_partials(const Partial<A>* partials
 
 template <typename A>
 __device__ __forceinline__ void write_batch(double* to, const Partial<A>& batch, Normalize by) {
-  to[kLogNormaliser] = static_cast<double>(batch.max) + static_cast<double>(log_of(batch.weight));
+  to[kLogNormaliser] = static_cast<double>(batch.max) + static_cast<double>(log_by(batch.weight));
   to[kMean] = static_cast<double>(batch.weighted / batch.weight);
   to[kBaseline] = static_cast<double>(baseline_of(batch, by));
 }
@@ -129,12 +126,6 @@ template <typename A>
 __device__ __forceinline__ Moments<A> merge(const Moments<A>& a, const Moments<A>& b) {
   const A max = max_of(a.max, b.max), shift = shift_of(max);
   return {max, a.sum * exp_of(a.max - shift) + b.sum * exp_of(b.max - shift), a.total + b.total};
-}
-
-template <typename A>
-__device__ __forceinline__ Moments<A> shuffle_xor(const Moments<A>& a, int lanes) {
-  return {__shfl_xor_sync(kAllLanes, a.max, lanes), __shfl_xor_sync(kAllLanes, a.sum, lanes),
-          __shfl_xor_sync(kAllLanes, a.total, lanes)};
 }
 
 static_assert(sizeof(Partial<float>) == sums_size(4) && sizeof(Moments<double>) <= sums_size(8));

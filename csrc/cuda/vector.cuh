@@ -99,23 +99,20 @@ __device__ __forceinline__ Unit filled(A value) {
 // Units by their number.
 template <typename Unit>
 __device__ __forceinline__ Unit load_unit(const ElementOf<Unit>* from, int64_t unit) {
-  if constexpr (kWidth<Unit> == 1)
-    return {from[unit]};
-  else
-    return load(from + unit * kWidth<Unit>);
+  if constexpr (kWidth<Unit> == 1) return {from[unit]};
+  else return load(from + unit * kWidth<Unit>);
 }
 
 template <typename Unit>
 __device__ __forceinline__ void store_unit(ElementOf<Unit>* to, int64_t unit, const Unit& value) {
-  if constexpr (kWidth<Unit> == 1)
-    to[unit] = value.value;
-  else
-    store(to + unit * kWidth<Unit>, value);
+  if constexpr (kWidth<Unit> == 1) to[unit] = value.value;
+  else store(to + unit * kWidth<Unit>, value);
 }
 
 // A run of n elements as aligned vectors with some elements before and after them.
 struct Span {
   int head, vectors;
+  __device__ __forceinline__ Span(int head, int vectors) : head(head), vectors(vectors) {}
   template <typename T>
   __device__ __forceinline__ Span(const T* start, int n) {
     const int past = static_cast<int>((reinterpret_cast<uintptr_t>(start) % kVectorBytes) / sizeof(T));

@@ -6,16 +6,13 @@
 #include "loreun/plan.h"
 
 namespace py = pybind11;
+using namespace py::literals;
 
 namespace {
 
 py::dict build() {
-  py::dict d;
-  d["compiler"] = LOREUN_COMPILER;
-  d["build_type"] = LOREUN_BUILD_TYPE;
-  d["cuda"] = LOREUN_CUDA_VERSION;
-  d["cuda_architectures"] = LOREUN_CUDA_ARCHITECTURES;
-  return d;
+  return py::dict("compiler"_a = LOREUN_COMPILER, "build_type"_a = LOREUN_BUILD_TYPE, "cuda"_a = LOREUN_CUDA_VERSION,
+                  "cuda_architectures"_a = LOREUN_CUDA_ARCHITECTURES);
 }
 
 loreun::DType dtype_named(const std::string& name) {
@@ -32,10 +29,8 @@ py::dict plan(const std::string& loss, const std::string& dtype, int64_t rows, i
   if (!squares && loss != "cross_entropy") throw py::value_error("loss must be cross_entropy or mean_squared");
   const auto kind = squares ? loreun::Loss::mean_squared : loreun::Loss::cross_entropy;
   const auto p = loreun::plan_forward(kind, {sms, smem_per_block}, dtype_named(dtype), {rows, size}, with_grad);
-  py::dict d;
-  d["regime"] = loreun::kRegimeNames[int(p.regime)], d["blocks"] = p.blocks, d["threads"] = p.threads;
-  d["shared_memory"] = p.smem, d["workspace"] = p.workspace, d["splits"] = p.splits;
-  return d;
+  return py::dict("regime"_a = loreun::kRegimeNames[int(p.regime)], "blocks"_a = p.blocks, "threads"_a = p.threads,
+                  "shared_memory"_a = p.smem, "workspace"_a = p.workspace, "splits"_a = p.splits);
 }
 
 }  // namespace

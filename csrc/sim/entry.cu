@@ -4,9 +4,8 @@
 using namespace loreun;
 
 #define LOREUN_SIM_LOSS(name, Part)                                                                        \
-  extern "C" int64_t sim_##name##_workspace(const Part* part) { return gpu::Kernels<Part>::workspace(*part); } \
-  extern "C" int sim_##name##_forward(const Part* part, void* loss, void* workspace) {                     \
-    return gpu::Kernels<Part>::forward(*part, loss, workspace, nullptr);                                   \
+  extern "C" int sim_##name##_forward(const Part* part, void* loss, void* (*scratch)(int64_t)) {           \
+    return gpu::Kernels<Part>::forward(*part, loss, scratch, nullptr);                                     \
   }                                                                                                        \
   extern "C" int sim_##name##_backward(const Part* part, const void* grad_out) {                           \
     return gpu::Kernels<Part>::backward(*part, grad_out, nullptr);                                         \

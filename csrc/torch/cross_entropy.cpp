@@ -1,4 +1,4 @@
-// torch's operators of the cross entropy: loreun::ce_forward, ce_backward, ce_backward_ (in place), ce_scale_.
+// torch's operators of the cross entropy: loreun::ce_forward, ce_backward, ce_backward_ (in place).
 #include <tuple>
 
 #include "torch/device.h"
@@ -62,42 +62,37 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ce_forward(
   return {forward(part, logits), table, batch, given ? kept : grad};
 }
 
-// What the forward pass of Rule::given left becomes the gradient, in the same memory if the types are the same.
-void ce_scale_(Tensor kept, Tensor grad, Tensor target, Optional score_target, Tensor table, Tensor batch, Tensor coefficients,
-               int64_t ignore_index, double label_smoothing, double scale) {
-  CrossEntropy part = Call{grad, target, score_target, ignore_index, label_smoothing, scale}.part();
-  STD_TORCH_CHECK(grad.is_cpu() && grad.is_contiguous() && keeps_exponentials(part) && kept.is_contiguous() &&
-                      kept.scalar_type() == acc_of(part.dtype) && kept.numel() == grad.numel(), "nothing was kept");
-  stored(table, batch, kCrossEntropyRows * part.rows, &part.table, &part.batch);
-  part.given = given_of(coefficients, std::nullopt, part.dtype, grad);
-  part.kept = kept.mutable_data_ptr(), part.grad = grad.mutable_data_ptr();
-  part.grad_row_stride = part.classes, part.grad_class_stride = 1;
-  cpu_ce_scale(part, parallel_for);
-}
-
-void ce_backward_into(Tensor& grad, const Optional& grad_out, const Call& call, const Tensor& table, const Tensor& batch,
-                      const Optional& coefficients, const Optional& score_coefficients) {
+void backward_into(Tensor& grad, const Call& call, const Optional& grad_out, const Tensor& table, const Tensor& batch,
+                   const Optional& coefficients, const Optional& score_coefficients, const Optional& kept) {
   CrossEntropy part = call.part();
   stored(table, batch, kCrossEntropyRows * part.rows, &part.table, &part.batch);
   part.given = given_of(coefficients, score_coefficients, part.dtype, call.logits);
   part.grad = grad.mutable_data_ptr(), part.grad_row_stride = grad.stride(0), part.grad_class_stride = grad.stride(1);
+  if (kept) {
+    STD_TORCH_CHECK(grad.is_cpu() && keeps_exponentials(part) && kept->is_contiguous() && kept->numel() == grad.numel() &&
+                        kept->scalar_type() == acc_of(part.dtype), "nothing was kept");
+    part.kept = kept->mutable_data_ptr();
+  }
   backward(part, grad_out, grad);
+}
+
+// Into the place of the logits. kept: what a forward pass of Rule::given left instead of them; nobody reads them then.
+void ce_backward_(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
+                  Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
+                  double scale, Optional kept) {
+  const bool slice = coefficients && !kept;
+  backward_into(logits, Call{logits, target, score_target, ignore_index, label_smoothing, scale, slice}, grad_out, table, batch,
+                coefficients, score_coefficients, kept);
 }
 
 Tensor ce_backward(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
                    Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
                    double scale) {
   Tensor grad = fresh(logits, {logits.size(0), logits.size(1)}, logits.scalar_type());
-  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale, coefficients.has_value()};
-  ce_backward_into(grad, grad_out, call, table, batch, coefficients, score_coefficients);
+  const bool slice = coefficients.has_value();
+  backward_into(grad, Call{logits, target, score_target, ignore_index, label_smoothing, scale, slice}, grad_out, table, batch,
+                coefficients, score_coefficients, std::nullopt);
   return grad;
-}
-
-void ce_backward_(Optional grad_out, Tensor logits, Tensor target, Optional score_target, Tensor table, Tensor batch,
-                  Optional coefficients, Optional score_coefficients, int64_t ignore_index, double label_smoothing,
-                  double scale) {
-  const Call call{logits, target, score_target, ignore_index, label_smoothing, scale, coefficients.has_value()};
-  ce_backward_into(logits, grad_out, call, table, batch, coefficients, score_coefficients);
 }
 
 }  // namespace
@@ -109,29 +104,23 @@ STABLE_TORCH_LIBRARY(loreun, m) {
       "int normalize, bool detach, int ignore_index, float label_smoothing, float scale, bool may_grad) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "ce_scale_(Tensor kept, Tensor(a!) grad, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
-      "Tensor coefficients, int ignore_index, float label_smoothing, float scale) -> ()");
-  m.def(
       "ce_backward(Tensor? grad_out, Tensor logits, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
       "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale) -> Tensor");
   m.def(
       "ce_backward_(Tensor? grad_out, Tensor(a!) logits, Tensor target, Tensor? score_target, Tensor table, Tensor batch, "
-      "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale) -> ()");
+      "Tensor? coefficients, Tensor? score_coefficients, int ignore_index, float label_smoothing, float scale, Tensor? kept) "
+      "-> ()");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
-  m.impl("ce_scale_", TORCH_BOX(&ce_scale_));
+template <typename Library>
+void implement(Library& m) {
   m.impl("ce_forward", TORCH_BOX(&ce_forward));
   m.impl("ce_backward", TORCH_BOX(&ce_backward));
   m.impl("ce_backward_", TORCH_BOX(&ce_backward_));
 }
-
+STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) { implement(m); }
 #ifdef LOREUN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) {
-  m.impl("ce_forward", TORCH_BOX(&ce_forward));
-  m.impl("ce_backward", TORCH_BOX(&ce_backward));
-  m.impl("ce_backward_", TORCH_BOX(&ce_backward_));
-}
+STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) { implement(m); }
 #endif
 
 }  // namespace loreun

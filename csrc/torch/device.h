@@ -1,19 +1,32 @@
 // Where a batch is computed: the CPU kernels, or the CUDA kernels if they were built.
 #pragma once
+#include <dlfcn.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include <string>
+#include <atomic>
 
 #include "cpu/kernels.h"
 #include "cuda/launch.h"
 #include "torch/arguments.h"
-#include "torch/stream.h"
 
 namespace loreun {
 
 inline void parallel_for(int64_t count, int64_t grain, void* context, Body body) {
   torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+using CurrentStream = AOTITorchError (*)(int32_t device, void** stream);
+
+// torch's function, or null where this torch has no CUDA. It lives in libtorch_cuda alone, with which this library is not
+// linked, so that it serves torches without CUDA, too, and whose symbols it does not see, as Python loads torch's libraries
+// for themselves.
+inline CurrentStream current_stream() {
+  static std::atomic<CurrentStream> found{nullptr};
+  if (!found)
+    if (void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD))  // only if torch has loaded it
+      found = reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
+  return found;
 }
 
 #ifdef LOREUN_WITH_CUDA
@@ -28,26 +41,8 @@ struct Stream {
   }
 };
 
-inline int64_t size_of(const CrossEntropy& p) { return p.classes; }
-inline int64_t size_of(const MeanSquared& p) { return p.row_size; }
-
-// What was launched, in an error's words.
-template <typename Part>
-std::string named(const char* pass, const Part& part) {
-  return std::string(pass) + " of " + std::to_string(part.rows) + " x " + std::to_string(size_of(part));
-}
-
-// How a forward pass was laid out. (A backward pass is one plain launch.)
-template <typename Part>
-std::string layout_of(const Part& part) {
-  Plan plan;
-  if (gpu::Kernels<Part>::plan(part, &plan) != 0) return "";
-  return std::string(", ") + kRegimeNames[int(plan.regime)] + ": " + std::to_string(plan.blocks) + " blocks of " +
-         std::to_string(plan.threads) + " threads, " + std::to_string(plan.smem) + " bytes of shared memory";
-}
-
-inline void cuda_failed(int code, const std::string& what) {
-  STD_TORCH_CHECK(false, what, ": ", gpu::error_text(code), " (cudaError ", code, ")");
+inline void check_cuda(int code, const char* what, int64_t count) {
+  STD_TORCH_CHECK(code == 0, what, " of ", count, " rows: ", gpu::error_text(code), " (cudaError ", code, ")");
 }
 #endif
 
@@ -61,11 +56,12 @@ Tensor forward(const Part& part, const Tensor& like) {
   }
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  Tensor work = fresh(like, {gpu::Kernels<Part>::workspace(part)}, ScalarType::Byte);
-  const int code = gpu::Kernels<Part>::forward(part, loss.mutable_data_ptr(), work.mutable_data_ptr(), stream.handle);
-  if (code != 0) cuda_failed(code, named("forward pass", part) + layout_of(part));
-#else
-  STD_TORCH_CHECK(false, "built without CUDA");
+  Tensor work;
+  const auto scratch = [&](int64_t bytes) {
+    work = fresh(like, {bytes}, ScalarType::Byte);
+    return work.mutable_data_ptr();
+  };
+  check_cuda(gpu::Kernels<Part>::forward(part, loss.mutable_data_ptr(), scratch, stream.handle), "forward pass", part.rows);
 #endif
   return loss;
 }
@@ -79,10 +75,8 @@ void backward(const Part& part, const Optional& grad_out, const Tensor& like) {
   if (like.is_cpu()) return cpu_backward(part, grad_out ? number_of(*grad_out) : 1.0, parallel_for);
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(like);
-  const int code = gpu::Kernels<Part>::backward(part, grad_out ? grad_out->const_data_ptr() : nullptr, stream.handle);
-  if (code != 0) cuda_failed(code, named("backward pass", part));
-#else
-  STD_TORCH_CHECK(false, "built without CUDA");
+  const void* arriving = grad_out ? grad_out->const_data_ptr() : nullptr;
+  check_cuda(gpu::Kernels<Part>::backward(part, arriving, stream.handle), "backward pass", part.rows);
 #endif
 }
 

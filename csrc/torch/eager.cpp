@@ -28,17 +28,15 @@ constexpr size_t kSaved = 3;   // x, target, score target
 constexpr size_t kDetach = 6;  // the setting after which no gradient flows through the weights
 
 struct Loss {
-  c10::OperatorHandle forward, backward, scale;
-  std::optional<c10::OperatorHandle> in_place;
+  c10::OperatorHandle forward, backward, in_place, scale;
   size_t tensors;          // of the arguments
   std::string_view kinds;  // of the settings: f a float, b a bool, i an int
   size_t shared;           // settings of the backward pass
 
   Loss(const std::string& name, size_t tensors, std::string_view kinds, size_t shared, bool has_in_place)
-      : forward(find(name + "_forward")), backward(find(name + "_backward")), scale(find("scale_")), tensors(tensors),
-        kinds(kinds), shared(shared) {
-    if (has_in_place) in_place = find(name + "_backward_");
-  }
+      : forward(find(name + "_forward")), backward(find(name + "_backward")),
+        in_place(find(name + (has_in_place ? "_backward_" : "_backward"))), scale(find("scale_")), tensors(tensors),
+        kinds(kinds), shared(shared) {}
 
   static c10::OperatorHandle find(const std::string& name) {
     return c10::Dispatcher::singleton().findSchemaOrThrow(("loreun::" + name).c_str(), "");
@@ -83,7 +81,8 @@ struct LossBackward : torch::autograd::Node {
       loss.backward.callBoxed(&stack);
       return {stack[0].toTensor()};
     }
-    loss.in_place->callBoxed(&stack);
+    stack.emplace_back();  // nothing kept
+    loss.in_place.callBoxed(&stack);
     x.unsafeGetTensorImpl()->bump_version();  // whoever else saved them is told
     return {x.detach()};
   }
@@ -144,12 +143,6 @@ std::array<Tensor, 3> call(const Loss& loss, const std::vector<Tensor>& tensors,
   return found;
 }
 
-// Whether something stands between Python and the dispatcher that has to see the call: a mode, or a transform.
-bool is_watched() {
-  return at::impl::torch_function_mode_enabled() ||
-         c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
-}
-
 // A setting as its operator's schema has it.
 IValue setting(PyObject* value, char kind) {
   const IValue found = kind == 'f'   ? IValue(PyFloat_AsDouble(value))
@@ -193,7 +186,8 @@ std::array<Tensor, 4> stats_of(const Tensor& table, const Tensor& batch) {
 PyObject* call_from_python(const Loss& loss, PyObject* const* arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   TORCH_CHECK(count == Py_ssize_t(2 + loss.tensors + loss.kinds.size()), "wrong number of arguments");
-  if (is_watched()) Py_RETURN_NONE;
+  if (at::impl::torch_function_mode_enabled() ||  // a mode, or a transform, has to see the call
+      c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode)) Py_RETURN_NONE;
   const bool in_place = PyObject_IsTrue(arguments[0]) == 1, with_stats = PyObject_IsTrue(arguments[1]) == 1;
   arguments += 2;
   std::vector<Tensor> tensors(loss.tensors);

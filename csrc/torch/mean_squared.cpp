@@ -23,31 +23,42 @@ bool dense_rows(const Tensor& t) {
   return true;
 }
 
-// Whether the samples of a and b lie in the same order.
-bool same_rows(const Tensor& a, const Tensor& b) {
-  for (int64_t d = 1; d < a.dim(); d++)
-    if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;
-  return true;
+// Memory for as many samples, each laid out as those of x, one after the other.
+Tensor rows_like(const Tensor& x) {
+  std::array<int64_t, kMaxDims> sizes, strides;
+  int64_t row_size = 1;
+  for (int64_t d = 0; d < x.dim(); d++) {
+    sizes[d] = x.size(d), strides[d] = x.stride(d);
+    if (d > 0) row_size *= x.size(d);
+  }
+  strides[0] = row_size;
+  return fresh(x, x.dim(), sizes.data(), strides.data(), x.scalar_type());
 }
 
-// The tensors of a call in a layout the kernels read: as they are if their samples lie alike and in one piece.
+// The tensors of a call, each sample in one piece and in the same order: the input's, or, where it has gaps, its copy's.
 struct Layout {
   Tensor input, target;
   Optional score_target;
 
-  Layout(const Tensor& x, const Tensor& t, const Optional& u) : input(x), target(t), score_target(u) {
+  Layout(const Tensor& x, const Tensor& t, const Optional& u) : input(x) {
     STD_TORCH_CHECK(x.dim() >= 1 && x.dim() <= kMaxDims, "input must be [N, ...]");
-    fits(t, "target");
-    if (u) fits(*u, "score_target");
-    if (dense_rows(x) && same_rows(x, t) && (!u || same_rows(x, *u))) return;
-    input = torch::stable::contiguous(x), target = torch::stable::contiguous(t);
-    if (u) score_target = torch::stable::contiguous(*u);
+    if (!dense_rows(x)) input = torch::stable::contiguous(x);
+    target = like_input(t, "target");
+    if (u) score_target = like_input(*u, "score_target");
   }
 
-  void fits(const Tensor& t, const char* name) const {
+  Tensor like_input(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.dim() == input.dim() && t.scalar_type() == input.scalar_type(), name, " must be like input");
-    for (int64_t d = 0; d < t.dim(); d++) STD_TORCH_CHECK(t.size(d) == input.size(d), name, " must be like input");
+    bool alike = true;
+    for (int64_t d = 0; d < t.dim(); d++) {
+      STD_TORCH_CHECK(t.size(d) == input.size(d), name, " must be like input");
+      alike &= d == 0 || t.size(d) == 1 || t.stride(d) == input.stride(d);
+    }
     same_device(t, input, name);
+    if (alike) return t;
+    Tensor copy = rows_like(input);
+    torch::stable::copy_(copy, t);
+    return copy;
   }
 
   MeanSquared part(bool mean, double scale) const {
@@ -64,29 +75,12 @@ struct Layout {
   }
 };
 
-// Memory laid out as `original`; without the look-up by name of torch::stable::empty_like where it lies in one piece.
-Tensor empty_like(const Tensor& original, int64_t row_size) {
-  if (!dense_rows(original) || original.stride(0) != row_size) return torch::stable::empty_like(original);
-  std::array<int64_t, kMaxDims> sizes, strides;
-  for (int64_t d = 0; d < original.dim(); d++) sizes[d] = original.size(d), strides[d] = original.stride(d);
-  return fresh(original, original.dim(), sizes.data(), strides.data(), original.scalar_type());
+// The gradient's memory.
+Tensor gradient_of(const Layout& layout, MeanSquared& part) {
+  Tensor grad = rows_like(layout.input);
+  part.grad = grad.mutable_data_ptr(), part.grad_stride = part.row_size;
+  return grad;
 }
-
-// The gradient's memory, laid out as the input; the kernels write elsewhere first where they cannot write it as it lies.
-struct Gradient {
-  Tensor grad, place;
-
-  Gradient(const Tensor& input, const Layout& layout, MeanSquared& part)
-      : grad(empty_like(input, part.row_size)), place(grad) {
-    if (!dense_rows(grad) || !same_rows(grad, layout.input)) place = torch::stable::empty_like(layout.input);
-    part.grad = place.mutable_data_ptr(), part.grad_stride = place.stride(0);
-  }
-
-  Tensor finished() {
-    if (place.get() != grad.get()) torch::stable::copy_(grad, place);
-    return grad;
-  }
-};
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(
     Tensor input, Tensor target, Optional score_target, Optional score_loss, Optional ref, Optional eta_factor,
@@ -103,9 +97,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mse_forward(
   part.table = table.mutable_data_ptr(), part.batch = static_cast<double*>(batch.mutable_data_ptr());
   if (!makes_gradient(input, may_grad && part.weighting.rule != Rule::given, detach))
     return {forward(part, input), table, batch, fresh(input, {0}, input.scalar_type())};
-  Gradient gradient(input, layout, part);
-  Tensor loss = forward(part, input);
-  return {loss, table, batch, gradient.finished()};
+  Tensor grad = gradient_of(layout, part);
+  return {forward(part, input), table, batch, grad};
 }
 
 Tensor mse_backward(Optional grad_out, Tensor input, Tensor target, Optional score_target, Tensor table, Tensor batch,
@@ -114,9 +107,9 @@ Tensor mse_backward(Optional grad_out, Tensor input, Tensor target, Optional sco
   MeanSquared part = layout.part(mean, scale);
   stored(table, batch, kMeanSquaredRows * part.rows, &part.table, &part.batch);
   part.given = given_of(coefficients, score_coefficients, part.dtype, input);
-  Gradient gradient(input, layout, part);
+  Tensor grad = gradient_of(layout, part);
   backward(part, grad_out, input);
-  return gradient.finished();
+  return grad;
 }
 
 }  // namespace
@@ -131,16 +124,14 @@ STABLE_TORCH_LIBRARY_FRAGMENT(loreun, m) {
       "Tensor? coefficients, Tensor? score_coefficients, bool mean, float scale) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) {
+template <typename Library>
+void implement(Library& m) {
   m.impl("mse_forward", TORCH_BOX(&mse_forward));
   m.impl("mse_backward", TORCH_BOX(&mse_backward));
 }
-
+STABLE_TORCH_LIBRARY_IMPL(loreun, CPU, m) { implement(m); }
 #ifdef LOREUN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) {
-  m.impl("mse_forward", TORCH_BOX(&mse_forward));
-  m.impl("mse_backward", TORCH_BOX(&mse_backward));
-}
+STABLE_TORCH_LIBRARY_IMPL(loreun, CUDA, m) { implement(m); }
 #endif
 
 }  // namespace loreun

@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor> weigh(Tensor table, Tensor batch, Tensor weights, int
   }
 #ifdef LOREUN_WITH_CUDA
   const Stream stream(table);
-  if (const int code = gpu::weigh(w, stream.handle)) cuda_failed(code, "weighing");
+  check_cuda(gpu::weigh(w, stream.handle), "weighing", w.rows);
 #endif
   return {loss, normalised};
 }
@@ -36,8 +36,8 @@ void scale_(Tensor grad, Tensor grad_out) {
   STD_TORCH_CHECK(grad_out.numel() == 1 && grad_out.scalar_type() == acc_of(dtype), "grad_out does not fit");
   same_device(grad_out, grad, "grad_out");
   const Stream stream(grad);
-  const int code = gpu::scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle);
-  if (code != 0) cuda_failed(code, "scaling of " + std::to_string(grad.numel()) + " elements");
+  check_cuda(gpu::scale(dtype, grad.mutable_data_ptr(), grad.numel(), grad_out.const_data_ptr(), stream.handle), "scaling",
+             grad.size(0));
 }
 #endif
 

@@ -79,7 +79,9 @@ class Loss(torch.autograd.Function):
             weights = (divided,)
             if grad.numel():  # what pass 1 kept for pass 2
                 kept, grad = grad, grad if grad.dtype == x.dtype else torch.empty_like(grad, dtype=x.dtype)
-                torch.ops.loreun.ce_scale_.default(kept, grad, target, None, table, batch, divided, *shared, scale)
+                torch.ops.loreun.ce_backward_.default(
+                    None, grad, target, None, table, batch, divided, None, *shared, scale, kept
+                )
         if group is not None:
             loss, batch, scale = distributed.combine(batch, scale, group, normalize, loss.dtype)
         saved = None if settings[DETACH] else score_target
@@ -101,7 +103,7 @@ class Loss(torch.autograd.Function):
             return None, _scaled(grad, grad_out), *nothing
         x, *others = ctx.saved_tensors
         if ctx.inplace:
-            torch.ops.loreun.ce_backward_.default(grad_out, x, *others, None, *ctx.shared)
+            torch.ops.loreun.ce_backward_.default(grad_out, x, *others, None, *ctx.shared, None)
             torch.autograd.graph.increment_version(x)  # whoever else saved them is told
             return None, x.detach(), *nothing
         return None, _backward(ctx.kind)(grad_out, x, *others, None, *ctx.shared), *nothing

@@ -164,7 +164,7 @@ def gradient_of_rows(logits: Tensor, rows: Known, first: int) -> Tensor:
         return _gradient_in_pytorch(logits, rows, labels)
     batch = rows.table.new_zeros(3, dtype=torch.float64)
     settings = (IGNORED, 0.0, 1.0)
-    torch.ops.loreun.ce_backward_.default(None, logits, *labels, rows.table, batch, *coefficients, *settings)
+    torch.ops.loreun.ce_backward_.default(None, logits, *labels, rows.table, batch, *coefficients, *settings, None)
     return logits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 from functools import cache
@@ -41,7 +42,7 @@ def serves(values: Tensor) -> bool:
 
 def cpu_capability() -> str:
     """The CPU kernels in use: portable, avx2 or avx512."""
-    return str(importlib.import_module("loreun_bench.ops._operator").cpu_capability())
+    return str(_library().loreun_cpu_capability().decode())
 
 
 def info() -> Any:
@@ -94,10 +95,18 @@ def _ce_forward(logits: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return logits.new_empty((), dtype=accumulator(logits)), *_outputs(logits, 6, grad)
 
 
+def _rows_like(x: Tensor) -> Tensor:
+    """As rows_like in csrc/torch/mean_squared.cpp."""
+    one = torch.empty_like(x[:1])  # its strides are those of a sample, if that has no gaps
+    if all(n == 1 or a == b for n, a, b in zip(x.shape[1:], one.stride()[1:], x.stride()[1:], strict=True)):
+        return x.new_empty_strided(x.shape, (x.shape[1:].numel(), *x.stride()[1:]))
+    return x.new_empty(x.shape)
+
+
 def _mse_forward(input: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _same_device(input, *rest)
     detach, *_, may = rest[-4:]  # and mean, scale
-    grad = torch.empty_like(input) if _makes_gradient(input, may and rest[5] != GIVEN, cheap=detach) else input.new_empty(0)
+    grad = _rows_like(input) if _makes_gradient(input, may and rest[5] != GIVEN, cheap=detach) else input.new_empty(0)
     return input.new_empty((), dtype=accumulator(input)), *_outputs(input, 4, grad)
 
 
@@ -106,7 +115,7 @@ def _ce_backward(grad_out: Tensor, logits: Tensor, *rest: Any) -> Tensor:
 
 
 def _mse_backward(grad_out: Tensor, input: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(input)
+    return _rows_like(input)
 
 
 def _weigh(table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -120,8 +129,7 @@ def _in_place(*arguments: Any) -> None:
 def _register_fakes() -> None:
     fakes: dict[str, Any] = {
         "ce_forward": _ce_forward, "mse_forward": _mse_forward, "weigh": _weigh,
-        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "ce_scale_": _in_place,
-        "scale_": _in_place,
+        "ce_backward": _ce_backward, "mse_backward": _mse_backward, "ce_backward_": _in_place, "scale_": _in_place,
     }  # fmt: skip
     for name, fake in fakes.items():
         torch.library.register_fake(f"loreun::{name}", fake)
@@ -130,33 +138,48 @@ def _register_fakes() -> None:
 def _cuda() -> tuple[bool, str]:
     """(whether the CUDA kernels can be used, and in words why): what they were built for, the driver, torch's stream."""
     built = str(_report().get("cuda", "unknown"))
-    ask = getattr(importlib.import_module("loreun_bench.ops._operator"), "cuda", None)
-    if ask is None:
-        return False, f"{built}; not used: the operator was built from older sources, install again"
-    found = ask()
-    if found is None:
+    version = _library().loreun_cuda_version().decode()
+    if not version:
         return False, built
-    built += f" with CUDA {_version(found['runtime'])}"
-    major, driver = found["runtime"] // 1000, found["driver"]
+    built += f" with CUDA {version}"
+    major, driver = int(version.split(".")[0]), _driver()
     if driver // 1000 < major:
-        has = f"it runs CUDA {_version(driver)}" if driver else "there is none"
+        has = f"it runs CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "there is none"
         return False, f"{built}; not used: they need a driver of CUDA {major} or newer, {has}"
     if not torch.cuda.is_available():
         return False, f"{built}; not used: torch sees no GPU, or has no CUDA (torch.version.cuda is {torch.version.cuda})"
-    if not found["stream"]:
+    if not _library().loreun_finds_stream():
         return False, f"{built}; not used: torch's current stream was not found in its libraries"
     return True, built
 
 
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
+def _driver() -> int:
+    """The newest CUDA that the driver runs, as 13020 for 13.2; 0: there is none."""
+    version = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value
+
+
+@cache
+def _library() -> Any:
+    """The compiled operator (csrc/torch/): what it registers with torch, and the functions of about.cpp. OSError, and
+    AttributeError where it was built from older sources."""
+    library = ctypes.CDLL(str(Path(__file__).with_name("_operator.so")))
+    library.loreun_cpu_capability.restype = library.loreun_cuda_version.restype = ctypes.c_char_p
+    library.loreun_finds_stream.restype = ctypes.c_bool
+    return library
 
 
 def _load() -> tuple[frozenset[str], str]:
     report = _report()
     try:
-        importlib.import_module("loreun_bench.ops._operator")
-    except ImportError as error:
+        _library()
+    except AttributeError:
+        return frozenset(), "the operator was built from older sources, install again"
+    except OSError as error:
         return frozenset(), report.get("reason") or f"the extension does not load: {error}" if report else "it was not built"
     _register_fakes()
     usable, words = _cuda()

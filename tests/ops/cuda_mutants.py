@@ -40,8 +40,8 @@ MUTANTS = {
     22: ("row sums merge without rescaling", ANY, "a.sum * exp_of(a.max - shift) +", "a.sum +"),
     23: ("batch sums merge without rescaling", ANY, "a.weight * of_a + b.weight * of_b", "a.weight + b.weight"),
     24: ("the old sum is not rescaled", CE, "  m.sum *= exp_of(m.max - shift);\n#pragma unroll\n  for", "#pragma unroll\n  for"),
-    25: ("elements past a row's end count", CE, "valid(i) ? One<T>{row[column * stride]} : filled<One<T>>(Acc<T>(-INFINITY))", "One<T>{row[min(column, n - 1) * stride]}"),
-    26: ("loose elements are not summed", CE, "m = merge(m, {value, Acc<T>(1),", "m = merge(m, {value, Acc<T>(0),"),
+    25: ("elements past a row's end count", CE, "inside(k) ? One<T>{row[column * stride]} : filled<One<T>>(Acc<T>(-INFINITY))", "One<T>{row[min(column, n - 1) * stride]}"),
+    26: ("loose elements are not summed", CE, "i < loose; i += step * kUnroll", "i < loose && span.vectors == 0; i += step * kUnroll"),
     27: ("a maximum of -inf makes NaN", ANY, "max == A(-INFINITY) ? A(0) : max", "max"),
     28: ("the last block's sum is forgotten", ANY, "i < count; i += blockDim.x", "i < count - 1; i += blockDim.x"),
     # Rows and columns
@@ -80,16 +80,16 @@ MUTANTS = {
     65: ("mse: given scores have a gradient", MSE, "w.detach || w.score_loss ?", "w.detach ?"),
     66: ("mse: half the gradient", MSE, "2 / static_cast<A>(part.divisor)", "1 / static_cast<A>(part.divisor)"),
     67: ("mse: the score differences have no gradient", MSE, "return {both * c.objective, both * c.score};", "return {both * c.objective, A(0)};"),
-    68: ("scale: blocks overlap", "scale.cu", "int64_t(blockIdx.x) * blockDim.x + threadIdx.x", "int64_t(blockIdx.x) + threadIdx.x"),
+    68: ("scale: blocks overlap", "rows.cu", "int64_t(blockIdx.x) * blockDim.x + threadIdx.x", "int64_t(blockIdx.x) + threadIdx.x"),
     # The middle
     70: ("eta's factor is not read", ANY, "weighting.eta_factor ? eta * *static_cast<const A*>(weighting.eta_factor) : eta", "eta"),
     71: ("a class's weight is not counted", CE, "add_row(batch, row.log_weight, row.objective, class_weight<A>(part, row.target))", "add_row(batch, row.log_weight, row.objective, A(1))"),
-    72: ("a class's weight does not weigh", CE, "r.log_weight += log_of(class_weight<A>(part, r.target));", "{}"),
+    72: ("a class's weight does not weigh", CE, "r.log_weight += log_by(class_weight<A>(part, r.target));", "{}"),
     73: ("weights that are not divided are", ANY, "if (by == Normalize::batch) return batch;", "return batch;"),
     74: ("what is not divided by the sum has a baseline", ANY, "by == Normalize::batch ? batch.weighted / batch.weight : A(0)", "batch.weighted / batch.weight"),
     75: ("given coefficients are not taken", ANY, "if (part.given.objective) return coefficients(part.given, row, upstream);", ""),
-    76: ("weigh: divided by their sum", "weigh.cu", "divisor_of(w, sums.weight)", "sums.weight"),
-    77: ("weigh: only the first rows", "weigh.cu", "i < w.rows; i += thread_count())\n    static_cast", "i < min(w.rows, int64_t(thread_count())); i += thread_count())\n    static_cast"),
+    76: ("weigh: divided by their sum", "rows.cu", "divisor_of(w, sums.weight)", "sums.weight"),
+    77: ("weigh: only the first rows", "rows.cu", "i < w.rows; i += thread_count())\n    static_cast", "i < min(w.rows, int64_t(thread_count())); i += thread_count())\n    static_cast"),
     78: ("a slope of the whole where there is a reference", CE, "ignored || part.weighting.detach", "!ignored || part.weighting.detach"),
 }  # fmt: skip
 

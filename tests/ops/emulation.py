@@ -236,9 +236,6 @@ class Gpu:
         self.lib.loreun_sim_configure.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
         self.lib.loreun_sim_configure.restype = None
         self.lib.loreun_sim_launches.restype = ctypes.c_int64
-        for kind in ("ce", "mse"):
-            if hasattr(self.lib, f"sim_{kind}_workspace"):
-                getattr(self.lib, f"sim_{kind}_workspace").restype = ctypes.c_int64
 
     def configure(self, sms: int = 4, shared: int = 227 * 1024, capability: int = 90, seed: int = 1) -> None:
         self.lib.loreun_sim_configure(sms, shared, capability, seed)
@@ -330,17 +327,20 @@ class Run:
     def __init__(self, gpu: Gpu, part: CrossEntropy | MeanSquared, gradient: bool) -> None:
         self.gpu, self.kind = gpu, "ce" if isinstance(part, CrossEntropy) else "mse"
         self.bound = bound = _bind(part, gradient)
-        size = int(self._function("workspace")(ctypes.byref(bound.struct)))
-        assert size >= 0
-        workspace = Guarded(torch.empty(size, dtype=torch.uint8), poison=True)
+        workspaces: list[Guarded] = []  # another one, where the plan is changed
+
+        @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
+        def scratch(size: int) -> int:
+            workspaces.append(Guarded(torch.empty(size, dtype=torch.uint8), poison=True))
+            return workspaces[-1].pointer()
+
         loss = Guarded(torch.empty(1, dtype=bound.table.tensor.dtype), poison=True)
         before = gpu.launches()
-        pointers = (ctypes.c_void_p(each.pointer()) for each in (loss, workspace))
-        _check(self._function("forward")(ctypes.byref(bound.struct), *pointers))
+        _check(self._function("forward")(ctypes.byref(bound.struct), ctypes.c_void_p(loss.pointer()), scratch))
         self.launches = gpu.launches() - before
         self.regime = "split" if self.launches > 1 else "on_chip" if gpu.latest()[3] else "tiny"
-        margins = torch.cat([workspace.bits[:MARGIN], workspace.bits[MARGIN + size :]])
-        assert (margins == -1).all(), "a write beside the workspace"
+        for bits in (each.bits for each in workspaces):
+            assert (torch.cat([bits[:MARGIN], bits[-MARGIN:]]) == -1).all(), "a write beside the workspace"
         self._inspect([loss, bound.table, bound.batch], gradient)
         self.loss, self.table, self.batch = loss.tensor[0], bound.table.tensor, bound.batch.tensor
 

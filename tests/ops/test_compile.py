@@ -113,7 +113,7 @@ def samples() -> list[tuple[str, tuple]]:
         ("ce_forward", (torch.randn(6, 60000), target, None, None, None, None, None, *exp, *shared, True)),
         ("ce_backward", (one, logits, target, clean, table, whole, None, None, *shared)),
         ("ce_backward", (None, wide, target, clean, table, whole, given, ref, *shared)),
-        ("ce_backward_", (one, logits.clone(), target, clean, table, whole, None, None, *shared)),
+        ("ce_backward_", (one, logits.clone(), target, clean, table, whole, None, None, *shared, None)),
         ("mse_forward", (x, t, u, None, ref, None, *mse, True)),
         ("mse_forward", (x[:, ::2], t[:, ::2], None, given, ref, eta, *mse, True)),
         ("mse_forward", (x.bfloat16().contiguous(), t.bfloat16().contiguous(), None, None, ref, None, *mse, False)),
@@ -122,7 +122,7 @@ def samples() -> list[tuple[str, tuple]]:
         ("weigh", (table, whole, given, 1, 0.5)),
         ("ce_forward", (*middle, *taken, True)),
         ("ce_forward", (middle[0].bfloat16(), *middle[1:], *taken, True)),
-        ("ce_scale_", (kept, torch.empty(6, 100), target, None, table_k, whole_k, given, *shared)),
+        ("ce_backward_", (None, torch.empty(6, 100), target, None, table_k, whole_k, given, None, *shared, kept)),
     ]
 
 

@@ -255,7 +255,7 @@ def test_one_launch_if_it_fits(gpu):
 
 @pytest.mark.parametrize("make", [cross_entropy, mean_squared])
 def test_a_gpu_that_others_hold_a_part_of(gpu, make):
-    """The grid does not fit at once, which only the launch tells: the split kernels do it, in the workspace there is."""
+    """The grid does not fit at once, which only the launch tells: the split kernels do it."""
     gpu.hold(3)
     try:
         for part in (make(64, 700, torch.float32), make(9, 6001, torch.float32, seed=1)):

@@ -27,6 +27,11 @@ struct LogWeight {
   Acc value, slope;
 };
 
+template <typename Acc>
+LOREUN_INLINE Acc reference_loss(const Weighting& w, int64_t row) {
+  return w.ref_loss ? static_cast<const Acc*>(w.ref_loss)[row * w.ref_stride] : Acc(w.ref);
+}
+
 // A score of 0 to a negative power is as large as the smallest normal number makes it.
 template <typename Acc>
 constexpr Acc kSmallest = sizeof(Acc) == 4 ? Acc(1.17549435e-38) : Acc(2.2250738585072014e-308);
