@@ -31,8 +31,8 @@ from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.constraints import HardMask
 from loreun_bench.training.optimiser import make_optimiser
-from loreun_bench.training.saliency import HardMask
 
 GIB = 2**30
 WIDTH, LENGTH = 768, 77  # of the text embeddings

@@ -57,7 +57,7 @@ MUTANTS = {
     "b5": ("Bad-T: the phases pass through the network apart", C + "methods/bad_t.py", "joined: ClassVar[bool] = True", "joined: ClassVar[bool] = False", BASELINES),
     "b6": ("DELETE keeps the true class", C + "methods/delete.py", '.scatter(1, targets[:, None], float("-inf"))', "", BASELINES),
     "b7": ("blocks that stay train their batch norm", C + "methods/cf_k.py", "        model.eval()\n", "", BASELINES),
-    "b8": ("an ascent is not clipped", C + "methods/sfron.py", "torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)", "pass", BASELINES),
+    "b8": ("an ascent is not clipped", C + "methods/sfron.py", ", Clip(moving(model), self.clip))", ")", BASELINES),
     "b9": ("pixels move in units of the normalised picture", C + "data/images.py", "/ scale + by).clamp", "/ scale + by / scale).clamp", BASELINES),
     "b10": ("MSG resets what matters most", C + "methods/msg.py", "torch.where(kept, layer.weight.data, fresh.to(layer.weight))", "torch.where(kept, fresh.to(layer.weight), layer.weight.data)", BASELINES),
     "b11": ("rows of a method's own losses are not weighted", C + "unlearning/phase.py", "if own is not None and weight is None:", "if own is not None:", BASELINES),

@@ -1,7 +1,8 @@
-"""How much parameters matter to a loss: mean squared gradients, the diagonal of an empirical Fisher matrix."""
+"""How much parameters matter to a loss: the empirical Fisher matrix, its diagonal, its inverse."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -22,3 +23,24 @@ def mean_squared_gradients(
         count += 1
     torch._foreach_div_(total, max(count, 1))
     return total
+
+
+def adapted_ratio(part: Sequence[Tensor], whole: Sequence[Tensor], share: float) -> float:
+    """Of the ratios of importances, those that are finite, the percentile 100 - log(1 + 100·share), where `share` of the
+    samples of `whole` are in `part`. Source: ASSD (Schoepf et al., 2024)."""
+    ratio = torch.cat([(p / w).flatten() for p, w in zip(part, whole, strict=True)])
+    ratio = ratio[ratio.isfinite()].sort().values
+    return float(ratio[round((1 - math.log1p(100 * share) / 100) * (len(ratio) - 1))])
+
+
+def inverse_fisher(vector: Tensor, gradients: Iterable[Tensor], count: int) -> Tensor:
+    """F⁻¹ vector [n], with F the mean of `count` samples' outer products of gradients [n], by WoodFisher's recursion as
+    it is published for unlearning: it keeps one vector of F⁻¹, so that it is no exact inverse."""
+    solved, first = vector.clone(), None
+    for g in gradients:
+        if first is None:
+            first = g
+            continue
+        damped = count + first @ g
+        solved, first = solved - (solved @ g) / damped * first, first - (first @ g) / damped * first
+    return solved

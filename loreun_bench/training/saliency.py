@@ -1,4 +1,4 @@
-"""The saliency mask of SalUn: which weights may move, as a constraint that holds whatever the optimiser does."""
+"""The saliency mask of SalUn: which weights matter."""
 
 from __future__ import annotations
 
@@ -24,36 +24,3 @@ def top_fraction(gradients: Sequence[Tensor], density: float, whole: Callable[[f
         chosen[ties[: keep - int(chosen.sum())]] = True
     parts = chosen.split([g.numel() for g in gradients])
     return [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
-
-
-class HardMask:
-    """Weights outside the mask stay, to the bit, where they are now: no momentum, weight decay or Adam moves them."""
-
-    def __init__(self, parameters: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
-        self._parameters = [p.data for p in parameters]
-        self._masks = list(masks)  # as booleans, a byte an entry: a denoiser's mask as floats would be 3 GB
-        self._held = [p.detach() * ~m for m, p in zip(masks, parameters, strict=True)]
-
-    def before_step(self) -> None:
-        """Nothing: what the optimiser does outside the mask is undone after it."""
-
-    def after_step(self) -> None:
-        """p·m + p₀·(1 - m): exact, as one of the two terms is 0."""
-        torch._foreach_mul_(self._parameters, self._masks)
-        torch._foreach_add_(self._parameters, self._held)
-
-
-class GradientMask:
-    """Only the gradient is masked, as SalUn's code did until 2026: momentum and weight decay still move the rest."""
-
-    def __init__(self, parameters: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
-        self._parameters = list(parameters)
-        self._masks = [m.to(p.dtype) for m, p in zip(masks, parameters, strict=True)]
-
-    def before_step(self) -> None:
-        """Zero the gradient outside the mask."""
-        pairs = [(p.grad, m) for p, m in zip(self._parameters, self._masks, strict=True) if p.grad is not None]
-        torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
-
-    def after_step(self) -> None:
-        """Nothing."""

@@ -22,8 +22,8 @@ from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.constraints import GradientMask, HardMask
 from loreun_bench.training.optimiser import make_optimiser
-from loreun_bench.training.saliency import GradientMask, HardMask
 
 PROMPTS = tuple(f"an image of {word}" for word in WORDS)
 SEVEN = 7

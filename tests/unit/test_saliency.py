@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loreun_bench.training.saliency import GradientMask, HardMask, top_fraction
+from loreun_bench.training.constraints import GradientMask, HardMask
+from loreun_bench.training.saliency import top_fraction
 
 
 def test_the_mask_at_25_percent_is_the_top_and_not_the_bottom():

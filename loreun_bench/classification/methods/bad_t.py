@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
-from loreun_bench.classification.unlearning.gradient import GradientMethod
+from loreun_bench.classification.unlearning.gradient import GradientMethod, mixed, mixture
 from loreun_bench.classification.unlearning.method import LEAST, Context, Data, Epochs, Rate, Share
 from loreun_bench.decorators import method
 
@@ -47,28 +47,14 @@ class BadTeacher(GradientMethod):
 
     def steps(self, runs: Runs, data: Data, context: Context) -> Iterator[Step]:
         """Batches of the mixture, each taken apart by phase; the retain set's share is drawn anew in every epoch."""
-        import torch
-
-        from loreun_bench.training.loop import epoch
-
-        forget, retain = runs["forget"], runs["retain"]
-        size, device = len(forget.samples), context.device
-        for _ in range(self.epochs):
-            forget.epoch, retain.epoch = forget.epoch + 1, retain.epoch + 1
-            chosen = torch.randperm(len(retain.samples), generator=context.stream("order", "share"), device=device)
-            chosen = chosen[: round(self.share * len(chosen))]
-            for positions in epoch(size + len(chosen), self.batch_size, context.stream("order", "mixture"), LEAST):
-                own = positions < size
-                parts = ((forget, positions[own]), (retain, chosen[positions[~own] - size]))
-                yield [(run, part) for run, part in parts if len(part)]
-            yield []
+        return mixture(self, runs, self.share, context)
 
     def samples(self, sizes: Mapping[str, int]) -> int:
         """The mixture, seen by the model and by a teacher."""
-        return self.epochs * 2 * (sizes["forget"] + round(self.share * sizes["retain"]))
+        return self.epochs * 2 * mixed(sizes, self.share)
 
     def count(self, sizes: Mapping[str, int]) -> int:
         """Batches of the mixture."""
         from loreun_bench.training.loop import cuts
 
-        return self.epochs * len(cuts(sizes["forget"] + round(self.share * sizes["retain"]), self.batch_size, LEAST))
+        return self.epochs * len(cuts(mixed(sizes, self.share), self.batch_size, LEAST))

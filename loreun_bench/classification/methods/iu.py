@@ -37,41 +37,20 @@ class InfluenceUnlearning(Method):
         import torch
 
         from loreun_bench.classification.unlearning.evaluating import gradient_sum, in_order, moving
+        from loreun_bench.training.importance import inverse_fisher
+
+        def flat(gradients: list[Tensor]) -> Tensor:
+            return torch.cat([g.flatten() for g in gradients])  # torch's own wants them contiguous
 
         forget, retain = len(data.forget), len(data.retain)
         sets = data.forget, data.retain
         of_forget, of_retain = (flat(gradient_sum(model, part, context, in_order(part, self.batch_size))) for part in sets)
         direction = of_forget / (forget + retain) - of_retain * forget / ((forget + retain) * retain)
-        step = self._solve(model, direction, data, context)
+        order = torch.randperm(retain, generator=context.stream("order", "fisher"), device=context.device)[: self.pictures]
+        each = (flat(gradient_sum(model, data.retain, context, [position])) for position in order.split(1))
+        step = inverse_fisher(direction, each, len(order))
         weights = moving(model)
         with torch.no_grad():
             for weight, part in zip(weights, step.split([w.numel() for w in weights]), strict=True):
                 weight.add_(part.view(weight.shape), alpha=self.alpha)
         return model
-
-    def _solve(self, model: nn.Module, direction: Tensor, data: Data, context: Context) -> Tensor:
-        """F⁻¹ direction, a picture's gradient after the other."""
-        import torch
-
-        from loreun_bench.classification.unlearning.evaluating import logits_of, moving
-
-        order = torch.randperm(len(data.retain), generator=context.stream("order", "fisher"), device=context.device)
-        chosen = order[: self.pictures]
-        solved, first = direction.clone(), None
-        for position in chosen.split(1):
-            logits = logits_of(model, data.retain, position, context)
-            loss = torch.nn.functional.cross_entropy(logits, data.retain.labels[position])
-            g = flat(list(torch.autograd.grad(loss, moving(model), allow_unused=True, materialize_grads=True)))
-            if first is None:
-                first = g
-                continue
-            damped = len(chosen) + first @ g
-            solved, first = solved - (solved @ g) / damped * first, first - (first @ g) / damped * first
-        return solved
-
-
-def flat(gradients: list[Tensor]) -> Tensor:
-    """One vector."""
-    import torch
-
-    return torch.cat([g.flatten() for g in gradients])

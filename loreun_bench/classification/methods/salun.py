@@ -24,7 +24,8 @@ class SalUn(RandomLabel):
 
     def constraint(self, model: nn.Module, data: Data, context: Context) -> Constraint:
         """The saliency mask of `model` as it is now, over all parameters."""
-        from loreun_bench.training.saliency import GradientMask, HardMask, top_fraction
+        from loreun_bench.training.constraints import GradientMask, HardMask
+        from loreun_bench.training.saliency import top_fraction
 
         parameters = [p for p in model.parameters() if p.requires_grad]
         gradient = forget_gradient(model, data, context, self.batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt
@@ -15,19 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@dataclass
-class Made:
-    """The teacher, and the weights after each epoch if they are asked for."""
-
-    teacher: nn.Module
-    after: list[dict[str, Tensor]] = field(default_factory=list)
-
-
 @method("SCRUB", uses={"forget", "retain"}, paper="Kurmanji et al., NeurIPS 2023")
 @dataclass(frozen=True)
 class Scrub(GradientMethod):
-    """Away from the original on the forget set for `ascents` epochs, and towards it on the retain set in every epoch:
-    -KD, then gamma·CE + alpha·KD, of logits divided by `temperature`."""
+    """-KD on the forget set for `ascents` epochs, gamma·CE + alpha·KD on the retain set in all; logits by `temperature`."""
 
     epochs: Epochs = 3
     lr: Rate = 5e-4
@@ -52,10 +43,10 @@ class Scrub(GradientMethod):
         return phase == "retain" or epoch < self.ascents
 
     def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
-        """The original model teaches."""
+        """The original model teaches; room for what SCRUB+R goes back to."""
         from loreun_bench.training.frozen import teacher
 
-        return Made(teacher(model))
+        return {"teacher": teacher(model), "after": []}
 
     def losses(self, phase: str, x: Tensor, logits: Tensor, targets: Tensor, context: Context) -> Tensor:
         """KD, and in the retain phase the cross entropy with it [n]."""
@@ -63,7 +54,7 @@ class Scrub(GradientMethod):
 
         from loreun_bench.training.distillation import divergence, taught
 
-        kept = divergence(logits, taught(context.prepared.teacher, x, context), self.temperature)
+        kept = divergence(logits, taught(context.prepared["teacher"], x, context), self.temperature)
         if phase == "forget":
             return kept
         return self.gamma * F.cross_entropy(logits.float(), targets, reduction="none") + self.alpha * kept

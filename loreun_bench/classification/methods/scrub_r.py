@@ -34,7 +34,7 @@ class ScrubRewind(Scrub):
 
     def after_epoch(self, model: nn.Module, context: Context) -> None:
         """A copy of the weights."""
-        context.prepared.after.append({name: value.clone() for name, value in model.state_dict().items()})
+        context.prepared["after"].append({name: value.clone() for name, value in model.state_dict().items()})
 
     def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
         """SCRUB, then back to the epoch whose forget error is nearest to the reference."""
@@ -44,9 +44,9 @@ class ScrubRewind(Scrub):
         unseen = of_classes(data.validation, data.forget.labels.unique())
         wanted = error_of(model, unseen if len(unseen) else data.validation, context)
         gaps = []
-        for weights in context.prepared.after:
+        for weights in context.prepared["after"]:
             model.load_state_dict(weights)
             gaps.append(abs(error_of(model, data.forget, context) - wanted))
         if gaps:  # of equals the last, which was repaired most
-            model.load_state_dict(context.prepared.after[max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
+            model.load_state_dict(context.prepared["after"][max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
         return model

@@ -14,7 +14,7 @@ from loreun_bench.classification.unlearning.method import Context, Data
 from loreun_bench.decorators import method
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from loreun_bench.classification.unlearning.gradient import Runs, Step
 
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 @method("SFR-on", uses={"forget", "retain"}, paper="Huang et al., NeurIPS 2024")
 @dataclass(frozen=True)
 class SalientForgetting(GradientMethod):
-    """`steps_taken` retain steps; before every `every`-th one of ascent on the forget set, of the weights that matter to it
-    `gamma` times as much as to the retain set, its gradient clipped to the norm `clip`.
-
-    The ascent's factor falls from `alpha` to 0 by a cosine, as the learning rate does. The paper's method is this with the
-    weighting `sfron`.
-    """
+    """Before every `every`-th of `steps_taken` retain steps an ascent, factor `alpha` falling to 0 by a cosine, of weights
+    that matter to the forget set `gamma` times as much, gradient cut to `clip`. The paper's: with the weighting `sfron`."""
 
     steps_taken: Annotated[int, Ge(1)] = 1500
     every: Annotated[int, Ge(1)] = 5
@@ -40,47 +36,25 @@ class SalientForgetting(GradientMethod):
     def constraint(self, model: nn.Module, data: Data, context: Context) -> Any:
         """The mask, which holds for ascents alone."""
         from loreun_bench.classification.unlearning.evaluating import importances, moving
+        from loreun_bench.training.constraints import Clip, GradientMask, Sometimes
 
-        forget, retain = (importances(model, part, context, self.batch_size) for part in (data.forget, data.retain))
-        masks = [(f >= self.gamma * r).to(f.dtype) for f, r in zip(forget, retain, strict=True)]
-        context.prepared = _Ascent(moving(model), masks, self.clip)
+        both = (importances(model, part, context, self.batch_size) for part in (data.forget, data.retain))
+        masks = [f >= self.gamma * r for f, r in zip(*both, strict=True)]
+        context.prepared = Sometimes(GradientMask(moving(model), masks), Clip(moving(model), self.clip))
         return context.prepared
 
     def steps(self, runs: Runs, data: Data, context: Context) -> Iterator[Step]:
         """An ascent, then `every` retain steps, and so on."""
         forget, retain = (cycle(runs[name], data, context) for name in ("forget", "retain"))
         for number in range(self.steps_taken):
-            if number % self.every == 0:
-                runs["forget"].scale = -self.alpha * (1 + math.cos(math.pi * number / self.steps_taken)) / 2
-                context.prepared.ascends = True
-                yield [next(forget)]
-            context.prepared.ascends = False
-            yield [next(retain)]
+            runs["forget"].scale = -self.alpha * (1 + math.cos(math.pi * number / self.steps_taken)) / 2
+            for context.prepared.on in (True, False) if number % self.every == 0 else (False,):
+                yield [next(forget if context.prepared.on else retain)]
 
     def count(self, sizes: Mapping[str, int]) -> int:
         """Of both kinds."""
-        return self.steps_taken + -(-self.steps_taken // self.every)
+        return self.steps_taken + math.ceil(self.steps_taken / self.every)
 
     def samples(self, sizes: Mapping[str, int]) -> int:
         """Those of the steps, and of the mask."""
-        ascents = -(-self.steps_taken // self.every) * min(self.batch_size, sizes["forget"])
-        return sizes["forget"] + sizes["retain"] + ascents + self.steps_taken * min(self.batch_size, sizes["retain"])
-
-
-class _Ascent:
-    """Masks and clips the gradient of an ascent; a retain step's stays."""
-
-    def __init__(self, parameters: Any, masks: list[Tensor], clip: float) -> None:
-        self.parameters, self.masks, self.clip, self.ascends = list(parameters), masks, clip, False
-
-    def before_step(self) -> None:
-        """The mask, then the norm."""
-        import torch
-
-        if self.ascends:
-            pairs = [(p.grad, m) for p, m in zip(self.parameters, self.masks, strict=True) if p.grad is not None]
-            torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
-
-    def after_step(self) -> None:
-        """Momentum moves what it moves, as in the authors' code."""
+        return sizes["forget"] + sizes["retain"] + self.count(sizes) * self.batch_size

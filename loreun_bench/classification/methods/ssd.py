@@ -42,6 +42,7 @@ class SelectiveSynapticDampening(Method):
         import torch
 
         from loreun_bench.classification.unlearning.evaluating import cross_entropy, importances, joined, moving
+        from loreun_bench.training.importance import adapted_ratio
 
         def norm(logits: Tensor, labels: Tensor) -> Tensor:
             return logits.square().sum(1).mean()
@@ -49,21 +50,9 @@ class SelectiveSynapticDampening(Method):
         how = (context, self.batch_size, cross_entropy if self.labels else norm, 2 if self.labels else 1)
         of_forget = importances(model, data.forget, *how)
         of_all = importances(model, joined(data.forget, data.retain), *how)
-        alpha = self.alpha or _adapted(of_forget, of_all, len(data.forget), len(data.retain))
+        alpha = self.alpha or adapted_ratio(of_forget, of_all, len(data.forget) / (len(data.forget) + len(data.retain)))
         with torch.no_grad():
             for weight, forget, every in zip(moving(model), of_forget, of_all, strict=True):
                 factor = (self.dampening * every / forget).clamp(max=1)
                 weight.copy_(torch.where(forget > alpha * every, weight * factor, weight))
         return model
-
-
-def _adapted(of_forget: list[Tensor], of_all: list[Tensor], forget: int, retain: int) -> float:
-    """The percentile 100 - log(1 + 100·share of the forget set) of the ratios that are finite (ASSD)."""
-    import math
-
-    import torch
-
-    ratio = torch.cat([(f / a).flatten() for f, a in zip(of_forget, of_all, strict=True)])
-    ratio = ratio[ratio.isfinite()].sort().values
-    place = (1 - math.log1p(100 * forget / (forget + retain)) / 100) * (len(ratio) - 1)
-    return float(ratio[round(place)])

@@ -226,3 +226,26 @@ def _paired(method: GradientMethod, runs: Runs, data: Data, context: Context) ->
         for part in one_pass(runs["retain"], data, context):
             yield [next(forget), part]
         yield []
+
+
+def mixture(method: GradientMethod, runs: Runs, share: float, context: Context) -> Iterator[Step]:
+    """Batches of the forget set and a share of the retain set, drawn anew in every epoch, mixed; a step has both."""
+    import torch
+
+    from loreun_bench.training.loop import epoch
+
+    forget, retain = runs["forget"], runs["retain"]
+    size, kept, device = len(forget.samples), len(retain.samples), context.device
+    for _ in range(method.epochs):
+        forget.epoch, retain.epoch = forget.epoch + 1, retain.epoch + 1
+        chosen = torch.randperm(kept, generator=context.stream("order", "share"), device=device)[: round(share * kept)]
+        for positions in epoch(size + len(chosen), method.batch_size, context.stream("order", "mixture"), LEAST):
+            own = positions < size
+            parts = ((forget, positions[own]), (retain, chosen[positions[~own] - size]))
+            yield [(run, part) for run, part in parts if len(part)]
+        yield []
+
+
+def mixed(sizes: Mapping[str, int], share: float) -> int:
+    """The samples of an epoch of `mixture`."""
+    return sizes["forget"] + round(share * sizes["retain"])

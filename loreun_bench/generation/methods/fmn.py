@@ -13,7 +13,6 @@ from loreun_bench.decorators import method
 from loreun_bench.generation.unlearning.method import Asked, Context, Count, Data, Method
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from loreun_bench.generation.pipeline.pipelines import Pipeline
@@ -57,6 +56,7 @@ class ForgetMeNot(Method):
 
         from loreun_bench.generation.pipeline.attention import watched
         from loreun_bench.generation.unlearning.gradient import noised, open_parameters, predict, trainable
+        from loreun_bench.training.constraints import Clip
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
 
@@ -84,7 +84,7 @@ class ForgetMeNot(Method):
                 return paid.square().sum().sqrt()
 
             total = min(self.steps, context.limit_steps or self.steps)
-            clip = _Clip(list(chosen.values()))
+            clip = Clip(list(chosen.values()), 1.0)
             run_steps(pipeline.unet, islice(batches, total), objective, optimiser, constraint=clip, total=total)
         pipeline.unet.requires_grad_(False)
 
@@ -122,19 +122,3 @@ def _within(tokens: list[int], part: list[int], end: int) -> list[int]:
     starts = range(len(tokens) - len(part) + 1) if part else ()
     start = next((i for i in starts if tokens[i : i + len(part)] == part), end)
     return list(range(start, min(start + len(part), end)))
-
-
-class _Clip:
-    """Gradients are cut to norm 1."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
-        self._parameters = parameters
-
-    def before_step(self) -> None:
-        """Cut."""
-        import torch
-
-        torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-
-    def after_step(self) -> None:
-        """Nothing."""

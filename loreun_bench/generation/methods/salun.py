@@ -35,7 +35,8 @@ class SalUn(RandomLabel):
         self, pipeline: Pipeline, parameters: Mapping[str, nn.Parameter], data: Data, context: Context
     ) -> Constraint:
         """The saliency mask of the denoiser as it is now, over the parameters that may move."""
-        from loreun_bench.training.saliency import HardMask, top_fraction
+        from loreun_bench.training.constraints import HardMask
+        from loreun_bench.training.saliency import top_fraction
 
         weights = list(parameters.values())
         return HardMask(weights, top_fraction(self._gradient(pipeline, weights, data, context), self.density))
