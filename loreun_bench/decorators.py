@@ -132,8 +132,9 @@ def metric(
     a table is made, never stored. What says nothing is not among the values that it gets; one that then raises KeyError has
     no value there. optional: keys that it can do without; a table marks where one is missing.
     span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
-    needs: what a metric of classification asks for beside the predictions, of {"model", "data", "retrain", "original"}; what
-    each of them is stands at `classification.scoring.evaluation.Outputs`. A sweep computes it once for all rows.
+    needs: what a metric asks for beside predictions or pictures, of {"model", "data", "retrain", "original"}; what each of
+    them is stands at `classification.scoring.evaluation.Outputs` and `generation.scene.Scene`, which has no "retrain". A
+    sweep computes it once for all rows.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
     sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
     `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
@@ -141,8 +142,9 @@ def metric(
 
     def register(function: T) -> T:
         ways = _ways(name, columns, best, track)
-        if not set(needs) <= NEEDS:
-            raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(NEEDS)}")
+        known = NEEDS if track == "classification" else NEEDS - {"retrain"}  # no model of this track was trained without
+        if not set(needs) <= known:
+            raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(known)}")
         bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(

@@ -70,6 +70,10 @@ class MetricSettings(Strict):
     seed: int | None = Field(default=None, ge=0, description="of the bootstrap")
     batch_size: int | None = Field(default=None, ge=1)
     fid_weights: str | None = Field(default=None, description="fid, kid: a file with FID-Inception's weights")
+    relearn_steps: int | None = Field(default=None, ge=1, description="relearn: steps of training")
+    relearn_lr: float | None = Field(default=None, gt=0)
+    attack_tokens: int | None = Field(default=None, ge=1, description="attack: tokens that are sought")
+    attack_steps: int | None = Field(default=None, ge=1, description="attack: steps of the search")
     own: dict[str, Any] = Field(default={}, description="for your own metrics: scene.settings['own']")
 
     def given(self) -> dict[str, Any]:

@@ -199,7 +199,14 @@ class _Block:
             "metrics": list(self.config.metrics),
             "forget": self.forgotten if self.classes else [],
         }
-        sources = (*EVALUATION, *(entry.file for entry in self.metrics))
+        needs = frozenset[str]().union(*(entry.info["needs"] for entry in self.metrics))
+        if "original" in needs:
+            inputs["original"] = self._sample(self.requests, {"model": self.original}, "sample Original none")
+        if needs & {"model", "data"}:
+            inputs |= {"model": model} | self._pictures()
+            config["model"] = self._looked_at()
+        trained = (*TRAINING, SCORING / "model.py") if "model" in config else ()
+        sources = (*EVALUATION, *trained, *(entry.file for entry in self.metrics))
         record = Record(
             track="generation", dataset=concepts.called(self.config.dataset) if self.classes else "generated pictures",
             model=self.files.name, scenario=self.label, method=method, weighting=weighting,
@@ -208,6 +215,14 @@ class _Block:
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
         return Cell(record, model, evaluation)
+
+    def _looked_at(self) -> dict[str, Any]:
+        """What metrics are told of the model itself."""
+        how = self.config.sampling
+        asked = [each for each in self.requests if each["label"] in self.forgotten]
+        return self._training() | {
+            "seed": derive(self.seeds.eval, "metrics"), "asked": asked, "steps": how.steps, "batch_size": how.batch_size,
+        }  # fmt: skip
 
     @cached_property
     def conditions(self) -> dict[str, Any]:

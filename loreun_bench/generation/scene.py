@@ -17,10 +17,11 @@ from loreun_bench.generation.scoring.images import NONE, Images, checked
 if TYPE_CHECKING:
     from loreun_bench.generation.scoring.classifiers import Classifier
     from loreun_bench.generation.scoring.inception import Inception
+    from loreun_bench.generation.scoring.model import Model
     from loreun_bench.generation.scoring.pictures import Pictures
 
 Listener = Callable[[str, float], None]  # told what is under way, and the share of it that is done
-Side = Literal["images", "reference"]
+Side = Literal["images", "reference", "original"]
 BATCH = 32
 
 
@@ -62,6 +63,9 @@ class Scene:
     forget: the forgotten classes, indices into `classes`; () for none. reference: real pictures. settings: see each
     metric. details: what a metric has to tell beside its values, by the metric's name; JSON can hold it. known: features
     [N, d] of the whole reference by extractor, where they were computed before.
+
+    Of what a metric `needs`: model, the pipeline itself with its data; original, the original model's pictures of the same
+    requests, in the same order.
     """
 
     images: Images
@@ -73,11 +77,13 @@ class Scene:
     details: dict[str, Any] = field(default_factory=dict)
     listen: Listener = lambda what, share: None
     known: Mapping[str, Tensor] = field(default_factory=dict)
+    model: Model | None = None
+    original: Images | None = None
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def copied(self) -> Scene:
         """A copy that may be changed without harm; which pictures are bad is found out for both."""
-        bad = [source._bad for source in (self.images, self.reference) if isinstance(source, Images)]
+        bad = [source._bad for source in (self.images, self.reference, self.original) if isinstance(source, Images)]
         shared = (self.listen, getattr(self.reference, "load", None), *bad)
         return copy.deepcopy(self, {id(each): each for each in shared})
 
@@ -86,6 +92,12 @@ class Scene:
         if self.classifier is None:
             raise UserError(f"{metric} needs a classifier: give --classifier resnet50 or --classifier FILE")
         return self.classifier
+
+    def need_model(self, metric: str) -> Model:
+        """The model; UserError where there are only pictures."""
+        if self.model is None:
+            raise UserError(f"{metric} looks at the model, not at pictures alone: put it into a sweep's metrics")
+        return self.model
 
     def inception(self) -> Inception:
         """FID-Inception, loaded once; settings' "fid_weights" may name its file. UserError if it cannot be had."""
@@ -101,6 +113,10 @@ class Scene:
         """The pictures of a side; UserError if the reference is asked for and there is none."""
         if side == "images":
             return self.images
+        if side == "original":
+            if self.original is None:
+                raise UserError("the original's pictures are known in a sweep alone: put the metric into a sweep's metrics")
+            return self.original
         if self.reference is None:
             raise UserError("a distance needs real pictures to compare with: give --reference DIR")
         return self.reference

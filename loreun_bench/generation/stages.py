@@ -76,13 +76,9 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     phases = Phases(phases_of(weighting))
     reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in phases}
     context = _context(config, phases, reference, device)
-    pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
-    parts = _parts(pictures, config["forgotten"])
-    sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
-    about_concepts = (tuple(config[key]) for key in ("forgotten", "names", "concept_texts"))
-    data = Data(sets, method.uses, tuple(config["prompts"]), texts, *about_concepts)
+    data = _data(config, inputs, pipeline, method.uses)
     before = _weights(pipeline)
-    _warm_up(pipeline, texts, context)
+    _warm_up(pipeline, data.texts, context)
     with seeded(config["seed"]), context.meter:
         found = method.unlearn(pipeline, data, context)
     checked_in_place(found, pipeline)
@@ -158,6 +154,8 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         details=details,
         listen=lambda _, share: report(share),
         known=inputs["real"].tensors() if "real" in inputs else {},
+        model=_model(config["model"], inputs, device) if "model" in config else None,
+        original=Images.open(checked_pictures(inputs["original"]), config["classes"]) if "original" in inputs else None,
     )
     found = measured(config["metrics"], "generation", scene)
     networks = {"classifier": scene.classifier.name} if scene.classifier is not None else {}
@@ -171,6 +169,17 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         networks["loss_curve"] = curve.told(inputs["curve"].values()["curves"])
     about = found.record() | {"details": details, "environment": networks}
     return Output(values=about | {"pictures": folder.name})
+
+
+def _model(config: Config, inputs: Inputs, device: str) -> Any:
+    """The model of a metric that looks at it."""
+    from loreun_bench.generation.scoring.model import Model
+
+    pipeline = _pipeline(config, inputs, device)
+    data = _data(config, inputs, pipeline, frozenset({"forget", "retain"}))
+    asked = [Request(**each) for each in config["asked"]]
+    return Model(pipeline, _pipeline(config, {}, device), data, lambda: _context(config, {}, {}, device), asked,
+                 config["steps"], config["batch_size"])  # fmt: skip
 
 
 def checked_pictures(artifact: Artifact) -> Path:
@@ -197,6 +206,15 @@ def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:
     if unknown:
         raise UserError(f"the unlearned weights do not fit the pipeline: {unknown[0]}")
     return pipeline
+
+
+def _data(config: Config, inputs: Inputs, pipeline: Pipeline, uses: frozenset[str]) -> Data:
+    """The sets of a scenario, and its concepts."""
+    pictures, texts = _pictures(config, inputs), pipeline.embed(config["prompts"])
+    parts = _parts(pictures, config["forgotten"])
+    sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
+    about_concepts = (tuple(config[key]) for key in ("forgotten", "names", "concept_texts"))
+    return Data(sets, uses, tuple(config["prompts"]), texts, *about_concepts)
 
 
 def _parts(pictures: Pictures, forgotten: Sequence[int]) -> dict[str, Tensor]:

@@ -1,0 +1,64 @@
+"""Whether a forgotten class can still be asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loreun_bench.decorators import metric
+from loreun_bench.harness.measuring import Measured
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loreun_bench.generation.scene import Planned, Scene
+    from loreun_bench.generation.scoring.model import Model
+
+TOKENS, STEPS, BATCH, RATE = 4, 100, 16, 0.05  # Adam; its rate in standard deviations of a text's embedding
+
+
+def _check(planned: Planned) -> None:
+    planned.need_classes("attack")
+
+
+@metric(
+    "attack",
+    columns={"recovered": "recovered"},
+    best="low",
+    needs={"model", "data"},
+    paper="as Pham et al., ICLR 2024 (concept inversion), of embeddings after the text encoder",
+    track="generation",
+    check=_check,
+)
+def attack(scene: Scene) -> Measured:
+    """recovered: UA where the prompt is the empty one with 4 tokens that were sought for the class, in 100 steps on its
+    training pictures, the model itself unchanged (settings: attack_tokens, attack_steps). Far above UA: the class is there
+    still. The search may teach the class as well as find it: compare rows."""
+    model, settings = scene.need_model("attack"), scene.settings
+    tokens, steps = int(settings.get("attack_tokens", TOKENS)), int(settings.get("attack_steps", STEPS))
+    sought = {label: _sought(model, label, tokens, steps) for label in model.data.forgotten}
+    hits, n = model.recognised(scene.need_classifier("attack"), texts=sought)
+    return Measured({"recovered": 100 * hits / n}, {"recovered": [hits, n]})
+
+
+def _sought(model: Model, label: int, tokens: int, steps: int) -> Tensor:
+    """The embedding [length, width] that denoises the class's pictures best."""
+    import torch
+
+    from loreun_bench.generation.unlearning.gradient import noised, predict
+
+    pipeline, context = model.pipeline, model.context()
+    pictures = model.data.forget.showing(torch.tensor([label]))
+    empty = pipeline.no_text[0]
+    free = empty[1 : tokens + 1].clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([free], lr=RATE * float(model.data.texts.std()))
+    batches = pictures.passes(min(BATCH, len(pictures)), context.stream("order", "attack", device="cpu"))
+    pipeline.unet.requires_grad_(False)
+    for _ in range(steps):
+        batch = noised(pipeline, pictures, next(batches), context, "attack")
+        text = torch.cat([empty[:1], free, empty[tokens + 1 :]]).expand(len(batch.t), -1, -1)
+        target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
+        loss = (predict(pipeline, batch.noisy, batch.t, text, context) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return torch.cat([empty[:1], free.detach(), empty[tokens + 1 :]])
