@@ -22,7 +22,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import check_scenario, class_files, samples, uniform, weightings
+from loreun_bench.harness.rows import check_scenario, class_files, method_of, samples, uniform, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -67,11 +67,6 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {k: v for k, v in (("steps", config.limit_steps), ("images", config.limit_images)) if v is not None}
     return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
-
-
-def entry_of(name: str) -> Entry:
-    """The method of a row's name: RL, or RL:paired, which is RL with settings of its own."""
-    return registry("methods").get(name.partition(":")[0])
 
 
 class Requests:
@@ -157,7 +152,7 @@ class _Block:
         """Original first, Retrain, then methods × weightings; the second Retrain, which nothing waits for, last."""
         rows = [self._cell("Original", "none", self.original, None)]
         for name in self.config.methods:
-            entry = entry_of(name)
+            entry = method_of(name, "classification")
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
             self._check_single(name, method)
@@ -286,7 +281,7 @@ class _Block:
         if "Retrain" not in self.config.methods:
             names = [name for name in self.config.metrics if "retrain" in registry("metrics").get(name).info["needs"]]
             raise UserError(f"metrics: {', '.join(names)} compares with Retrain, and no row is called so: add it to methods")
-        entry = entry_of("Retrain")
+        entry = method_of("Retrain", "classification")
         values = self.config.methods["Retrain"] | self.scenario.methods.get("Retrain", {})
         return self._unlearn("Retrain", entry, configuration.settings(entry, values, "methods.Retrain"), *uniform())
 

@@ -22,7 +22,7 @@ from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import asked_of, check_scenario, class_files, samples, weightings
+from loreun_bench.harness.rows import asked_of, check_scenario, class_files, method_of, samples, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -110,7 +110,7 @@ class _Block:
         """Original first, then methods × weightings."""
         rows = [self._cell("Original", "none", self.original)]
         for name in self.config.methods:
-            entry = registry("methods", "generation").get(name)
+            entry = method_of(name, "generation")
             values = self.config.methods[name] | self.scenario.methods.get(name, {})
             method = configuration.settings(entry, values, f"methods.{name}")
             if hasattr(method, "check"):
@@ -118,7 +118,7 @@ class _Block:
             chosen, notes = weightings(name, method, self.config, self.scenario)
             self.notes += notes
             for rule, weighting in chosen:
-                rows.append(self._cell(name, rule.name, self._unlearn(entry, method, rule, weighting), weighting))
+                rows.append(self._cell(name, rule.name, self._unlearn(name, entry, method, rule, weighting), weighting))
         return rows
 
     @cached_property
@@ -180,14 +180,14 @@ class _Block:
         config = self.recognition | {"extractors": extractors, "size": self.side}
         return self._stage("real_features", config, self._classifier(), EVALUATION, "real pictures", own=True)
 
-    def _unlearn(self, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
+    def _unlearn(self, name: str, entry: Entry, method: Any, rule: Entry, weighting: Any) -> Stage:
         config = self._training() | {
             "method": entry.name, "method_settings": asdict(method), "weighting": rule.name,
             "weighting_settings": asdict(weighting), "seed": derive(self.seeds.unlearn, "unlearn"),
         }  # fmt: skip
         inputs = self._pictures() | self._curve(weighting)
         sources = (*TRAINING, *class_files(entry.item), *class_files(rule.item))
-        label = entry.name if rule.name == "none" else f"{entry.name} {rule.name}"
+        label = name if rule.name == "none" else f"{name} {rule.name}"
         return self._stage("unlearn", config, inputs, sources, label, samples(method, self.sizes, 0))
 
     def _cell(self, method: str, weighting: str, model: Stage, rule: Any = None) -> Cell:

@@ -16,6 +16,11 @@ from loreun_bench.registry import Entry, blamed, registry
 from loreun_bench.weightings import PHASES, Phase, Rule
 
 
+def method_of(name: str, track: str) -> Entry:
+    """The method of a row's name: RL, or RL:paired, which is RL with settings of its own."""
+    return registry("methods", track).get(name.partition(":")[0])
+
+
 def check_scenario(scenario: Any, config: Any) -> list[str]:
     """UserError if a scenario has settings for a method or a weighting that there is not. Those of rows that its sweep
     leaves out do no harm; a note says which these are."""

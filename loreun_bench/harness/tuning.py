@@ -12,7 +12,7 @@ from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record
-from loreun_bench.registry import registry
+from loreun_bench.harness.rows import method_of
 
 KEPT = "Retrain"  # what others are compared with is not tuned
 Settings = dict[str, Any]
@@ -50,7 +50,7 @@ def trials_of(config: SweepConfig, trials: int) -> dict[str, tuple[str, Settings
     The first are the sweep's own. UserError if there is none."""
     found: dict[str, tuple[str, Settings]] = {}
     for name, values in config.methods.items():
-        entry = registry("methods", config.track).get(name.partition(":")[0])
+        entry = method_of(name, config.track)
         space = getattr(entry.item, "space", {})
         if name == KEPT or not space:
             continue

@@ -95,3 +95,21 @@ def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeyp
 def test_trials_of_no_method_are_refused():
     with pytest.raises(UserError, match="trials names FT, which is no method of this sweep"):
         configuration.load(SWEEP | {"trials": {"FT": 3}})
+
+
+def test_tune_tries_methods_of_pictures_and_scores_what_is_forgotten_and_kept(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "track": "generation", "name": "drawn", "seeds": 1, "scenarios": [{"kind": "class", "forget_class": "seven"}],
+        "sampling": {"steps": 1, "guidance": 1.0, "images": 1, "batch_size": 10}, "limit_steps": 1, "metrics": ["ua"],
+        "methods": {"UCE": {}, "ESD-x": {"iterations": 1}, "ESD-x:twice": {"iterations": 2}}, "weightings": ["none"],
+    }  # fmt: skip
+    (tmp_path / "drawn.yaml").write_text(configuration.dump(configuration.load(small)))
+    code, out, _ = command("tune", "drawn.yaml", "--trials", 2, "--seeds", "7", "--workers", 0)
+    assert code == 0
+    assert out.count(" *") == 3
+    tuned = configuration.load(tmp_path / "drawn-tuned.yaml")
+    assert tuned.trials == {"UCE": 2, "ESD-x": 2, "ESD-x:twice": 2}
+    own = record("ESD-x:t0", 7, forget_ua=25.0, kept_acc=80.0)
+    own = own.__class__(**vars(own) | {"track": "generation"})
+    assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", {})})[0].score == pytest.approx(0.75 * 0.8)
