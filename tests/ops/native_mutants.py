@@ -56,11 +56,11 @@ MUTANTS = {
     "e2": ("a second derivative is silently wrong", EAGER, "TORCH_CHECK(!c10::GradMode::is_enabled(),", "TORCH_CHECK(true,", BACKWARD),
     "e3": ("a ready gradient is not scaled", EAGER, "grad.mul_(grad_out);", "{}", BACKWARD),
     "e4": ("a ready gradient is scaled by a number", EAGER, "grad.mul_(grad_out);", "grad.mul_(grad_out.item());", f"{BACKWARD} {NATIVE}"),
-    "e5": ("modes do not hear of a call", EAGER, "if (is_watched()) Py_RETURN_NONE;", "", BACKWARD),
+    "e5": ("modes do not hear of a call", EAGER, "if (at::impl::torch_function_mode_enabled() ||", "if (", BACKWARD),
     "e6": ("a subclass is taken for a tensor", EAGER, "if (!THPVariable_CheckExact(arguments[i])) Py_RETURN_NONE;", "", BACKWARD),
     # torch's operators
     "t1": ("samples with gaps are read as one piece", CALL_MSE, "if (dims[k].first != expected) return false;", "{}", NATIVE),
-    "t2": ("a target that lies otherwise is read like the input", CALL_MSE, "if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;", "{}", NATIVE),
+    "t2": ("a target that lies otherwise is read like the input", CALL_MSE, "alike &= d == 0 || t.size(d) == 1 || t.stride(d) == input.stride(d);", "{}", NATIVE),
     "t4": ("float16 gradients are made before they are scaled", TORCH + "arguments.h", "t.scalar_type() != ScalarType::Half && ", "", BACKWARD),
     # The middle, in C++
     "m1": ("logistic: a slope of 1", "csrc/include/loreun/weighting.h", "return {l.value, slope * l.slope};", "return {l.value, slope};", MIDDLE),
@@ -75,7 +75,7 @@ MUTANTS = {
     "k2": ("undetached weights come first, too", CPU + "driver.cpp", "weights_first = part.grad && part.weighting.detach,", "weights_first = part.grad,", f"{BACKWARD} {NATIVE}"),
     "k22": ("weights that come first are made of the target", CPU + "driver.cpp", "if (part.score_target) score.target = part.score_target, score.target_stride = part.score_stride;", "", NATIVE),
     "k23": ("the objective of weights that come first is the score", CPU + "driver.cpp", "if (unknown) settle(part, sums);", "", NATIVE),
-    "k24": ("past the caches from anywhere", MSE, "(uintptr_t)(g + begin) % kBytes == 0", "true", NATIVE),
+    "k24": ("past the caches from anywhere", MSE, "(uintptr_t)(grad + begin) % kBytes == 0", "true", NATIVE),
     "k25": ("a late block overflows", CE, "if (max - from > kHarmless) {", "if (false) {", VALUES),
     "k27": ("smoothing: a block counts itself twice", CE, "      move_reference(run, max, before);", "      move_reference(run, max, before + n);", VALUES),
     "k3": ("mse: given scores have a gradient", CPU + "driver.cpp", "w.detach || w.score_loss ?", "w.detach ?", NATIVE),
