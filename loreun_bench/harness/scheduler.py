@@ -113,6 +113,9 @@ class _Run:
             return True
         if any(upstream.recipe not in self.artifacts for upstream in stage.inputs.values()):
             return False
+        full = len(self.running) >= self.engine.capacity()
+        if full and stage.recipe in self.bases:
+            return False  # it was looked up when it could have started, and is again when it can
         base = stage.key({name: self.artifacts[s.recipe].digest for name, s in stage.inputs.items()})
         self.bases[stage.recipe] = base
         anew = self.fresh and stage.recipe not in self.made
@@ -120,7 +123,7 @@ class _Run:
         if found.artifact is not None:
             self._take(stage, found.artifact)
             return True
-        if len(self.running) >= self.engine.capacity():
+        if full:
             return False
         if new := [words for words in found.changed if words not in self.told]:
             self.told |= set(new)
