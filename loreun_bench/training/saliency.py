@@ -24,3 +24,12 @@ def top_fraction(gradients: Sequence[Tensor], density: float, whole: Callable[[f
         chosen[ties[: keep - int(chosen.sum())]] = True
     parts = chosen.split([g.numel() for g in gradients])
     return [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
+
+
+def renew_smallest(weight: Tensor, slope: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The `share` of a weight's entries whose slope is smallest in magnitude begin anew, in place (Kaiming's normal
+    distribution, fan out, drawn on the CPU); returns the boolean mask of those that stay."""
+    fresh = torch.nn.init.kaiming_normal_(torch.empty(weight.shape), mode="fan_out", generator=generator)
+    (kept,) = top_fraction([slope], 1 - share)
+    weight.data.copy_(torch.where(kept, weight.data, fresh.to(weight)))
+    return kept

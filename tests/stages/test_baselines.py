@@ -254,6 +254,28 @@ def test_msg_resets_the_share_of_each_convolution_that_matters_least(toy):
             assert torch.equal(new.weight, old.weight)
 
 
+def test_msg_trains_what_stayed_at_a_tenth_of_its_gradient(toy):
+    """Without momentum and decay, and from the same reset: one step."""
+    once = {"batch_size": 1000, "lr_schedule": "constant", "momentum": 0.0, "weight_decay": 0.0, "lr": 0.1}
+    start = run(toy, MaskedSmallGradients(**once), limit_steps=0)[0]
+    slow, before = run(toy, MaskedSmallGradients(**once), limit_steps=1)
+    fast = run(toy, MaskedSmallGradients(**once, slow=1.0), limit_steps=1)[0]
+    for new, quick, reset, old in zip(slow.modules(), fast.modules(), start.modules(), before.modules(), strict=True):
+        if isinstance(new, torch.nn.Conv2d):
+            kept = reset.weight == old.weight
+            expected = torch.where(kept, 0.1, 1.0) * (quick.weight - reset.weight)
+            torch.testing.assert_close(new.weight - reset.weight, expected, rtol=1e-3, atol=1e-6)
+            assert bool((new.weight[kept] != reset.weight[kept]).any())
+        elif list(new.parameters(recurse=False)):
+            torch.testing.assert_close(new.weight, quick.weight)
+
+
+def test_eu_k_does_not_leave_new_batch_norm_without_pictures(toy):
+    asked = Asked(toy.model(), {"validation": 0}, 3)
+    with pytest.raises(UserError, match="would never see a picture"):
+        ExactUnlearning(freeze_batchnorm=True).check(asked)
+
+
 def test_ct_turns_every_kernel(toy):
     found, before = run(toy, ConvolutionTranspose(), limit_steps=0)
     for new, old in zip(found.modules(), before.modules(), strict=True):

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 @method("CF-k", uses={"retain"}, paper="Goel et al., arXiv 2201.06640")
 @dataclass(frozen=True)
 class CatastrophicForgetting(GradientMethod):
-    """The classifier and the last `k` blocks before it train on, on the retain set; all else stays, batch norm, too."""
+    """The classifier and the last `k` blocks before it train on, on the retain set; all else stays, batch norm, too.
 
-    weight_decay: Annotated[float, Ge(0)] = 0.1
+    Blocks are counted as they are registered: a whole stage of a ResNet-18, which other code calls one, is two here.
+    """
+
+    weight_decay: Annotated[float, Ge(0)] = 5e-5
     k: Annotated[int, Ge(0)] = 1
 
     def check(self, asked: Asked) -> None:

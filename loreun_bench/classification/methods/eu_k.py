@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.classification.methods.cf_k import CatastrophicForgetting
-from loreun_bench.classification.unlearning.method import Context, Data
+from loreun_bench.classification.unlearning.method import Asked, Context, Data
 from loreun_bench.decorators import method
+from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ExactUnlearning(CatastrophicForgetting):
     """CF-k from initial weights of the blocks that move."""
+
+    def check(self, asked: Asked) -> None:
+        """New blocks must see pictures."""
+        super().check(asked)
+        if self.freeze_batchnorm:
+            raise UserError("the new blocks' batch norm would never see a picture: leave freeze_batchnorm out")
 
     def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
         """The blocks, with weights of a new model."""

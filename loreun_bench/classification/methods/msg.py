@@ -15,18 +15,21 @@ from loreun_bench.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from loreun_bench.training.loop import Constraint
+
 
 @method("MSG", uses={"forget", "retain"}, paper="2nd of the NeurIPS 2023 challenge; Cadet et al., arXiv 2410.01276")
 @dataclass(frozen=True)
 class MaskedSmallGradients(GradientMethod):
     """In every convolution the `share` of weights with the smallest |gradient of retain less forget loss| begin anew; then
-    train on, on the retain set."""
+    train on, on the retain set, the gradients of its other weights times `slow`."""
 
     epochs: Epochs = 5
     lr: Rate = 1e-3
     batch_size: Annotated[int, Ge(2)] = 64
     lr_schedule: Literal["constant", "cosine", "triangle"] = "triangle"
     share: Share = 0.3
+    slow: Annotated[float, Ge(0)] = 0.1
 
     @property
     def forget_scale(self) -> float:
@@ -40,20 +43,16 @@ class MaskedSmallGradients(GradientMethod):
         if not convolutions(asked.model):
             raise UserError("it changes convolutions, and the network has none")
 
-    def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
-        """Reset in place, then repair."""
-        import torch
-
+    def constraint(self, model: nn.Module, data: Data, context: Context) -> Constraint:
+        """Reset in place; what stayed moves slowly from then on."""
         from loreun_bench.classification.unlearning.evaluating import gradient_sum, in_order, moving, part_of
+        from loreun_bench.training.constraints import GradientMask
         from loreun_bench.training.frozen import convolutions
-        from loreun_bench.training.saliency import top_fraction
+        from loreun_bench.training.saliency import renew_smallest
 
         some = part_of(data.retain, len(data.forget), context.stream("order", "reset"))
         forget, retain = (gradient_sum(model, part, context, in_order(part, 1000)) for part in (data.forget, some))
         slope = {id(p): r / len(some) - f / len(data.forget) for p, r, f in zip(moving(model), retain, forget, strict=True)}
-        generator = context.stream("init", "reset", device="cpu")
-        for layer in convolutions(model):
-            fresh = torch.nn.init.kaiming_normal_(torch.empty(layer.weight.shape), mode="fan_out", generator=generator)
-            (kept,) = top_fraction([slope[id(layer.weight)]], 1 - self.share)
-            layer.weight.data.copy_(torch.where(kept, layer.weight.data, fresh.to(layer.weight)))
-        return super().unlearn(model, data, context)
+        generator, weights = context.stream("init", "reset", device="cpu"), [layer.weight for layer in convolutions(model)]
+        kept = [renew_smallest(weight, slope[id(weight)], self.share, generator) for weight in weights]
+        return GradientMask(weights, [1 - (1 - self.slow) * mask.float() for mask in kept])

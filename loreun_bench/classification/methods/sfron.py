@@ -39,7 +39,7 @@ class SalientForgetting(GradientMethod):
         from loreun_bench.training.constraints import Clip, GradientMask, Sometimes
 
         both = (importances(model, part, context, self.batch_size) for part in (data.forget, data.retain))
-        masks = [f >= self.gamma * r for f, r in zip(*both, strict=True)]
+        masks = [f + 1e-15 >= self.gamma * (r + 1e-15) for f, r in zip(*both, strict=True)]  # not where neither matters
         context.prepared = Sometimes(GradientMask(moving(model), masks), Clip(moving(model), self.clip))
         return context.prepared
 
