@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ConceptAblation(Anchored):
     """On noisy pictures of the anchor, the prediction for the forgotten concept's prompt becomes that for the anchor's, of
-    the model as it is now; no picture of the forgotten concept is read. alpha: the denoising loss of kept pictures."""
+    the model as it is now; no picture of the forgotten concept is read. alpha: the denoising loss of kept pictures. No
+    gradient flows through the first token, which begins every text."""
 
     parameters: Parameters = "keys-and-values"
     epochs: Count = 5
     alpha: Annotated[float, Ge(0)] = 0.0
+
+    def unlearn(self, pipeline: Pipeline, data: Data, context: Context) -> None:
+        """In place."""
+        from loreun_bench.generation.pipeline.attention import beginning_held
+
+        with beginning_held(pipeline.unet):
+            super().unlearn(pipeline, data, context)
 
     def forget_target(
         self, pipeline: Pipeline, noisy: Callable[[], Tensor], t: Tensor, concepts: Tensor, data: Data, context: Context

@@ -1,4 +1,4 @@
-"""The cross-attention probabilities of a denoiser, as it runs."""
+"""The cross-attention of a denoiser, as it runs: its probabilities, and what gradients flow through."""
 
 from __future__ import annotations
 
@@ -26,6 +26,22 @@ def watched(unet: nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for layer, processor in zip(layers, before, strict=True):
             layer.set_processor(processor)
+
+
+@contextlib.contextmanager
+def beginning_held(unet: nn.Module) -> Iterator[None]:
+    """No gradient flows through the first token's keys and values of any `attn2`, until the context ends."""
+
+    def held(module: nn.Module, inputs: Any, found: Tensor) -> Tensor:
+        return torch.cat([found[:, :1].detach(), found[:, 1:]], 1)
+
+    ends = (".attn2.to_k", ".attn2.to_v")
+    hooks = [layer.register_forward_hook(held) for name, layer in unet.named_modules() if name.endswith(ends)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Watch:
