@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ConceptAblation(Anchored):
     """On noisy pictures of the anchor, the prediction for the forgotten concept's prompt becomes that for the anchor's, of
-    the model as it is now; no picture of the forgotten concept is read. alpha: the denoising loss of kept pictures. No
-    gradient flows through the first token, which begins every text."""
+    the model as it is now; no picture of the forgotten concept is read. alpha: the denoising loss of kept pictures (0.25
+    is the weight 1 of the authors' diffusers code, whose mask counts the other loss four times). No gradient flows through
+    the first token, which begins every text."""
 
     parameters: Parameters = "keys-and-values"
     epochs: Count = 5
