@@ -116,6 +116,7 @@ def metric(
     track: str = "classification",
     features: str = "",
     needs: Collection[str] = (),
+    cost: Callable[[Mapping[str, int]], int] | None = None,
     check: Callable[[Any], None] | None = None,
     span: tuple[float, float] | None = None,
     optional: Sequence[str] = (),
@@ -135,6 +136,7 @@ def metric(
     needs: what a metric asks for beside predictions or pictures, of {"model", "data", "retrain", "original"}; what each of
     them is stands at `classification.scoring.evaluation.Outputs` and `generation.scene.Scene`, which has no "retrain". A
     sweep computes it once for all rows.
+    cost: the samples that it trains on, given the size of each set, for the plan's estimate.
     features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
     sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
     `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
@@ -149,7 +151,7 @@ def metric(
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            needs=frozenset(needs), check=check, span=bounds, optional=tuple(optional), files=_files(files),
+            needs=frozenset(needs), cost=cost, check=check, span=bounds, optional=tuple(optional), files=_files(files),
         )  # fmt: skip
 
     return register

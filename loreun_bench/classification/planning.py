@@ -22,7 +22,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import check_scenario, class_files, method_of, samples, uniform, weightings
+from loreun_bench.harness.rows import check_scenario, class_files, cost_of, method_of, samples, uniform, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -259,7 +259,7 @@ class _Block:
         if "original" in needs:
             inputs["original_model"] = self.original
             inputs["original_predictions"] = self._predictions(self.original, "original's predictions")
-        work = int(EVALUATION_COST * sum(self.sizes.values()))
+        work = int(EVALUATION_COST * sum(self.sizes.values())) + cost_of(entries, self.sizes)
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.label, method=method, weighting=weighting,

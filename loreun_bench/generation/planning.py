@@ -22,7 +22,7 @@ from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import asked_of, check_scenario, class_files, method_of, samples, weightings
+from loreun_bench.harness.rows import asked_of, check_scenario, class_files, cost_of, method_of, samples, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -213,7 +213,8 @@ class _Block:
             conditions=self.conditions, seeds=self.seeds.model_dump(), protocol=self.config.protocol,
             trials=self.config.trials.get(method, 0),
         )  # fmt: skip
-        evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", own=True)
+        work = cost_of(self.metrics, self.sizes)
+        evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work, own=True)
         return Cell(record, model, evaluation)
 
     def _looked_at(self) -> dict[str, Any]:

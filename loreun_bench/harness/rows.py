@@ -21,6 +21,16 @@ def method_of(name: str, track: str) -> Entry:
     return registry("methods", track).get(name.partition(":")[0])
 
 
+def cost_of(metrics: Iterable[Entry], sizes: Mapping[str, int]) -> int:
+    """The samples that metrics train on."""
+    found = 0
+    for entry in metrics:
+        if entry.info["cost"] is not None:
+            with blamed(entry.file, f"metric '{entry.name}'"):
+                found += int(entry.info["cost"](sizes))
+    return found
+
+
 def check_scenario(scenario: Any, config: Any) -> list[str]:
     """UserError if a scenario has settings for a method or a weighting that there is not. Those of rows that its sweep
     leaves out do no harm; a note says which these are."""

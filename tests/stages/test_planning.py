@@ -233,3 +233,9 @@ def test_the_time_of_a_stage_without_samples_is_that_of_others_of_its_kind(tmp_p
     splits = [each for each in found if each.stage.run.endswith(":split")]
     assert {each.cached for each in splits} == {True, False}
     assert all(each.seconds > 0 for each in splits)
+
+
+def test_what_a_metric_trains_on_counts_in_the_estimate():
+    metrics = ["accuracy", "mia", "relearn"]
+    small, more = (cell(plan(metrics=each), "RL").evaluation.work for each in (metrics[:2], metrics))
+    assert more - small == 20 * 129  # epochs on a tenth of the training pictures, at most

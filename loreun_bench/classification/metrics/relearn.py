@@ -22,6 +22,7 @@ WITHIN = 0.95  # of the original's accuracy
     unit="epochs",
     best="retrain",
     needs={"model", "data", "original"},
+    cost=lambda sizes: MOST * sizes["forget"],
     span=(0, MOST),
     paper="Goel et al., arXiv 2201.06640; Chundawat et al., TIFS 2023 (anamnesis index)",
 )

@@ -25,6 +25,7 @@ def _check(planned: Planned) -> None:
     columns={"recovered": "recovered"},
     best="low",
     needs={"model", "data"},
+    cost=lambda sizes: STEPS * BATCH,
     paper="as Pham et al., ICLR 2024 (concept inversion), of embeddings after the text encoder",
     track="generation",
     check=_check,

@@ -22,6 +22,7 @@ def _check(planned: Planned) -> None:
     columns={"relearned": "relearned"},
     best="low",
     needs={"model", "data"},
+    cost=lambda sizes: STEPS * BATCH,
     paper="as the fine-tuning attack of Gao et al., arXiv 2410.12777 (concepts resurge)",
     track="generation",
     check=_check,
