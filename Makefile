@@ -30,7 +30,7 @@ $(TESTABLE): $(READY)
 	touch $@
 
 test: setup lint typecheck $(TESTABLE)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --record
