@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -16,7 +17,8 @@ changes = runpy.run_path(str(ROOT / "benchmarks" / "changes.py"))["changes"]
 
 def suite(*words):
     command = [sys.executable, "-m", "pytest", *map(str, words), "--quick", "--device", "cpu"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of xdist: no timing
+    found = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout
 
