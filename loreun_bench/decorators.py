@@ -117,6 +117,7 @@ def metric(
     features: str = "",
     needs: Collection[str] = (),
     cost: Callable[[Mapping[str, int]], int] | None = None,
+    about_classes: bool = False,
     check: Callable[[Any], None] | None = None,
     span: tuple[float, float] | None = None,
     optional: Sequence[str] = (),
@@ -126,7 +127,6 @@ def metric(
 
     A stored metric may return a `Measured` (of `loreun_bench.classification` and `.generation`) in place of the dict, to
     tell counts and what says nothing. It gets a copy: what it changes in place changes no other metric.
-
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.
     A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
@@ -137,9 +137,9 @@ def metric(
     them is stands at `classification.scoring.evaluation.Outputs` and `generation.scene.Scene`, which has no "retrain". A
     sweep computes it once for all rows.
     cost: the samples that it trains on, given the size of each set, for the plan's estimate.
-    features: "classifier" or "inception", whose features of the real pictures a metric of generation compares with: a
-    sweep computes them once for all rows. check: called when a sweep is planned with what is known of it by then (see
-    `generation.scene.Planned`); raises UserError if something that the metric needs is missing.
+    features: "classifier" or "inception": whose features of the real pictures it compares with, computed once for all rows.
+    about_classes: of generation, refused for concepts and prompt files. check: called when a sweep is planned with what is
+    known then (`generation.scene.Planned`); raises UserError if something that the metric needs is missing.
     """
 
     def register(function: T) -> T:
@@ -148,10 +148,11 @@ def metric(
         if not set(needs) <= known:
             raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(known)}")
         bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
+        told = {"cost": cost, "about_classes": about_classes, "check": check, "span": bounds, "optional": tuple(optional)}
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            needs=frozenset(needs), cost=cost, check=check, span=bounds, optional=tuple(optional), files=_files(files),
+            needs=frozenset(needs), files=_files(files), **told,
         )  # fmt: skip
 
     return register

@@ -163,6 +163,8 @@ class _Block:
         """The metrics of every row. UserError if something that one of them needs is not installed."""
         found = [registry("metrics", "generation").get(name) for name in self.config.metrics]
         for entry in found:
+            if entry.info["about_classes"]:
+                self._planned().need_classes(entry.name)
             if entry.info["check"] is not None:
                 with blamed(entry.file, f"metric '{entry.name}'"):
                     entry.info["check"](self._planned())

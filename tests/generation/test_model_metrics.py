@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from loreun_bench.config import load
 from loreun_bench.decorators import metric
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data.latents import LatentSet
@@ -21,13 +22,14 @@ from loreun_bench.generation.metrics.relearn import relearn
 from loreun_bench.generation.metrics.shift import shift
 from loreun_bench.generation.pipeline import sampling
 from loreun_bench.generation.pipeline.sampling import Request
-from loreun_bench.generation.scene import Planned, Scene
+from loreun_bench.generation.scene import Scene
 from loreun_bench.generation.scoring.classifiers import load_small
 from loreun_bench.generation.scoring.images import Images
 from loreun_bench.generation.scoring.model import Model
 from loreun_bench.generation.unlearning.curve import timesteps
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
+from loreun_bench.harness.plan import build
 from loreun_bench.harness.seeding import derive
 from loreun_bench.training.clock import Meter
 
@@ -193,11 +195,13 @@ def test_pictures_alone_are_refused_in_one_line(item, classifier_file):
 
 
 @pytest.mark.parametrize("name", ["relearn", "attack", "shift"])
-def test_what_is_about_classes_is_refused_for_concepts_when_planned(name):
-    from loreun_bench.registry import registry
-
+def test_what_is_about_classes_is_refused_for_concepts_when_planned(name, random_pipeline, store):
+    values = {
+        "track": "generation", "pipeline": str(random_pipeline), "seeds": 1, "methods": {"UCE": {}}, "metrics": [name],
+        "scenarios": [{"kind": "concept", "name": "seven", "forget_prompt": "seven", "retain_prompt": "one"}],
+    }  # fmt: skip
     with pytest.raises(UserError, match=f"{name} is about classes"):
-        registry("metrics", "generation").get(name).info["check"](Planned())
+        build(load(values))
 
 
 def test_no_metric_of_pictures_can_ask_for_retrain():

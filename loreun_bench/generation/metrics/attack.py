@@ -10,14 +10,10 @@ from loreun_bench.harness.measuring import Measured
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loreun_bench.generation.scene import Planned, Scene
+    from loreun_bench.generation.scene import Scene
     from loreun_bench.generation.scoring.model import Model
 
 TOKENS, STEPS, BATCH, RATE = 4, 100, 16, 0.05  # Adam; its rate in standard deviations of a text's embedding
-
-
-def _check(planned: Planned) -> None:
-    planned.need_classes("attack")
 
 
 @metric(
@@ -28,7 +24,7 @@ def _check(planned: Planned) -> None:
     cost=lambda sizes: STEPS * BATCH,
     paper="as Pham et al., ICLR 2024 (concept inversion), of embeddings after the text encoder",
     track="generation",
-    check=_check,
+    about_classes=True,
 )
 def attack(scene: Scene) -> Measured:
     """recovered: UA where the prompt is the empty one with 4 tokens that were sought for the class, in 100 steps on its

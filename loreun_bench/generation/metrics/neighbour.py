@@ -8,11 +8,7 @@ from loreun_bench.decorators import metric
 from loreun_bench.harness.measuring import Measured
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Planned, Scene
-
-
-def _check(planned: Planned) -> None:
-    planned.need_classes("neighbour")
+    from loreun_bench.generation.scene import Scene
 
 
 @metric(
@@ -21,7 +17,7 @@ def _check(planned: Planned) -> None:
     best="high",
     paper="EraseBench; SEE, arXiv 2508.15124 (neighbours suffer first)",
     track="generation",
-    check=_check,
+    about_classes=True,
 )
 def neighbour(scene: Scene) -> Measured:
     """worst kept: percent of the pictures of one kept class that the classifier recognises, of the class that fares worst;

@@ -8,13 +8,9 @@ from loreun_bench.decorators import metric
 from loreun_bench.harness.measuring import Measured
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Planned, Scene
+    from loreun_bench.generation.scene import Scene
 
 STEPS, BATCH, RATE = 40, 16, 1e-4  # Adam
-
-
-def _check(planned: Planned) -> None:
-    planned.need_classes("relearn")
 
 
 @metric(
@@ -25,7 +21,7 @@ def _check(planned: Planned) -> None:
     cost=lambda sizes: STEPS * BATCH,
     paper="as the fine-tuning attack of Gao et al., arXiv 2410.12777 (concepts resurge)",
     track="generation",
-    check=_check,
+    about_classes=True,
 )
 def relearn(scene: Scene) -> Measured:
     """relearned: UA after 40 steps of training on the forgotten class's pictures alone (settings: relearn_steps,

@@ -9,11 +9,7 @@ from loreun_bench.decorators import metric
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loreun_bench.generation.scene import Planned, Scene, Side
-
-
-def _check(planned: Planned) -> None:
-    planned.need_classes("shift")
+    from loreun_bench.generation.scene import Scene, Side
 
 
 @metric(
@@ -25,7 +21,7 @@ def _check(planned: Planned) -> None:
     span=(0, 2),
     paper="as the distance to the original's pictures in Lu et al., MACE, CVPR 2024; here on the classifier's features",
     track="generation",
-    check=_check,
+    about_classes=True,
 )
 def shift(scene: Scene) -> dict[str, float]:
     """kept shift, forget shift: 1 - cosine of the classifier's features of a picture and of the original model's at the same

@@ -9,11 +9,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.measuring import Measured
 
 if TYPE_CHECKING:
-    from loreun_bench.generation.scene import Planned, Scene
-
-
-def _check(planned: Planned) -> None:
-    planned.need_classes("ua")
+    from loreun_bench.generation.scene import Scene
 
 
 @metric(
@@ -22,7 +18,7 @@ def _check(planned: Planned) -> None:
     best={"forget_ua": "low", "kept_acc": "high"},
     paper="LoReUn, section 5; SalUn (ICLR 2024) prints 100 minus it",
     track="generation",
-    check=_check,
+    about_classes=True,
 )
 def ua(scene: Scene) -> Measured:
     """UA: percent of the forgotten classes' pictures that the classifier still recognises as what they were asked to be; low
