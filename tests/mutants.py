@@ -95,7 +95,7 @@ MUTANTS = {
     "g6": ("the other concept may be the forgotten one", G + "methods/rl.py", "others[concepts, step - 1]", "(concepts + step) % len(data.texts)", "generation/test_methods.py"),
     "g7": ("the other concept's prediction is trained, too", G + "methods/rl.py", "        with torch.no_grad():\n            return predict", "        if True:\n            return predict", "generation/test_methods.py"),
     "gb1": ("CA sends gradients through the first token", G + "methods/ca.py", "        with beginning_held(pipeline.unet):\n            super()", "        if True:\n            super()", "generation/test_baselines.py"),
-    "gb2": ("SA's F is of one timestep, not of all", G + "methods/sa.py", "pipeline.timesteps * (found", "1 * (found", "generation/test_baselines.py"),
+    "gb2": ("SA's F is of one timestep, not of all", G + "methods/sa.py", "pipeline.timesteps * denoising_loss", "1 * denoising_loss", "generation/test_baselines.py"),
     "gm1": ("relearning trains the model that is measured", G + "metrics/relearn.py", "copy.deepcopy(model.pipeline.unet)", "model.pipeline.unet", "generation/test_model_metrics.py"),
     "gm2": ("the attack moves every token", G + "metrics/attack.py", "empty[1 : tokens + 1].clone()", "empty[1:].clone()", "generation/test_model_metrics.py"),
     "gm3": ("the gap is the measured model's to itself", G + "metrics/gap.py", "(model.pipeline, model.original)", "(model.pipeline, model.pipeline)", "generation/test_model_metrics.py"),

@@ -39,15 +39,13 @@ class SelectiveAmnesia(Anchored):
         """(F, θ°), a tensor a parameter."""
         import torch
 
-        from loreun_bench.generation.unlearning.gradient import noised, predict
+        from loreun_bench.generation.unlearning.gradient import denoising_loss, noised
         from loreun_bench.training.importance import mean_squared_gradients
 
         def loss(positions: Tensor) -> Tensor:
             batch = noised(pipeline, data.retain, positions, context, "fisher")
-            found = predict(pipeline, batch.noisy, batch.t, data.texts[batch.concepts], context)
             context.meter.backward_samples += len(positions)
-            target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
-            return pipeline.timesteps * (found - target).square().mean()
+            return pipeline.timesteps * denoising_loss(pipeline, batch, data.texts[batch.concepts], context)
 
         weights = list(parameters.values())
         order = torch.randperm(len(data.retain), generator=context.stream("order", "fisher", device="cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from loreun_bench.decorators import metric
@@ -41,21 +42,23 @@ def _sought(model: Model, label: int, tokens: int, steps: int) -> Tensor:
     """The embedding [length, width] that denoises the class's pictures best."""
     import torch
 
-    from loreun_bench.generation.unlearning.gradient import noised, predict
+    from loreun_bench.generation.unlearning.gradient import denoising_loss, noised
+    from loreun_bench.training.loop import run_steps
 
     pipeline, context = model.pipeline, model.context()
     pictures = model.data.forget.showing(torch.tensor([label]))
     empty = pipeline.no_text[0]
     free = empty[1 : tokens + 1].clone().requires_grad_(True)
     optimiser = torch.optim.Adam([free], lr=RATE * float(model.data.texts.std()))
-    batches = pictures.passes(min(BATCH, len(pictures)), context.stream("order", "attack", device="cpu"))
     pipeline.unet.requires_grad_(False)
-    for _ in range(steps):
-        batch = noised(pipeline, pictures, next(batches), context, "attack")
-        text = torch.cat([empty[:1], free, empty[tokens + 1 :]]).expand(len(batch.t), -1, -1)
-        target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
-        loss = (predict(pipeline, batch.noisy, batch.t, text, context) - target).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return torch.cat([empty[:1], free.detach(), empty[tokens + 1 :]])
+
+    def text() -> Tensor:
+        return torch.cat([empty[:1], free, empty[tokens + 1 :]])
+
+    def objective(positions: Tensor) -> Tensor:
+        batch = noised(pipeline, pictures, positions, context, "attack")
+        return denoising_loss(pipeline, batch, text().expand(len(batch.t), -1, -1), context)
+
+    batches = pictures.passes(min(BATCH, len(pictures)), context.stream("order", "attack", device="cpu"))
+    run_steps(pipeline.unet, islice(batches, steps), objective, optimiser, total=steps)
+    return text().detach()

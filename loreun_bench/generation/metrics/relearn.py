@@ -19,7 +19,7 @@ STEPS, BATCH, RATE = 40, 16, 1e-4  # Adam
     best="low",
     needs={"model", "data"},
     cost=lambda sizes: STEPS * BATCH,
-    paper="as the fine-tuning attack of Gao et al., arXiv 2410.12777 (concepts resurge)",
+    paper="as the fine-tuning attack of Gao et al., ICCV 2025",
     track="generation",
     about_classes=True,
 )
@@ -32,7 +32,7 @@ def relearn(scene: Scene) -> Measured:
 
     import torch
 
-    from loreun_bench.generation.unlearning.gradient import noised, open_parameters, predict, trainable
+    from loreun_bench.generation.unlearning.gradient import denoising_loss, noised, open_parameters, trainable
     from loreun_bench.training.loop import run_steps
 
     model, settings = scene.need_model("relearn"), scene.settings
@@ -43,8 +43,7 @@ def relearn(scene: Scene) -> Measured:
 
     def objective(positions: torch.Tensor) -> torch.Tensor:
         batch = noised(pipeline, forget, positions, context, "relearn")
-        target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
-        return (predict(pipeline, batch.noisy, batch.t, model.data.texts[batch.concepts], context) - target).square().mean()
+        return denoising_loss(pipeline, batch, model.data.texts[batch.concepts], context)
 
     batches = forget.passes(min(BATCH, len(forget)), context.stream("order", "relearn", device="cpu"))
     run_steps(pipeline.unet, islice(batches, total), objective, optimiser, total=total)

@@ -43,10 +43,9 @@ def shift(scene: Scene) -> dict[str, float]:
 
 def _features(scene: Scene, side: Side) -> dict[int, Tensor]:
     """The features [d] of every readable picture, by its place."""
-    classifier = scene.need_classifier("shift")
-    every = range(len(scene.source(side)))
     import torch
 
-    stream = scene.stream(side, torch.tensor(every), f"{classifier.name} on the {side}")
+    classifier = scene.need_classifier("shift")
+    stream = scene.stream(side, torch.arange(len(scene.source(side))), f"{classifier.name} on the {side}")
     parts = [(positions.tolist(), classifier.features(pixels)) for positions, pixels in stream]
     return {k: row for positions, rows in parts for k, row in zip(positions, rows, strict=True)}

@@ -186,6 +186,12 @@ def predict(pipeline: Pipeline, noisy: Tensor, t: Tensor, text: Tensor, context:
     return found.float()
 
 
+def denoising_loss(pipeline: Pipeline, batch: Noised, text: Tensor, context: Context) -> Tensor:
+    """The mean squared error of the prediction for `text` [n, length, width]."""
+    target = pipeline.denoising_target(batch.latents, batch.noise, batch.t)
+    return (predict(pipeline, batch.noisy, batch.t, text, context) - target).square().mean()
+
+
 class PhaseLoss:
     """One phase's weighted loss of the pictures at given positions. Uniform weights are the same call with eta = 0."""
 
