@@ -60,7 +60,7 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
         for each in asked.values():
             for block in each.blocks(seeds):
                 found += block.cells()
-                notes += [note for note in block.notes if note not in notes]
+                notes += block.notes
     if "Retrain" not in config.methods:
         notes.append("no row is called Retrain: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":

@@ -65,7 +65,7 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
             if not found:
                 block.check_classifier()
             found += block.cells()
-            notes += [note for note in block.notes if note not in notes]
+            notes += block.notes
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {"steps": config.limit_steps} if config.limit_steps is not None else {}

@@ -59,7 +59,7 @@ def build(config: SweepConfig) -> Plan:
     for together in {stage.plugins for stage in stages}:
         beside.check(homes(together))
     plugins = tuple(dict.fromkeys(path for stage in stages for path in stage.plugins))
-    return Plan(tuple(cells), stages, (*notes, *unseen(plugins)))
+    return Plan(tuple(cells), stages, tuple(dict.fromkeys([*notes, *unseen(plugins)])))  # each note once
 
 
 def _check_rows(cells: Iterable[Cell]) -> None:
