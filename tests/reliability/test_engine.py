@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,14 @@ from loreun_bench.harness import work
 from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.engines.inline import InlineEngine
 from loreun_bench.harness.engines.local import LocalEngine
+from loreun_bench.harness.files_used import plugin_digests
 from loreun_bench.harness.stage import Stage, code_digest
 from loreun_bench.harness.store import Store
 from loreun_bench.harness.work import Outcome, Task
 
 LIMIT = 120  # seconds after which a test gives up waiting
 numbers = itertools.count()
+TOYS = Path(__file__).with_name("toy_stages.py")
 
 FAILURES = [
     ("fails", "failed", r"^ValueError: a bug \(toy_stages\.py:\d+\)$"),
@@ -56,10 +59,12 @@ def engine(request: pytest.FixtureRequest, local: LocalEngine) -> Engine:
     return InlineEngine() if request.param == "inline" else local
 
 
-def task(root: Path, function: str, timeout_s: float | None = None, **config: Any) -> Task:
+def task(
+    root: Path, function: str, timeout_s: float | None = None, sources: tuple[Path, ...] = (), **config: Any
+) -> Task:
     """A task with a key of its own."""
-    stage = Stage(f"toy_stages:{function}", {"number": next(numbers), **config}, timeout_s=timeout_s)
-    return Task(stage, stage.key({}), {}, root, "cpu")
+    stage = Stage(f"toy_stages:{function}", {"number": next(numbers), **config}, sources=sources, timeout_s=timeout_s)
+    return Task(stage, stage.key({}), {}, root, "cpu", code=plugin_digests(stage))
 
 
 def outcome(engine: Engine, a_task: Task) -> Outcome:
@@ -213,6 +218,17 @@ def test_close_kills_the_workers_and_what_they_were_doing(root: Path) -> None:
     engine.close()
     assert future.result(LIMIT).status == "failed"
     wait_until_dead(pid)
+
+
+@pytest.mark.parametrize("sources", [(), (TOYS,)], ids=["warm workers", "processes of their own"])
+def test_close_returns_when_the_pools_threads_have_ended(root: Path, sources: tuple[Path, ...]) -> None:
+    """One that still ends while Python does so trips over its pool's closed pipe and says so under the table."""
+    before = set(threading.enumerate())
+    engine = LocalEngine(2)
+    for future in [engine.submit(task(root, "ok", sources=sources)) for _ in range(2)]:
+        assert future.result(LIMIT).status == "ok"
+    engine.close()
+    assert not [thread.name for thread in threading.enumerate() if thread not in before]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server starts the processes")

@@ -18,6 +18,7 @@ import threading
 import time
 import types
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -63,6 +64,7 @@ class LocalEngine:
         self._queue: deque[_Job] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[_Job, _Worker] = {}
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # the pools', until they have ended
         self._workers = workers
         self._closed = self._doubt = False
 
@@ -79,11 +81,17 @@ class LocalEngine:
         return self._workers
 
     def close(self) -> None:
-        """Kill the workers; the store holds only whole artifacts, so nothing is lost but the stages under way."""
+        """Kill the workers; the store holds only whole artifacts, so nothing is lost but the stages under way.
+
+        The pools' threads have ended on return: one that still does while Python ends trips over its closed pipe.
+        """
         with self._lock:
             self._closed = True
             for worker in [*self._idle, *self._busy.values()]:
                 worker.kill()
+            threads = list(self._threads)
+        for thread in threads:  # each calls `_done` once more, which needs the lock
+            thread.join()
 
     def _advance(self) -> None:
         """Start what waits, as far as nothing is to run alone."""
@@ -113,7 +121,7 @@ class LocalEngine:
             idle = self._idle and not (job.own or job.alone)
             with contextlib.suppress(BrokenProcessPool, OSError, EOFError):
                 try:
-                    worker = self._idle.pop() if idle else _Worker(self._context, job.own)
+                    worker = self._idle.pop() if idle else self._worker(job.own)
                     return worker, worker.start(job.task)
                 except KeyboardInterrupt:
                     self._begin_anew()  # the server would still start a process that finds nobody
@@ -121,6 +129,11 @@ class LocalEngine:
             self._doubt = True
             time.sleep(PAUSE)
         return None
+
+    def _worker(self, own: bool) -> _Worker:
+        worker = _Worker(self._context, own)
+        self._threads.add(worker.thread)
+        return worker
 
     def _begin_anew(self) -> None:
         """End the server, and the idle workers that it has started: whether it is about to die cannot be seen."""
@@ -164,6 +177,7 @@ class _Worker:
             about = dict(os.environ), own
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=about)
             self._pid = self._pool.submit(os.getpid)
+        self.thread: Any = self._pool._executor_manager_thread
 
     def start(self, task: Task) -> Future[Outcome]:
         """Run the task; its time limit counts from when the process is ready."""
