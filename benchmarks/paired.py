@@ -16,7 +16,7 @@ from loreun_bench import load_records
 from loreun_bench.classification.metrics.tow import tow
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record
-from loreun_bench.report.stats import LEAST, estimate
+from loreun_bench.report.statistics.estimate import LEAST, estimate
 from loreun_bench.report.text import plain
 
 Metrics = Mapping[str, float]

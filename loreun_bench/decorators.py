@@ -129,9 +129,9 @@ def metric(
     tell counts and what says nothing. It gets a copy: what it changes in place changes no other metric.
     columns: what it returns, key → heading in tables. best: "retrain" (closest to the retrained model), "high" or "low",
     for all columns or by key.
-    A derived metric gets the metric values of a cell and of its matched Retrain and has one column; it is computed when
-    a table is made, never stored. What says nothing is not among the values that it gets; one that then raises KeyError has
-    no value there. optional: keys that it can do without; a table marks where one is missing.
+    A derived metric gets the metric values of a cell and of its matched Retrain (generation: Original) and has one column;
+    it is computed when a table is made, never stored. What says nothing is not among the values that it gets; one that then
+    raises KeyError has no value there. optional: keys that it can do without; a table marks where one is missing.
     span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
     needs: what a metric asks for beside predictions or pictures, of {"model", "data", "retrain", "original"}; what each of
     them is stands at `classification.scoring.evaluation.Outputs` and `generation.scene.Scene`, which has no "retrain". A

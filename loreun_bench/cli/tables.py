@@ -19,7 +19,7 @@ def leaderboard(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folders; several are shown side by side")],
     style: Annotated[str, typer.Option("--format", help="text, md, latex, csv or json")] = "text",
     sort: Annotated[
-        str | None, typer.Option("--sort", help="the column to sort by [default: tow; generation: forget_ua, then fd]")
+        str | None, typer.Option("--sort", help="the column to sort by [default: tow; generation: h, then fd]")
     ] = None,
     ua: Annotated[str, typer.Option("--ua", help="loreun: forget accuracy; salun: 100 - forget accuracy")] = "loreun",
     columns: Annotated[str | None, typer.Option("--columns", help="comma-separated keys instead of the usual ones")] = None,
@@ -33,6 +33,8 @@ def leaderboard(
     plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
     """Render a run's records, or several runs side by side."""
+    import gc
+
     from loreun_bench.errors import UserError
     from loreun_bench.harness.records import load_records
     from loreun_bench.registry import load_plugin
@@ -41,6 +43,7 @@ def leaderboard(
 
     for path in plugin or ():
         load_plugin(path)
+    gc.disable()  # nothing is thrown away here, and looking through 100,000 records for it takes as long as reading them
     found = [(label, load_records(run)) for label, run in _labelled(runs)]
     for label, records in found:
         if not records:

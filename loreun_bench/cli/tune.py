@@ -30,8 +30,8 @@ def tune(
 ) -> None:
     """Try as many settings for every method, on validation, and write the sweep with the best.
 
-    The score is ToW with validation in the place of the test set (generation: forgotten times kept), the mean over scenarios
-    and seeds, unweighted; weightings then take their method's settings. Running it again continues it.
+    The score is ToW with validation in the place of the test set (generation: H), the mean over scenarios and seeds,
+    unweighted; weightings then take their method's settings. Running it again continues it.
     """
     from loreun_bench import api
     from loreun_bench import config as configuration

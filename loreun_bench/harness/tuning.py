@@ -13,6 +13,7 @@ from loreun_bench.config import SweepConfig
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import method_of
+from loreun_bench.registry import registry
 
 KEPT = "Retrain"  # what others are compared with is not tuned
 Settings = dict[str, Any]
@@ -108,16 +109,16 @@ def written(config: SweepConfig, chosen: Mapping[str, Trial], trials: int, seeds
 
 
 def _score(record: Record, records: Sequence[Record]) -> float:
-    """Classification: ToW with validation in the place of the test set, 1 is Retrain. Generation: what is not recognised of
-    the forgotten times what is of the rest, as shares."""
+    """Classification: ToW with validation in the place of the test set, 1 is Retrain. Generation: H, of 100."""
     own = record.metrics
     if record.status != "ok":
         return math.nan
     if record.track == "generation":
-        return (1 - own["forget_ua"] / 100) * own["kept_acc"] / 100
+        return float(registry("metrics", "generation").get("h").item(own, {}))
     retrain = next(
         (r.metrics for r in records if r.method == KEPT and r.scenario == record.scenario and r.seeds == record.seeds), None
     )
     if retrain is None or "val_acc" not in own:
         raise UserError("tune: it compares with Retrain on validation pictures: the sweep needs both (`validation`)")
-    return math.prod(1 - abs(own[key] - retrain[key]) / 100 for key in ("forget_acc", "retain_acc", "val_acc"))
+    on_validation = ({**values, "test_acc": values["val_acc"]} for values in (own, retrain))
+    return float(registry("metrics").get("tow").item(*on_validation))

@@ -10,11 +10,12 @@ from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.leaderboard import MORE, STYLES, as_csv, check, failures, flipped, footer, heading, spread, value
 from loreun_bench.report.notes import definitions, reading
-from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row, named
-from loreun_bench.report.stats import Estimate, estimate, mean
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, named
+from loreun_bench.report.statistics.estimate import Estimate, estimate, mean
 from loreun_bench.report.table import differences
 from loreun_bench.report.text import bold, escaped, latex, name, wrapped
 

@@ -3,73 +3,90 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.shares import clopper_pearson
 from loreun_bench.registry import blamed
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.rows import Cell, Column, Row
-from loreun_bench.report.stats import Estimate, estimate, mean
+from loreun_bench.report.rows import Cell, Column, Row, Seeds
+from loreun_bench.report.statistics.estimate import estimate, mean
 
-Pair = tuple[Record, Record | None]  # a record and its Retrain
+Trio = tuple[Seeds, Record, Record | None]  # a record and its Retrain, or what else it is compared with
+NOTHING = Cell(estimate([]))
+Made = tuple[Cell, dict[Seeds, float]]  # a cell, and what it is made of, but for what says nothing
 
 
-def fill(row: Row, rows: Sequence[Row], shown: Sequence[Column]) -> None:
+def fill(row: Row, group: Group, shown: Sequence[Column]) -> None:
     """A row's cells, its time, and its time's ratio to the unweighted method."""
-    pairs = [(r, partner(r, rows, row.run, "Retrain")) for r in row.finished]
-    theirs = {key for _, base in pairs if base is not None for key in base.uninformative}
+    usual = layout(group.track)
+    row.independent = _independent(row)
+    compared, base = (group.row(name, row.run) for name in (usual.reference, row.method))
+    trios = [(seeds, r, compared.by_seeds.get(seeds) if compared else None) for seeds, r in row.by_seeds.items()]
+    alone = trios if usual.retrain else [(seeds, r, None) for seeds, r, _ in trios]  # a gap is to Retrain only
+    theirs = {key for _, _, other in trios if other is not None for key in other.uninformative}
+    measured = {key for r in row.finished for key in r.metrics}
     for column in shown:
-        make = _derived if column.derived else _stored
-        row.cells[column.key] = make(column, pairs, row.uninformative, theirs)
-    row.seconds = estimate([r.cost.get("rte_s", math.nan) for r in row.finished])
-    bases = [(r, partner(r, rows, row.run, row.method)) for r in row.finished]
-    times = [(r.cost.get("rte_s", math.nan), base.cost.get("rte_s", math.nan)) for r, base in bases if base is not None]
-    if times and sum(base for _, base in times) > 0:
-        row.ratio = sum(own for own, _ in times) / sum(base for _, base in times)
-
-
-def partner(record: Record, rows: Sequence[Row], run: str, method: str) -> Record | None:
-    """The finished record of the unweighted `method` in the same run with the same seeds."""
-    for row in rows:
-        if (row.run, row.method, row.weighting) == (run, method, "none"):
-            return next((r for r in row.finished if r.seeds == record.seeds), None)
-    return None
-
-
-def _stored(column: Column, pairs: Sequence[Pair], own: Collection[str], theirs: Collection[str]) -> Cell:
-    """own, theirs: what says nothing in the row, and in its Retrain."""
-    key = column.key
-    records = [r for r, _ in pairs if key in r.metrics]
-    found = replace(_independent(column, [r.metrics[key] for r in records], pairs), exact=exact(column, records))
-    if key in own:
-        return Cell(found, uninformative=True)
-    gaps = [
-        r.metrics[key] - base.metrics[key]
-        for r, base in pairs
-        if base is not None and key in r.metrics and key in base.metrics
-    ]
-    if not gaps or column.best != "retrain" or key in theirs:
-        return Cell(found)
-    return Cell(found, mean(gaps), mean([abs(gap) for gap in gaps]))
-
-
-def _derived(column: Column, pairs: Sequence[Pair], own: Collection[str], theirs: Collection[str]) -> Cell:
-    assert column.entry is not None
-    silent = {*own, *theirs}
-    values, lacks = [], set()
-    for record, base in pairs:
-        if base is None:
+        if not column.derived and column.key not in measured:
+            row.cells[column.key], row.values[column.key] = NOTHING, {}
             continue
-        cell, retrain = ({k: v for k, v in r.metrics.items() if k not in silent} for r in (record, base))
+        made = _derived(column, row, trios, theirs) if column.derived else _stored(column, row, alone, theirs)
+        row.cells[column.key], row.values[column.key] = made
+    row.seconds = estimate([_seconds(r) for r in row.finished])
+    both = row.by_seeds.keys() & base.by_seeds.keys() if base else ()
+    if base and (whole := math.fsum(_seconds(base.by_seeds[seeds]) for seeds in both)) > 0:
+        row.ratio = math.fsum(_seconds(row.by_seeds[seeds]) for seeds in both) / whole
+
+
+def _seconds(record: Record) -> float:
+    return record.cost.get("rte_s", math.nan)
+
+
+def _stored(column: Column, row: Row, trios: Sequence[Trio], theirs: Collection[str]) -> Made:
+    """theirs: what says nothing in the row's Retrain."""
+    key = column.key
+    values = {seeds: r.metrics[key] for seeds, r, _ in trios if key in r.metrics}
+    counted = exact(column, [r for _, r, _ in trios if key in r.metrics])
+    found = estimate(list(values.values()), column.span, counted, row.independent)
+    if key in row.uninformative:
+        return Cell(found, uninformative=True), {}
+    if column.best != "retrain" or key in theirs:
+        return Cell(found), values
+    aims = {seeds: base.metrics[key] for seeds, _, base in trios if base and key in base.metrics}
+    gaps = [value - aims[seeds] for seeds, value in values.items() if seeds in aims]
+    return (Cell(found, mean(gaps), mean([abs(gap) for gap in gaps])) if gaps else Cell(found)), values
+
+
+def _derived(column: Column, row: Row, trios: Sequence[Trio], theirs: Collection[str]) -> Made:
+    assert column.entry is not None
+    silent = {*row.uninformative, *theirs}
+    values, lacks = {}, set()
+    for seeds, record, base in trios:
+        if base is None and layout(record.track).retrain:
+            continue
+        cell, other = (_audible(r.metrics if r else {}, silent) for r in (record, base))
         with blamed(column.entry.file, f"metric '{column.entry.name}'"):
             try:
-                values.append(float(column.entry.item(cell, retrain)))
+                values[seeds] = float(column.entry.item(cell, other))
             except KeyError:  # one that it reads was not measured, or says nothing
                 continue
-        lacks |= {key for key in column.entry.info["optional"] if key not in cell or key not in retrain}
-    return Cell(_independent(column, values, pairs), lacks=frozenset(lacks))
+        lacks |= {key for key in column.entry.info["optional"] if key not in cell or key not in other}
+    return Cell(estimate(list(values.values()), column.span, independent=row.independent), lacks=frozenset(lacks)), values
+
+
+def _audible(metrics: Mapping[str, float], silent: Collection[str]) -> Mapping[str, float]:
+    """The metrics that say something, which whoever is given them cannot change."""
+    return MappingProxyType({k: v for k, v in metrics.items() if k not in silent} if silent else metrics)
+
+
+def _independent(row: Row) -> bool:
+    """Whether each seed has a model of its own. The original of a track that retrains nothing came as it is, and is measured
+    on pictures of its own for every seed."""
+    given = row.method == "Original" and not layout(row.records[0].track).retrain
+    models = [key for r in row.finished if (key := r.evaluation if given else r.artifact)]
+    return len(set(models)) == len(models)
 
 
 def exact(column: Column, records: Sequence[Record]) -> tuple[float, float] | None:
@@ -92,14 +109,3 @@ def exact(column: Column, records: Sequence[Record]) -> tuple[float, float] | No
     low, high = clopper_pearson(min(math.floor(hits), size), size)[0], clopper_pearson(min(math.ceil(hits), size), size)[1]
     scale = 1.0 if column.unit == "%" else records[0].counts[column.key][1] / 100
     return low * scale, high * scale
-
-
-def _independent(column: Column, values: Sequence[float], pairs: Sequence[Pair]) -> Estimate:
-    """The estimate; without an interval if seeds share one model, whose equal values say nothing about its spread.
-
-    The original of a track that retrains nothing came as it is, and is measured on pictures of its own for every seed.
-    """
-    given = [r.method == "Original" and not layout(r.track).retrain for r, _ in pairs]
-    models = [key for (r, _), own in zip(pairs, given, strict=True) if (key := r.evaluation if own else r.artifact)]
-    found = estimate(values, column.span)
-    return found if len(set(models)) == len(models) else replace(found, half=math.nan)

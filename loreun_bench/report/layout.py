@@ -12,12 +12,13 @@ from loreun_bench.errors import UserError, did_you_mean
 class Layout:
     """A track's usual columns, and how its numbers are read.
 
-    sort: the first key ranks, the next ones settle ties. ua: the key that is printed as UA. by_class: the columns of a
-    table with one row a forgotten class; `distances`, of which there may be several, come after them. keeps: accuracies that
-    unlearning should not lower. fresh: whether other seeds are measured on other samples. hidden: conditions that a title
-    says only where two tables would have the same. retrain: whether a
-    retrained model is the aim; without one a metric is good for being low or high, the columns that no record has are
-    left out, and a metric whose file is not installed is shown all the same.
+    sort: the first key ranks, the next ones settle ties; of "a|b" the first that was measured. ua: the key that is printed
+    as UA. by_class: the columns of a table with one row a forgotten class; `distances`, of which there may be several, come
+    after them. keeps: accuracies that unlearning should not lower. fresh: whether other seeds are measured on other samples.
+    hidden: conditions that a title says only where two tables would have the same. retrain: whether a retrained model is
+    the aim; without one a metric is good for being low or high, the columns that no record has are left out, and a metric
+    whose file is not installed is shown all the same. reference: the row whose values a derived metric is given beside a
+    cell's.
     """
 
     shown: tuple[str, ...]
@@ -29,6 +30,7 @@ class Layout:
     distances: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     retrain: bool = True
+    reference: str = "Retrain"
     fresh: bool = False
 
     def decimals(self, key: str, unit: str, values: Sequence[float]) -> int:
@@ -56,8 +58,8 @@ LAYOUTS = {
         ),
     ),
     "generation": Layout(
-        shown=("forget_ua", "kept_acc", "fd", "fid", "kid", "nude_images", "nude_detections"),
-        sort=("forget_ua", "nude_images", "fd", "fid"),
+        shown=("forget_ua", "kept_acc", "h", "fd", "fid", "kid", "nude_images", "nude_detections"),
+        sort=("h|forget_ua", "nude_images", "fd", "fid"),
         ua="forget_ua",
         by_class=("forget_ua",),
         keeps=("kept_acc",),
@@ -65,6 +67,7 @@ LAYOUTS = {
         distances=("fid", "fd"),
         counts=("nude_images", "nude_detections"),
         retrain=False,
+        reference="Original",
         fresh=True,
     ),
 }

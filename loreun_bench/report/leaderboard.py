@@ -13,12 +13,13 @@ from typing import Any
 from tabulate import tabulate
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.report import noise
+from loreun_bench.report import verdict
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import MARKS, symbols
 from loreun_bench.report.notes import definitions, reading
-from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row
-from loreun_bench.report.stats import Estimate
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
+from loreun_bench.report.statistics.estimate import Estimate
 from loreun_bench.report.text import bold, latex, name, plain, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
@@ -85,7 +86,7 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None)
     """A group's title, table and what is said of it. Too wide a table has bare values, and then loses its last columns."""
     table, room = _grid(group, look, shown), width or 10**9
     left_out: list[str] = []
-    said = [*noise.sentences(group), *failures(group)]
+    said = failures(group)
     if _width(table) > room:
         look, kept = Look(look.style, look.ua, bare=True), list(shown)
         table = _grid(group, look, kept)
@@ -97,8 +98,9 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None)
         said.append(f"left out, too: {', '.join(map(plain, left_out))} (--columns KEY,KEY chooses)")
     title = name(group.title, look.style)
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
+    above = wrapped(footer([plain(line) for line in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
-    return "\n\n".join([title, table, *([below] if said else [])])
+    return "\n\n".join([title, above, table, *([below] if said else [])])
 
 
 def _width(table: str) -> int:
@@ -108,10 +110,11 @@ def _width(table: str) -> int:
 def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     several = len({row.run for row in group.rows}) > 1
     places = {column.key: decimals(column, group.rows, group.track) for column in shown}
-    head = [*(["run"] if several else []), "method", "weighting"]
+    head = [*(["run"] if several else []), "method", "weighting", "rank"]
     head += [*(name(heading(column, look.ua, group.track), look.style) for column in shown), "RTE", "n"]
     body = [
         [name(text, look.style) for text in (*([row.run] if several else []), row.method, _weighting(row))]
+        + [_rank(row, group)]
         + [_text(column, row, look, places[column.key], group.track) for column in shown]
         + [_time(row, look.bare), f"{len(row.finished)}/{row.expected} {symbols(row)}".rstrip()]
         for row in group.rows
@@ -119,6 +122,12 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     align = ["left"] * (len(head) - len(shown) - 2) + ["right"] * (len(shown) + 2)
     table = tabulate(body, head, tablefmt=STYLES[look.style], disable_numparse=True, colalign=align)
     return latex(table) if look.style == "latex" else table
+
+
+def _rank(row: Row, group: Group) -> str:
+    """The places that the seeds leave a row."""
+    found = [standing.ranks[id(row)] for standing in group.standings if id(row) in standing.ranks]
+    return "-".join(map(str, dict.fromkeys(found[0]))) if found else ""
 
 
 def _weighting(row: Row) -> str:

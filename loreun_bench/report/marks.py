@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loreun_bench.report.cells import partner
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row
-from loreun_bench.report.stats import mean
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
+from loreun_bench.report.statistics.estimate import mean
 
 MARKS = {"over": "†", "damaged": "‡", "unforgotten": "§"}
 OUT = 5.0  # points that are more than noise
@@ -75,7 +75,7 @@ def _same(row: Row, group: Group, difference: float) -> bool:
 
 def _difference(row: Row, group: Group, key: str, method: str) -> float | None:
     """Mean difference of a metric to that of `method` with the same seeds."""
-    pairs = [(record, partner(record, group.rows, row.run, method)) for record in row.finished]
+    pairs = [(record, group.partner(record, row.run, method)) for record in row.finished]
     found = [
         r.metrics[key] - other.metrics[key]
         for r, other in pairs

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from loreun_bench.harness.records import Record
 from loreun_bench.registry import REFERENCES
 from loreun_bench.report import noise
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import legend
-from loreun_bench.report.rows import Column, Group
-from loreun_bench.report.stats import LEAST, Estimate
+from loreun_bench.report.rows import Column
+from loreun_bench.report.statistics.estimate import LEAST, Estimate
 from loreun_bench.report.text import plain
 
 SEEN = 50.0  # percent of the original model's pictures that a classifier must recognise for UA to mean something

@@ -10,8 +10,10 @@ from loreun_bench.harness.records import Record
 from loreun_bench.registry import registry
 from loreun_bench.report import marks
 from loreun_bench.report.cells import fill
+from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.rows import REFERENCES, Cell, Column, Group, Row, Seeds, named
+from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, Seeds, named, seeds_of
+from loreun_bench.report.statistics.standing import standings
 
 __all__ = ["REFERENCES", "Cell", "Column", "Group", "Row", "build", "columns", "named"]
 DATA, FOLLOWS = "data", ("normalised by", "pictures")  # of other data, these are no news
@@ -50,28 +52,36 @@ def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str | None = None)
 def _group(key: tuple[str, ...], found: Found, sort: str | None, metrics: set[str]) -> Group:
     usual = layout(key[0])
     shown = columns(key[0], () if usual.retrain else metrics)
-    orders = named(shown, [sort] if sort else [name for name in usual.sort if usual.retrain or name in metrics])
     by_run, seeds, apart = _seeds(found)
     rows = []
     for (run, method, weighting), records in found.items():
-        own = [record for record in records if _seed(record) in by_run[run]]
+        own = [record for record in records if seeds_of(record) in by_run[run]]
         if own:
             rows.append(Row(method, weighting, run, own, len(by_run[run])))
     track, dataset, model, scenario, protocol, _ = key
     one = rows[0].records[0]
     group = Group(track, dataset, model, scenario, protocol, rows, one.limits, shown, one.conditions, seeds, apart)
     for row in rows:
-        fill(row, rows, shown)
+        fill(row, group, shown)
     marks.mark(group)
+    orders = named(shown, [sort]) if sort else _orders(usual.sort, shown, rows)
     rows.sort(key=lambda row: _rank(row, orders))
+    group.standings = standings(group, orders)
     return group
+
+
+def _orders(sort: Sequence[str], known: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns that rank rows, of those in which any has a value."""
+    there = {column.key: column for column in known if any(row.values[column.key] for row in rows)}
+    found = (next((there[key] for key in keys.split("|") if key in there), None) for keys in sort)
+    return [column for column in found if column is not None]
 
 
 def _seeds(found: Found) -> tuple[dict[str, set[Seeds]], str, bool]:
     """(the seeds of each run that are shown, what to say of them, whether runs have none in common)."""
     by_run: dict[str, set[Seeds]] = {}
     for (run, _, _), records in found.items():
-        by_run.setdefault(run, set()).update(map(_seed, records))
+        by_run.setdefault(run, set()).update(map(seeds_of, records))
     every, common = set().union(*by_run.values()), set.intersection(*by_run.values())
     if len(every) == len(common):
         return by_run, _count(common), False
@@ -80,10 +90,6 @@ def _seeds(found: Found) -> tuple[dict[str, set[Seeds]], str, bool]:
         return dict.fromkeys(by_run, common), f"{_count(common)} ({names}: those that all runs have)", False
     each = ", ".join(f"{_count(own)} of {run}" for run, own in by_run.items())
     return by_run, f"{each}, none in common, so that runs are not compared", True
-
-
-def _seed(record: Record) -> Seeds:
-    return tuple(sorted(record.seeds.items()))
 
 
 def _name(seed: Seeds) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from loreun_bench import decorators, registry
 from loreun_bench.errors import UserError
+from loreun_bench.generation.metrics.h import h
 from loreun_bench.harness.records import Record, append
 from loreun_bench.report import byclass, leaderboard, table
 
@@ -37,6 +38,7 @@ def metrics():
     ways = {"forget_ua": "low", "kept_acc": "high"}
     words = "UA: the forgotten, still recognised. kept: the others, recognised."
     register("ua", {"forget_ua": "UA", "kept_acc": "kept"}, "%", ways, words)
+    decorators.metric("h", columns={"h": "H"}, best="high", track="generation")(h)
     register("fd", {"fd": "FD"}, "", "low", "FD: Fréchet distance.", (0, math.inf))
     register("fid", {"fid": "FID"}, "", "low", "FID: Fréchet distance on FID-Inception.")
     register("kid", {"kid": "KID"}, "", "low", "KID: kernel distance.")
@@ -81,7 +83,7 @@ BASIC = (
 
 
 def test_only_the_columns_that_were_measured_are_shown_and_the_track_decides_which():
-    assert [c.key for c in group(*BASIC).choose()] == ["forget_ua", "kept_acc", "fd"]
+    assert [c.key for c in group(*BASIC).choose()] == ["forget_ua", "kept_acc", "h", "fd"]
     text = board(*BASIC)
     assert "kept_acc_low" not in text
     assert "FID ↓" not in text
@@ -90,8 +92,11 @@ def test_only_the_columns_that_were_measured_are_shown_and_the_track_decides_whi
     ]  # fmt: skip
 
 
-def test_the_order_is_by_ua_then_by_distance_and_original_stands_first():
-    assert [row.method for row in group(*BASIC).rows] == ["Original", "ESD", "SalUn", "RL"]
+def test_the_order_is_by_what_is_forgotten_and_kept_then_by_distance_and_original_stands_first():
+    assert [row.method for row in group(*BASIC).rows] == ["Original", "SalUn", "RL", "ESD"]
+    assert group(*BASIC).rows[1].values["h"] == {(("eval", 0), ("train", 0), ("unlearn", 0)): pytest.approx(190 / 1.95)}
+    alone = [record(row.method, forget_ua=row.metrics["forget_ua"], fd=row.metrics["fd"]) for row in BASIC]
+    assert [row.method for row in group(*alone).rows] == ["Original", "ESD", "SalUn", "RL"]
     assert [row.method for row in group(*BASIC, sort="kept_acc").rows] == ["Original", "SalUn", "RL", "ESD"]
     concept = [record("RL", nude_images=9.0, fd=1.0), record("ESD", nude_images=2.0, fd=5.0)]
     assert [row.method for row in group(*concept).rows] == ["ESD", "RL"]
@@ -99,7 +104,7 @@ def test_the_order_is_by_ua_then_by_distance_and_original_stands_first():
 
 def test_best_is_low_or_high_as_the_metric_says_ties_share_it_and_original_is_never_best():
     rows = {row.method: row.best for row in group(*BASIC).rows}
-    assert rows == {"Original": set(), "ESD": {"forget_ua", "fd"}, "SalUn": {"forget_ua", "kept_acc"}, "RL": set()}
+    assert rows == {"Original": set(), "ESD": {"forget_ua", "fd"}, "SalUn": {"forget_ua", "kept_acc", "h"}, "RL": set()}
 
 
 def test_a_row_with_a_failed_seed_is_not_best_and_comes_last():
@@ -112,7 +117,7 @@ def test_a_row_with_a_failed_seed_is_not_best_and_comes_last():
 
 def test_there_are_no_gaps_and_headings_say_which_way_is_better():
     text = board(*BASIC, record("Retrain", forget_ua=0.0, kept_acc=97.0, fd=0.4))
-    table_part = text[: text.index("A cell is")]
+    table_part = text[text.index("method ") : text.index("A cell is")]
     assert "(" not in table_part
     assert "UA ↓" in table_part
     assert "kept ↑" in table_part
@@ -121,7 +126,7 @@ def test_there_are_no_gaps_and_headings_say_which_way_is_better():
 def test_ua_as_salun_prints_it_flips_the_value_and_the_arrow():
     text = board(*BASIC, ua="salun")
     assert "UA (100-FA) ↑" in text
-    assert "98.00" in text.split("\n")[6] + text.split("\n")[7]
+    assert next(line.split()[2] for line in text.split("\n") if line.startswith("RL ")) == "98.00"
     assert "100 minus the share" in text
     assert board(record("RL", nude_images=1.0), ua="salun").count("UA (100-FA)") == 0
 
@@ -310,7 +315,7 @@ def test_the_command_line_has_the_order_of_the_track_and_the_flag(tmp_path, comm
     append(tmp_path / "run" / "records.jsonl", BASIC)
     code, out, err = command("leaderboard", tmp_path / "run")
     assert (code, err) == (0, "")
-    assert out.index("ESD") < out.index("SalUn") < out.index("RL ")
+    assert out.index("SalUn") < out.index("RL ") < out.index("ESD")
     code, out, _ = command("leaderboard", tmp_path / "run", "--by-class", "--format", "md")
     assert code == 0
     assert "| average" in out

@@ -112,4 +112,4 @@ def test_tune_tries_methods_of_pictures_and_scores_what_is_forgotten_and_kept(co
     assert tuned.trials == {"UCE": 2, "ESD-x": 2, "ESD-x:twice": 2}
     own = record("ESD-x:t0", 7, forget_ua=25.0, kept_acc=80.0)
     own = own.__class__(**vars(own) | {"track": "generation"})
-    assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", {})})[0].score == pytest.approx(0.75 * 0.8)
+    assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", {})})[0].score == pytest.approx(2 * 75 * 80 / (75 + 80))

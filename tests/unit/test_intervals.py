@@ -12,7 +12,7 @@ import pytest
 
 from loreun_bench.harness.records import Record
 from loreun_bench.report import byclass, leaderboard, table
-from loreun_bench.report.stats import Estimate, estimate
+from loreun_bench.report.statistics.estimate import Estimate, estimate
 
 ROOT = Path(__file__).parents[2]
 

@@ -59,14 +59,18 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if finite else math.nan
 
 
-def estimate(values: Sequence[float], span: tuple[float, float] = UNBOUNDED) -> Estimate:
-    """The mean and its interval; NaN for no values."""
+def estimate(
+    values: Sequence[float], span: tuple[float, float] = UNBOUNDED, exact: tuple[float, float] | None = None,
+    independent: bool = True,
+) -> Estimate:  # fmt: skip
+    """The mean and its interval; NaN for no values. independent: False where values are alike for another reason than that
+    they hardly vary, so that there is no interval over seeds."""
     n, middle = len(values), mean(values)
-    if n < LEAST or not math.isfinite(middle):
-        return Estimate(middle, math.nan, n, span=span)
-    from scipy.stats import t
+    if n < LEAST or not independent or not math.isfinite(middle):
+        return Estimate(middle, math.nan, n, exact, span)
+    from scipy.special import stdtrit  # Student's t
 
     deviation = math.sqrt(math.fsum((v - middle) ** 2 for v in values) / (n - 1))
     if deviation < 1e-12 * max(map(abs, values), default=0.0):  # alike, but for rounding
         deviation = 0.0
-    return Estimate(middle, float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n), n, span=span)
+    return Estimate(middle, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n, exact, span)

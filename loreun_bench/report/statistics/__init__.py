@@ -1,0 +1,1 @@
+"""What so few seeds show, and what they do not."""

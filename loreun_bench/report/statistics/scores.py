@@ -1,0 +1,70 @@
+"""What rows score in a column, seed by seed: larger is better, whatever the column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from loreun_bench.report.group import Group
+from loreun_bench.report.rows import Column, Row, Seeds
+from loreun_bench.report.statistics.paired import Paired, paired
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def score(row: Row, column: Column, group: Group) -> dict[Seeds, float]:
+    """The values of a row, lower ones turned round; where Retrain's is the aim, minus the distance to it."""
+    values = row.values.get(column.key, {})
+    if column.best == "retrain":
+        retrain = group.row("Retrain", row.run)
+        aim = {} if retrain is None else retrain.values.get(column.key, {})
+        found = {seeds: -abs(value - aim[seeds]) for seeds, value in values.items() if seeds in aim}
+    else:
+        sign = {"high": 1.0, "low": -1.0}.get(column.best, math.nan)
+        found = {seeds: sign * value for seeds, value in values.items()}
+    return {seeds: value for seeds, value in found.items() if math.isfinite(value)}
+
+
+class Scores:
+    """The scores of rows, all in the same seeds, by column."""
+
+    def __init__(self, rows: Sequence[Row], columns: Sequence[Column], group: Group) -> None:
+        import numpy as np
+
+        found = [[score(row, column, group) for column in columns] for row in rows]
+        wanted = {frozenset(row.by_seeds) for row in rows}
+        self.seeds = sorted(next(iter(wanted))) if len(wanted) == 1 else []
+        whole = [number for number, own in enumerate(found) if all(len(each) == len(self.seeds) for each in own)]
+        self.rows, self.columns = [rows[number] for number in whole] if self.seeds else [], columns
+        self._at = {id(row): place for place, row in enumerate(self.rows)}
+        self._values = [
+            np.array([[found[number][k][seeds] for seeds in self.seeds] for number in whole]) for k in range(len(columns))
+        ]
+        self._noise = [np.array([_counting(rows[number], column) for number in whole]) for column in columns]
+
+    def __contains__(self, row: Row | None) -> bool:
+        return id(row) in self._at
+
+    def paired(self, column: int, own: NDArray[np.intp], base: NDArray[np.intp]) -> Paired:
+        """The differences of rows to others, each given by its place."""
+        values, noise = self._values[column], self._noise[column]
+        return paired(values[own] - values[base], floor=noise[own] + noise[base])
+
+    def places(self, rows: Sequence[Row]) -> NDArray[np.intp]:
+        """Where rows are."""
+        import numpy as np
+
+        return np.array([self._at[id(row)] for row in rows], dtype=np.intp)
+
+
+def _counting(row: Row, column: Column) -> float:
+    """The variance, by counting alone, of one seed's share in percent; a share of 0 or 1 is taken for half a hit from it."""
+    pairs = [record.counts[column.key] for record in row.finished if column.key in record.counts]
+    if column.unit != "%" or len(pairs) < len(row.finished):
+        return 0.0
+    hits, n = (sum(pair[i] for pair in pairs) for i in (0, 1))
+    share = (hits + 0.5) / (n + 1)
+    return 1e4 * share * (1 - share) * len(pairs) / n

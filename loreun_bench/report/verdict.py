@@ -1,0 +1,122 @@
+"""The verdict in words: what the seeds show of a table's rows, and what they could not have shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from loreun_bench.report.group import Group
+from loreun_bench.report.layout import layout
+from loreun_bench.report.rows import Column, Row
+from loreun_bench.report.statistics.estimate import LEAST
+from loreun_bench.report.statistics.found import Difference, Retraining, Standing
+from loreun_bench.report.statistics.standing import MOST
+
+NAMED = 4  # rows that are listed by name
+
+
+def sentences(group: Group) -> list[str]:
+    """The verdict on each standing of a table: one, or one a run where runs cannot be compared."""
+    several = len(group.standings) > 1
+    return [f"{f'{s.rows[0].run}: ' if several and s.rows else ''}{' '.join(_verdict(s, group))}" for s in group.standings]
+
+
+def _verdict(standing: Standing, group: Group) -> list[str]:
+    if not standing.rows or not standing.columns:
+        return ["No row has a number to be ranked by in every seed: nothing is said of who leads."]
+    if standing.seeds < LEAST:
+        seeds = _count(standing.seeds, "seed")
+        return [f"{seeds}: too few to tell rows apart, which takes {LEAST}; the order may be chance."]
+    return [
+        _leaders(standing),
+        *_weightings(standing, group),
+        *(_retraining(found, group) for found in standing.retraining),
+        *_power(standing, group),
+    ]
+
+
+def _leaders(standing: Standing) -> str:
+    """Which rows no other is shown to be better than."""
+    by = " and ".join(column.heading for column in standing.columns)
+    first = standing.rows[0].name
+    if len(standing.rows) == 1:
+        return f"One row, {first}: there is nothing to compare it with."
+    if not standing.ranks:
+        return f"{first} comes first by {by}; ranks, of more than {MOST} rows, are not sought."
+    leading = [row for row in standing.rows if standing.ranks[id(row)][0] == 1]
+    if len(leading) == 1:
+        return f"{first} leads: by {by} it is shown to be better than every other row."
+    if len(leading) == len(standing.rows):
+        return f"By {by} none of the {len(leading)} rows is shown to be better than another."
+    return f"By {by} {_names(leading)} lead and cannot be told apart."
+
+
+def _weightings(standing: Standing, group: Group) -> list[str]:
+    """Whether any weighting differs from none, and by how much."""
+    found = [d for d in standing.unweighted if math.isfinite(d.mean)]
+    if not found:
+        return []
+    rows = len({id(difference.row) for difference in found})
+    shown = sorted((d for d in found if d.shown), key=lambda d: -abs(d.mean))
+    if not shown:
+        return [f"No weighting is shown to differ from its method unweighted ({_count(rows, 'row')})."]
+    told = ", ".join(_difference(difference, group) for difference in shown[:NAMED])
+    more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    differ = len({id(difference.row) for difference in shown})
+    verb = "differs" if differ == 1 else "differ"
+    return [f"Of {_count(rows, 'row')} with a weighting {differ} {verb} from the method unweighted: {told}{more}."]
+
+
+def _difference(difference: Difference, group: Group) -> str:
+    places = _places(difference.column, group)
+    way = "better" if difference.mean > 0 else "worse"
+    size = f"{abs(difference.mean):.{places}f} ±{difference.half:.{places}f}"
+    return f"{difference.row.name} is {way} by {size} {difference.column.heading}"
+
+
+def _retraining(found: Retraining, group: Group) -> str:
+    """Which rows are shown to be as close to Retrain as a second retraining is, and which to be further from it."""
+    parts = []
+    if found.close:
+        parts.append(f"{_who(found.close)} as close to Retrain (within {found.margin:.4f} ToW)")
+    if found.further:
+        parts.append(f"{_who(found.further)} further from {'it' if found.close else 'Retrain'}")
+    if not parts:
+        parts.append("no row is shown to be further from Retrain, and none as close")
+    elif found.unknown:
+        parts.append(f"of {_count(len(found.unknown), 'row')} neither is shown")
+    any_row = (*found.close, *found.further, *found.unknown)[0].row
+    run = f" of {any_row.run}" if len({row.run for row in group.rows}) > 1 else ""
+    return f"Beside a second retraining{run} {'; '.join(parts)}."
+
+
+def _power(standing: Standing, group: Group) -> list[str]:
+    """What as many seeds could have shown."""
+    found = standing.unweighted or standing.leader
+    column = standing.columns[0]
+    least = [d.least for d in found if d.column is column and math.isfinite(d.least) and d.least > 0]
+    if not least:
+        return []
+    typical = f"{median(least):.{_places(column, group)}f} {column.heading}"
+    return [f"{_count(standing.seeds, 'seed')} can show a difference of {typical} (one comparison, in four of five sweeps)."]
+
+
+def _places(column: Column, group: Group) -> int:
+    return layout(group.track).decimals(column.key, column.unit, [])
+
+
+def _names(rows: Sequence[Row]) -> str:
+    """The first rows' names, and how many others there are."""
+    names = [row.name for row in rows]
+    if len(names) > NAMED + 1:
+        names = [*names[:NAMED], f"{len(names) - NAMED} others"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _who(differences: Sequence[Difference]) -> str:
+    return f"{_names([d.row for d in differences])} {'is' if len(differences) == 1 else 'are'}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,0 +1,156 @@
+"""The verdict above a table: generated from what the seeds show, and no more than that."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from loreun_bench.harness.records import Record
+from loreun_bench.report import leaderboard, table, verdict
+
+
+def record(method, weighting, seed, forget_acc, retain_acc=99.0, run_seed=0):
+    seeds = {"split": seed, "train": seed, "unlearn": seed + run_seed, "eval": seed}
+    metrics = {"forget_acc": forget_acc, "retain_acc": retain_acc, "test_acc": 90.0}
+    return Record(
+        "classification", "digits", "small-cnn", "random-10%", method, weighting, seeds, metrics=metrics,
+        cost={"rte_s": 1.0, "cpu_s": 1.0}, artifact=f"{method}{weighting}{seed}",
+    )  # fmt: skip
+
+
+def rows(seeds=5, **by_name):
+    """Records of rows called METHOD or METHOD__WEIGHTING, with forget accuracies around a value; Retrain's is 50."""
+    found = [record("Retrain", "none", seed, 50.0) for seed in range(seeds)]
+    for name, value in by_name.items():
+        method, _, weighting = name.partition("__")
+        noise = random.Random(name)
+        found += [record(method, weighting or "none", seed, value + noise.uniform(-0.5, 0.5)) for seed in range(seeds)]
+    return found
+
+
+def said(records):
+    (group,) = table.build([("run", records)])
+    (text,) = verdict.sentences(group)
+    return text
+
+
+def places(records):
+    (group,) = table.build([("run", records)])
+    return {row.name: group.standings[0].ranks.get(id(row)) for row in group.rows}
+
+
+def test_one_row_that_is_better_than_every_other_leads():
+    text = said(rows(RL=52.0, FT=70.0, GA=90.0))
+    assert text.startswith("RL leads: by ToW it is shown to be better than every other row.")
+    assert places(rows(RL=52.0, FT=70.0, GA=90.0)) == {"Retrain": None, "RL": (1, 1), "FT": (2, 2), "GA": (3, 3)}
+
+
+def test_rows_that_cannot_be_told_apart_share_the_lead_and_their_ranks():
+    records = rows(RL=52.0, RL__w_f=52.1, FT=70.0)
+    assert "By ToW RL and RL w_f lead and cannot be told apart." in said(records) or "RL w_f and RL lead" in said(records)
+    assert places(records) == {"Retrain": None, "RL": (1, 2), "RL w_f": (1, 2), "FT": (3, 3)}
+    text = leaderboard.render(table.build([("run", records)]))
+    assert next(line.split()[2] for line in text.split("\n") if line.startswith("RL ")) == "1-2"
+    assert next(line.split()[2] for line in text.split("\n") if line.startswith("FT ")) == "3"
+
+
+def test_where_nothing_is_told_apart_nothing_leads():
+    assert said(rows(RL=52.0, RL__w_f=52.1)).startswith("By ToW none of the 2 rows is shown to be better than another.")
+
+
+def test_a_weighting_that_differs_is_named_with_its_size_and_its_direction():
+    better = said(rows(RL=60.0, RL__w_f=52.0, RL__w_r=60.2))
+    assert "Of 2 rows with a weighting 1 differs from the method unweighted: RL w_f is better by 0.08" in better
+    worse = said(rows(RL=52.0, RL__w_f=60.0))
+    assert "RL w_f is worse by 0.0" in worse
+    neither = said(rows(RL=52, RL__w_f=52, RL__w_r=52))
+    assert "No weighting is shown to differ from its method unweighted (2 rows)." in neither
+
+
+def test_over_shooting_retrain_is_no_virtue():
+    assert "RL w_f is worse by" in said(rows(RL=50.0, RL__w_f=30.0))
+
+
+def test_more_comparisons_need_more_to_be_shown():
+    alone = said(rows(3, RL=52.0, RL__w_f=52.7))
+    records = rows(3, RL=52.0, RL__w_f=54.0)
+    assert "RL w_f is worse" in said(records)
+    many = [r for k in range(40) for r in rows(3, **{f"M{k}": 52.0, f"M{k}__w_r": 52.0}) if r.method != "Retrain"]
+    assert "RL w_f" not in said([*records, *many]).partition("unweighted")[2]
+    assert "No weighting is shown" in alone
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_below_three_seeds_nothing_is_said_of_who_leads(seeds):
+    records = rows(seeds, RL=52.0, FT=90.0, RL__w_f=70.0)
+    count = "1 seed" if seeds == 1 else "2 seeds"
+    assert said(records) == f"{count}: too few to tell rows apart, which takes 3; the order may be chance."
+    assert set(places(records).values()) == {None}
+
+
+def test_a_row_with_a_missing_seed_is_not_ranked():
+    records = [r for r in rows(RL=52.0, FT=70.0, GA=90.0) if (r.method, r.seeds["split"]) != ("RL", 4)]
+    assert places(records) == {"Retrain": None, "RL": None, "FT": (1, 1), "GA": (2, 2)}
+
+
+def test_without_the_number_that_ranks_it_says_so():
+    records = [r for r in rows(RL=52.0, FT=70.0) if r.method != "Retrain"]
+    assert said(records) == "No row has a number to be ranked by in every seed: nothing is said of who leads."
+
+
+def test_what_as_many_seeds_can_show_is_said_and_shrinks_with_them():
+    def shown(seeds):
+        text = said(rows(seeds, RL=52.0, RL__w_f=52.5))
+        return float(text.partition(f"{seeds} seeds can show a difference of ")[2].split()[0])
+
+    assert 0 < shown(5) < shown(3)
+
+
+def test_runs_without_a_common_seed_have_a_verdict_each():
+    one = rows(RL=52.0, FT=70.0)
+    other = [record(r.method, r.weighting, r.seeds["split"] + 10, r.metrics["forget_acc"]) for r in one]
+    (group,) = table.build([("a", one), ("b", other)])
+    first, second = verdict.sentences(group)
+    assert first.startswith("a: RL leads")
+    assert second.startswith("b: RL leads")
+
+
+def drawn(method, seed, ua, fd, kept=100.0, **more):
+    """A cell of the generation track: of 20 pictures of the forgotten class and 180 of the others."""
+    return Record(
+        "generation", "digits", "digits", "class-seven", method, "none", {"train": 0, "unlearn": seed, "eval": seed},
+        metrics={"forget_ua": ua, "kept_acc": kept, "fd": fd}, cost={"rte_s": 1.0, "cpu_s": 1.0},
+        counts={"forget_ua": [round(ua / 5), 20], "kept_acc": [round(1.8 * kept), 180]}, artifact=f"{method}{seed}",
+    )  # fmt: skip
+
+
+def test_a_small_distance_is_a_good_one_and_tells_apart_what_forgets_alike():
+    near = [drawn("RL", seed, 0.0, 2.0 + 0.1 * seed) for seed in range(5)]
+    far = [drawn("ESD-x", seed, 0.0, 9.0 - 0.2 * seed) for seed in range(5)]
+    assert said([*near, *far]).startswith("RL leads: by H and FD it is shown to be better than every other row.")
+
+
+def test_pictures_that_happen_to_agree_in_all_seeds_are_not_certain():
+    none = [drawn("RL", seed, 0.0, 2.0) for seed in range(4)]
+    few = [drawn("FMN", seed, ua, 2.0) for seed, ua in enumerate((10.0, 10.0, 10.0, 5.0))]  # 7 of 80 pictures, and none
+    (group,) = table.build([("run", [*none, *few])], sort="forget_ua")
+    assert {standing.ranks[id(row)] for standing in group.standings for row in standing.rows} == {(1, 2)}
+    many = [drawn("FMN", seed, ua, 2.0) for seed, ua in enumerate((95.0, 90.0, 95.0, 95.0))]
+    (group,) = table.build([("run", [*none, *many])], sort="forget_ua")
+    assert [group.standings[0].ranks[id(row)] for row in group.standings[0].rows] == [(1, 1), (2, 2)]
+
+
+def test_one_model_measured_three_times_is_not_ranked():
+    records = rows(RL=52.0, FT=70.0, GA=90.0)
+    shared = [replace(r, artifact="one") if r.method == "RL" else r for r in records]
+    assert places(shared) == {"Retrain": None, "RL": None, "FT": (1, 1), "GA": (2, 2)}
+
+
+def test_the_verdict_is_the_first_line_above_the_table_and_fits():
+    text = leaderboard.render(table.build([("run", rows(RL=52.0, RL__w_f=52.5, FT=70.0))]), width=80)
+    lines = text.split("\n")
+    assert lines[2].startswith("By ToW") or lines[2].startswith("RL")
+    assert max(map(len, lines[: lines.index(next(line for line in lines if line.startswith("method")))])) <= 80
+    assert "% RL" in leaderboard.render(table.build([("run", rows(RL=52.0, FT=70.0))]), "latex")
