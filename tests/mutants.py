@@ -85,6 +85,8 @@ MUTANTS = {
     "m8": ("rows of other seeds are compared", R + "table.py", "if seeds_of(record) in by_run[run]]", "]", "unit/test_comparable.py"),
     "v1": ("p-values are not corrected", R + "statistics/paired.py", "np.arange(len(order), 0, -1)", "1.0", "unit/test_statistics.py"),
     "v2": ("seeds that share samples count whole", R + "statistics/paired.py", "(1 / n + overlap)", "(1 / n)", "unit/test_statistics.py"),
+    "v9": ("seeds that share samples are independent in a table", R + "statistics/scores.py", "values[base], self.overlap, floor", "values[base], 0.0, floor", "unit/test_verdict.py"),
+    "v10": ("no forget set is drawn", C + "planning.py", "splits.redrawn(*pair) or", "False or", "stages/test_planning.py"),
     "v3": ("a high distance is a good one", R + "statistics/scores.py", '"low": -1.0', '"low": 1.0', "unit/test_verdict.py"),
     "v4": ("pictures that happen to agree are certain", R + "statistics/scores.py", "floor=noise[own] + noise[base]", "floor=0.0", "unit/test_verdict.py"),
     "v5": ("the last column decides", R + "statistics/ranks.py", "zip(reversed(columns), shown[::-1]", "zip(columns, shown", "unit/test_statistics.py"),

@@ -81,13 +81,20 @@ class Requests:
         people = splits.with_losses(splits.population(info, splits.csvs_of(self.scenario)), None)
         self.scenario = splits.spelled(self.scenario, people.classes)
         self.each = splits.requests(self.scenario)
-        drawn = splits.draw_all(
-            people, self.scenario, validation=config.validation, seed=config.seeds[0].split,
-            one_split=PROTOCOLS[config.protocol].one_split, images=config.limit_images,
-        )  # fmt: skip
+        first, *others = dict.fromkeys(seeds.split for seeds in config.seeds)
+        drawn = self._draw(people, first)
+        again = self._draw(people, others[0]) if others else drawn
+        redrawn = [splits.redrawn(*pair) or bool(others and self.needs_losses) for pair in zip(drawn, again, strict=True)]
+        self.overlaps = [round(len(s.forget) / len(s.retain), 4) if r else 0.0 for s, r in zip(drawn, redrawn, strict=True)]
         parts = ("forget", "retain", "validation", "test", "test_forget")
         self.sizes = [{name: len(getattr(split, name)) for name in parts} for split in drawn]
         self.notes = [*unused, *people.notes, *(self._said(number) for number in range(len(self.each)))]
+
+    def _draw(self, people: splits.Population, seed: int) -> list[splits.ForgetSplit]:
+        return splits.draw_all(
+            people, self.scenario, validation=self.config.validation, seed=seed,
+            one_split=PROTOCOLS[self.config.protocol].one_split, images=self.config.limit_images,
+        )  # fmt: skip
 
     def blocks(self, seeds: Seeds) -> Iterator[_Block]:
         """The cells of each request under one set of seeds; a request goes on from the models of the one before it."""
@@ -264,7 +271,7 @@ class _Block:
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
             scenario=self.label, method=method, weighting=weighting,
             seeds=self.seeds.model_dump(), protocol=self.config.protocol, conditions=self.conditions,
-            trials=self.config.trials.get(method, 0),
+            trials=self.config.trials.get(method, 0), overlap=self.asked.overlaps[self.number],
         )  # fmt: skip
         evaluation = self._stage("evaluate", config, inputs, sources, f"measure {method} {weighting}", work)
         return Cell(record, model, evaluation)

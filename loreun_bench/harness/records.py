@@ -117,6 +117,7 @@ class Record:
     uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
     trials: Whole = 0  # settings that were tried for the method before; 0: it has those that it was given
     weights: Plain = field(default_factory=dict)  # by phase, how uneven the weighting was: training/tally.py
+    overlap: Number = 0  # samples that are forgotten over those retained, where seeds draw them from the same ones
     trace: Text = ""  # of a failed cell: the file in the run folder with what was raised
     schema: Whole = SCHEMA
 

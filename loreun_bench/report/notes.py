@@ -99,7 +99,20 @@ def _retrained(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> lis
         *_metrics(shown),
         conventions[ua],
         f"- RTE: seconds of the whole run with mask and reference pass, device-synchronised, evaluation left out; {RATIO}",
+        *_overlapping(groups),
         *([noise.NOTE] if any(row.method == "Retrain-2" for group in groups for row in group.rows) else []),
+    ]
+
+
+def _overlapping(groups: Sequence[Group]) -> list[str]:
+    """What is made of seeds that share their samples."""
+    drawn = {g.scenario: r.overlap for g in groups for row in g.rows for r in row.records if r.overlap}
+    if not drawn:
+        return []
+    each = " and ".join(f"{plain(scenario)} 1/n + {overlap:.2g}" for scenario, overlap in drawn.items())
+    return [
+        "- Seeds that forget other samples of the same pictures are not independent: verdict and ranks take the variance of "
+        f"a mean difference for more than 1/n of one seed's, of {each} (Nadeau and Bengio, 2003)."
     ]
 
 

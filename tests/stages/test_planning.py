@@ -47,6 +47,14 @@ def test_one_original_for_all_scenarios_and_one_retrain_for_each_split_and_seed(
     assert kinds(plan(noise_floor=True))["unlearn"] - kinds(found)["unlearn"] == 4
 
 
+def test_a_record_says_how_much_of_the_same_pictures_each_seed_forgets_anew():
+    scenarios = [*SCENARIOS, {"kind": "by-loss", "fraction": 0.1, "which": "lowest"}]
+    found = {c.record.scenario: c.record.overlap for c in plan(scenarios=scenarios).cells}
+    assert found == {"random-10%": 0.1107, "class-3": 0.0, "lowest-loss-10%": 0.1107}
+    one_split = [{"split": 0, "train": seed, "unlearn": seed, "eval": seed} for seed in range(2)]
+    assert {c.record.overlap for c in plan(scenarios=scenarios, seeds=one_split).cells} == {0.0}
+
+
 def test_only_a_row_called_retrain_is_what_gaps_are_measured_to():
     for methods, said in (({"Retrain": {}}, 0), ({"Retrain": {}, "Retrain:b": {}}, 0), ({"Retrain:b": {}}, 1), (["RL"], 1)):
         assert sum("no row is called Retrain" in note for note in plan(methods=methods).notes) == said

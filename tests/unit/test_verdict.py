@@ -142,6 +142,19 @@ def test_pictures_that_happen_to_agree_in_all_seeds_are_not_certain():
     assert [group.standings[0].ranks[id(row)] for row in group.standings[0].rows] == [(1, 1), (2, 2)]
 
 
+def test_seeds_that_draw_from_the_same_samples_show_less():
+    records = rows(RL=52.0, RL__w_f=53.5, FT=70.0)
+    (own,) = table.build([("run", records)])
+    (shared,) = table.build([("run", [replace(r, overlap=0.5) for r in records])])
+    for one, other in zip(own.standings[0].unweighted, shared.standings[0].unweighted, strict=True):
+        assert other.half == pytest.approx(one.half * ((1 / 5 + 0.5) * 5) ** 0.5)
+    assert "random-10% 1/n + 0.5" in leaderboard.render([shared])
+    assert "Nadeau" not in leaderboard.render([own])
+    one_split = [replace(r, overlap=0.5, seeds=r.seeds | {"split": 0}) for r in records]
+    (fixed,) = table.build([("run", one_split)])
+    assert fixed.standings[0].unweighted[0].half == pytest.approx(own.standings[0].unweighted[0].half)
+
+
 def test_one_model_measured_three_times_is_not_ranked():
     records = rows(RL=52.0, FT=70.0, GA=90.0)
     shared = [replace(r, artifact="one") if r.method == "RL" else r for r in records]

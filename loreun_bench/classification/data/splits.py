@@ -150,6 +150,15 @@ def draw(
     return draw_all(Population(labels, test_labels), scenario, **options)[at]
 
 
+def redrawn(one: ForgetSplit, other: ForgetSplit) -> bool:
+    """Whether two splits forget others of the pictures that both train on."""
+    import torch
+
+    pairs = ((one, other), (other, one))
+    shared = [own.forget[torch.isin(own.forget, torch.cat([its.forget, its.retain]))] for own, its in pairs]
+    return not torch.equal(shared[0].sort().values, shared[1].sort().values)
+
+
 def draw_all(
     people: Population,
     scenario: Scenario | None,

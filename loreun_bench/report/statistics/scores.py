@@ -43,6 +43,8 @@ class Scores:
         self._values = [
             np.array([[found[number][k][seeds] for seeds in self.seeds] for number in whole]) for k in range(len(columns))
         ]
+        apart = len({dict(seeds).get("split") for seeds in self.seeds}) > 1
+        self.overlap = max((record.overlap for row in self.rows for record in row.finished), default=0.0) if apart else 0.0
         self._noise = [np.array([_counting(rows[number], column) for number in whole]) for column in columns]
 
     def __contains__(self, row: Row | None) -> bool:
@@ -51,7 +53,7 @@ class Scores:
     def paired(self, column: int, own: NDArray[np.intp], base: NDArray[np.intp]) -> Paired:
         """The differences of rows to others, each given by its place."""
         values, noise = self._values[column], self._noise[column]
-        return paired(values[own] - values[base], floor=noise[own] + noise[base])
+        return paired(values[own] - values[base], self.overlap, floor=noise[own] + noise[base])
 
     def places(self, rows: Sequence[Row]) -> NDArray[np.intp]:
         """Where rows are."""
