@@ -12,12 +12,12 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.leaderboard import MORE, STYLES, as_csv, check, failures, flipped, footer, heading, spread, value
-from loreun_bench.report.notes import definitions, reading
+from loreun_bench.report.leaderboard import STYLES, as_csv, check, failures, flipped, footer, heading, spread, value
+from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, named
 from loreun_bench.report.statistics.estimate import Estimate, estimate, mean
 from loreun_bench.report.table import differences
-from loreun_bench.report.text import bold, escaped, latex, name, wrapped
+from loreun_bench.report.text import bold, commands, escaped, name, wrapped
 
 AVERAGE = "average"
 Variant = tuple[str, str, str]  # run, method, weighting
@@ -98,7 +98,7 @@ def render(
         every = list({column.key: column for table in own for column in table.columns}.values())
         whole = [group for table in own for group in table.groups]
         said.append(
-            definitions(track, every, ua, whole, timed=False) if notes else "\n".join([*reading(whole, every), MORE])
+            definitions(track, every, ua, whole, timed=False) if notes else brief(whole, every)
         )
     return "\n\n".join([*parts, wrapped(footer(said, style), width if style == "text" else None)]) + "\n"
 
@@ -174,7 +174,7 @@ def _table(table: ByClass, style: str, ua: str) -> str:
     align = ["left"] + ["right"] * (len(head) - 1)
     text = tabulate(lines, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
     if style == "latex":
-        text = _spanned(latex(text), names, len(heads))
+        text = _spanned(commands(text), names, len(heads))
     title = {"text": "", "md": "### ", "latex": "% "}[style] + name(_title(table), style)
     failed = [line for group in table.groups for line in failures(group)]
     return "\n\n".join([title, text, *([footer(["\n".join(failed)], style)] if failed else [])])

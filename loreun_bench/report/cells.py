@@ -15,6 +15,7 @@ from loreun_bench.report.rows import Cell, Column, Row, Seeds
 from loreun_bench.report.statistics.estimate import estimate, mean
 
 Trio = tuple[Seeds, Record, Record | None]  # a record and its Retrain, or what else it is compared with
+RTE = Column("rte_s", "RTE", "", "low", None)
 NOTHING = Cell(estimate([]))
 Made = tuple[Cell, dict[Seeds, float]]  # a cell, and what it is made of, but for what says nothing
 
@@ -35,6 +36,7 @@ def fill(row: Row, group: Group, shown: Sequence[Column]) -> None:
         made = _derived(column, row, trios, theirs) if column.derived else _stored(column, row, alone, theirs)
         row.cells[column.key], row.values[column.key] = made
     row.seconds = estimate([_seconds(r) for r in row.finished])
+    row.cells[RTE.key], row.values[RTE.key] = Cell(row.seconds), {seeds: _seconds(r) for seeds, r in row.by_seeds.items()}
     both = row.by_seeds.keys() & base.by_seeds.keys() if base else ()
     if base and (whole := math.fsum(_seconds(base.by_seeds[seeds]) for seeds in both)) > 0:
         row.ratio = math.fsum(_seconds(row.by_seeds[seeds]) for seeds in both) / whole

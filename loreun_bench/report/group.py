@@ -70,7 +70,7 @@ class Group:
     def title(self) -> str:
         """One line that says what was compared."""
         cut = " and ".join(f"{v} {k}" for k, v in self.limits.items())
-        limits = f", LIMITED to {cut}: a smoke run, not a result" if cut else ""
+        limits = f", LIMITED to {cut}{': a smoke run, not a result' * ('steps' in self.limits)}" if cut else ""
         what = f"{self.dataset}, {self.model}, {self.scenario}"
         hidden = layout(self.track).hidden
         how = "".join(f", {value} {key}" for key, value in self.conditions.items() if key not in hidden)

@@ -13,23 +13,23 @@ from typing import Any
 from tabulate import tabulate
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.report import verdict
+from loreun_bench.report import latex, verdict
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import MARKS, symbols
-from loreun_bench.report.notes import definitions, reading
+from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
 from loreun_bench.report.statistics.estimate import Estimate
-from loreun_bench.report.text import bold, latex, name, plain, wrapped
+from loreun_bench.report.text import bold, commands, name, plain, tight, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
 STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
-MORE = "What the columns mean: --notes."
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a table is printed: its format, the reading of UA, whether cells are values only (for want of room)."""
+    """How a table is printed: its format, the reading of UA, whether cells are one number each, for want of room: the
+    difference to Retrain where that is the aim, else the value."""
 
     style: str
     ua: str
@@ -51,12 +51,12 @@ def render(
         rows = [_flat(group, row) for group in groups for row in group.rows]
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
     width = width if style == "text" else None
-    parts = [_table(group, Look(style, ua), group.choose(shown), width) for group in groups]
+    parts = [_table(group, Look(style, ua), group.choose(shown), width, number) for number, group in enumerate(groups)]
     tracks = [[group for group in groups if group.track == track] for track in dict.fromkeys(g.track for g in groups)]
     if notes:
         said = [definitions(own[0].track, _columns(own, shown), ua, own) for own in tracks]
     else:
-        said = ["\n".join([*reading(own, _columns(own, shown)), MORE]) for own in tracks]
+        said = [brief(own, _columns(own, shown)) for own in tracks]
     return "\n\n".join([*parts, wrapped(footer(said, style), width)]) + "\n"
 
 
@@ -82,25 +82,33 @@ def footer(notes: Sequence[str], style: str) -> str:
     return "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
 
 
-def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None) -> str:
-    """A group's title, table and what is said of it. Too wide a table has bare values, and then loses its last columns."""
+def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None, number: int) -> str:
+    """A group's title, verdict, table and what is said of it. Too wide a table has one number a cell, and then loses its
+    last columns, but for those that rank."""
     table, room = _grid(group, look, shown), width or 10**9
     left_out: list[str] = []
     said = failures(group)
     if _width(table) > room:
         look, kept = Look(look.style, look.ua, bare=True), list(shown)
-        table = _grid(group, look, kept)
-        while _width(table) > room and len(kept) > 1:
-            left_out.insert(0, kept.pop().key)
-            table = _grid(group, look, kept)
-        said.append("intervals and gaps are left out for want of room: widen the terminal, or --format md or csv")
-    if left_out:
-        said.append(f"left out, too: {', '.join(map(plain, left_out))} (--columns KEY,KEY chooses)")
+        rank = {column.key for standing in group.standings for column in standing.columns}
+        while _width(table := _grid(group, look, kept)) > room and len(kept) > 1:
+            out = next((column for column in reversed(kept) if column.key not in rank), kept[-1])
+            kept.remove(out)
+            left_out.insert(0, out.key)
+        said.insert(0, _bare(group, [column for column in shown if column.key not in left_out], left_out))
+    table = latex.table(table, group, number) if look.style == "latex" else table
     title = name(group.title, look.style)
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
     above = wrapped(footer([plain(line) for line in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
     return "\n\n".join([title, above, table, *([below] if said else [])])
+
+
+def _bare(group: Group, kept: Sequence[Column], left_out: Sequence[str]) -> str:
+    """What a table that has one number a cell shows, and what it does not."""
+    gaps = [c.heading for c in kept if any(row.cells[c.key].gap is not None for row in group.rows)]
+    shown = f"{', '.join(map(plain, gaps))}: difference to Retrain, whose own row has the values. " if gaps else ""
+    return f"{shown}--wide: intervals{''.join(f', {plain(key)}' for key in left_out)}."
 
 
 def _width(table: str) -> int:
@@ -111,17 +119,21 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     several = len({row.run for row in group.rows}) > 1
     places = {column.key: decimals(column, group.rows, group.track) for column in shown}
     head = [*(["run"] if several else []), "method", "weighting", "rank"]
-    head += [*(name(heading(column, look.ua, group.track), look.style) for column in shown), "RTE", "n"]
+    n = not look.bare or not all(row.complete for row in group.rows)
+    head += [*(name(heading(column, look.ua, group.track), look.style) for column in shown), "RTE", "n" * n]
+    rows = latex.together(group.rows) if look.style == "latex" else group.rows
+    named = latex.begins(rows) if look.style == "latex" else [True] * len(rows)
     body = [
-        [name(text, look.style) for text in (*([row.run] if several else []), row.method, _weighting(row))]
+        [name(text, look.style) for text in (*([row.run * first] if several else []), row.method * first, _weighting(row))]
         + [_rank(row, group)]
         + [_text(column, row, look, places[column.key], group.track) for column in shown]
-        + [_time(row, look.bare), f"{len(row.finished)}/{row.expected} {symbols(row)}".rstrip()]
-        for row in group.rows
+        + [_time(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]
+        for row, first in zip(rows, named, strict=True)
     ]
     align = ["left"] * (len(head) - len(shown) - 2) + ["right"] * (len(shown) + 2)
-    table = tabulate(body, head, tablefmt=STYLES[look.style], disable_numparse=True, colalign=align)
-    return latex(table) if look.style == "latex" else table
+    with tight(look.bare):
+        table = tabulate(body, head, tablefmt=STYLES[look.style], disable_numparse=True, colalign=align)
+    return latex.spaced(commands(table), rows) if look.style == "latex" else table
 
 
 def _rank(row: Row, group: Group) -> str:
@@ -141,10 +153,13 @@ def _text(column: Column, row: Row, look: Look, digits: int, track: str) -> str:
     text = value(cell.value, digits, flip, look.bare or cell.uninformative)
     if cell.uninformative:
         return f"{text} ?"
+    gap = "" if cell.gap is None or not math.isfinite(cell.gap) else f"{-cell.gap if flip else cell.gap:+.{digits}f}"
+    if gap and look.bare and row.method != "Retrain":
+        text = gap
     if cell.lacks and text != "-":
         text += " °"
-    if cell.gap is not None and row.method != "Retrain" and not look.bare and math.isfinite(cell.gap):
-        text += f" ({-cell.gap if flip else cell.gap:+.{digits}f})"
+    if gap and not look.bare and row.method != "Retrain":
+        text += f" ({gap})"
     return bold(text, look.style) if column.key in row.best else text
 
 

@@ -11,6 +11,7 @@ from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
 from loreun_bench.report.statistics.estimate import mean
 
 MARKS = {"over": "†", "damaged": "‡", "unforgotten": "§"}
+WORDS = {"over": "over-unlearned", "damaged": "damaged", "unforgotten": "nothing forgotten"}
 OUT = 5.0  # points that are more than noise
 SAME = 1.0  # points that are none
 
@@ -27,12 +28,12 @@ def legend(groups: Sequence[Group]) -> list[str]:
     kept = " or ".join(column.heading for column in groups[0].columns if column.key in usual.keeps)
     same = f"within {SAME:g} point of" if usual.retrain else "within the noise of"
     words = {
-        "over": f"over-unlearned: UA more than {OUT:g} points below Retrain's and below Original's.",
-        "damaged": f"damaged: {kept} more than {OUT:g} points below Original's of the same seeds.",
-        "unforgotten": f"nothing forgotten: UA {same} Original's"
+        "over": f"UA more than {OUT:g} points below Retrain's and below Original's.",
+        "damaged": f"{kept} more than {OUT:g} points below Original's of the same seeds.",
+        "unforgotten": f"UA {same} Original's"
         + (", which Retrain's is not." if usual.retrain else ", as far as these pictures tell."),
     }
-    return [f"{symbol} {words[name]}" for name, symbol in MARKS.items() if name in found]
+    return [f"{symbol} {WORDS[name]}: {words[name]}" for name, symbol in MARKS.items() if name in found]
 
 
 def mark(group: Group) -> None:

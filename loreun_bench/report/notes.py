@@ -10,7 +10,7 @@ from loreun_bench.registry import REFERENCES
 from loreun_bench.report import noise
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.marks import legend
+from loreun_bench.report.marks import MARKS, WORDS, legend
 from loreun_bench.report.rows import Column
 from loreun_bench.report.statistics.estimate import LEAST, Estimate
 from loreun_bench.report.text import plain
@@ -42,6 +42,20 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     if any(cell.lacks for cell in cells):
         found.append("° without a metric that says nothing there, or was not measured.")
     return found
+
+
+def brief(groups: Sequence[Group], shown: Sequence[Column]) -> str:
+    """One line: the marks that occur, and where the rest is said."""
+    rows = [row for group in groups for row in group.rows]
+    cells = [row.cells[column.key] for row in rows for column in shown]
+    marks = {name for row in rows for name in row.marks}
+    said = ["* closest to Retrain" if layout(groups[0].track).retrain else "* best"]
+    said += [f"{symbol} {WORDS[name]}" for name, symbol in MARKS.items() if name in marks]
+    said += ["? says nothing"] * any(cell.uninformative for cell in cells)
+    said += ["° in part"] * any(cell.lacks for cell in cells)
+    trials = {record.trials for row in rows for record in row.records if row.method not in REFERENCES}
+    said += [f"tuned: {max(trials)} settings each" if len(trials) == 1 else "some rows tuned"] * any(trials)
+    return f"{'; '.join(said)}. --notes: what all means"
 
 
 def _care(groups: Sequence[Group]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from loreun_bench.harness.records import Record
 from loreun_bench.registry import registry
 from loreun_bench.report import marks
-from loreun_bench.report.cells import fill
+from loreun_bench.report.cells import RTE, fill
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, Seeds, named, seeds_of
@@ -64,7 +64,7 @@ def _group(key: tuple[str, ...], found: Found, sort: str | None, metrics: set[st
     for row in rows:
         fill(row, group, shown)
     marks.mark(group)
-    orders = named(shown, [sort]) if sort else _orders(usual.sort, shown, rows)
+    orders = named([*shown, RTE], ["rte_s" if sort == "rte" else sort]) if sort else _orders(usual.sort, shown, rows)
     rows.sort(key=lambda row: _rank(row, orders))
     group.standings = standings(group, orders)
     return group

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tabulate
 
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`<>[]"})
 _LATEX = str.maketrans(
@@ -20,7 +24,7 @@ def plain(text: str) -> str:
 
 
 def name(text: str, style: str) -> str:
-    """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by `latex` or tabulate."""
+    """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by tabulate."""
     return plain(text).translate(_MARKDOWN) if style == "md" else plain(text)
 
 
@@ -30,15 +34,26 @@ def escaped(text: str) -> str:
 
 
 def bold(text: str, style: str) -> str:
-    """The best of a column; LaTeX's command is put in by `latex`, after tabulate has escaped the cell."""
+    """The best of a column; LaTeX's command is put in by `commands`, after tabulate has escaped the cell."""
     return {"text": f"*{text}", "md": f"**{text}**", "latex": text.join(_BOLD)}[style]
 
 
-def latex(table: str) -> str:
+def commands(table: str) -> str:
     """LaTeX's commands for what tabulate would have escaped."""
     for mark, command in {_BOLD[0]: r"\textbf{", _BOLD[1]: "}", **_COMMANDS}.items():
         table = table.replace(mark, command)
     return table
+
+
+@contextmanager
+def tight(wanted: bool) -> Iterator[None]:
+    """Inside, a heading of tabulate's is as wide as its words; usually two spaces more."""
+    usual = tabulate.MIN_PADDING
+    tabulate.MIN_PADDING = 0 if wanted else usual
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = usual
 
 
 def wrapped(text: str, width: int | None) -> str:

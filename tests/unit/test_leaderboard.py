@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+import loreun_bench
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record, append
 from loreun_bench.report import leaderboard, table
@@ -221,12 +222,65 @@ def test_columns_that_no_record_has_are_left_out_and_missing_values_are_a_dash()
     assert "AUC" in board(record("Retrain", mia_auc=50.0)).splitlines()[4]
 
 
+def test_latex_has_caption_and_label_and_a_methods_rows_stand_together():
+    records = [record("Retrain"), record("RL", forget_acc=70.0), record("FT", forget_acc=60.0)]
+    records += [record("RL", weighting="w_f", forget_acc=51.0), record("FT", weighting="w_r", forget_acc=90.0)]
+    latex = board(*records, style="latex")
+    assert r"\caption{digits, small-cnn, random-10\%, 1 seed, protocol corrected: mean over seeds" in latex
+    assert r"\label{tab:digits-random-10}" in latex
+    body = latex[latex.index(r"\midrule") : latex.index(r"\bottomrule")].splitlines()[1:]
+    first = [line.split("&")[:2] for line in body if "&" in line]
+    assert [tuple(cell.strip() for cell in pair) for pair in first] == [
+        ("Retrain", ""), ("RL", "none"), ("", r"w\_f"), ("FT", "none"), ("", r"w\_r"),
+    ]  # fmt: skip
+    assert body.count(r"\addlinespace") == 2
+
+
+def test_sorting_by_time_puts_the_fastest_first():
+    found = group(record("Retrain"), record("RL", rte=3.0), record("FT", rte=2.0), record("GA", rte=9.0), sort="rte")
+    assert [row.method for row in found.rows] == ["Retrain", "FT", "RL", "GA"]
+
+
+def test_every_seed_by_itself_has_what_was_measured_and_what_is_derived(tmp_path, command):
+    records = [record(m, s, forget_acc=50.0 + 2 * s * (m == "RL")) for m in ("Retrain", "RL") for s in range(3)]
+    append(tmp_path / "records.jsonl", [*records, record("GA", 0, status="oom")])
+    code, out, _ = command("leaderboard", tmp_path, "--per-seed", "--format", "csv")
+    assert code == 0
+    lines = list(csv.DictReader(io.StringIO(out)))
+    rl = [line for line in lines if line["method"] == "RL"]
+    assert [(line["seed_split"], float(line["tow"])) for line in rl] == [("0", 1.0), ("1", 0.98), ("2", 0.96)]
+    assert [float(line["forget_acc"]) for line in rl] == [50.0, 52.0, 54.0]
+    assert next(line for line in lines if line["method"] == "GA")["status"] == "oom"
+    code, out, _ = command("leaderboard", tmp_path, "--per-seed", "--width", 80)
+    assert max(map(len, out.splitlines())) <= 80
+    assert [line.split()[2:5:2] for line in out.splitlines() if line.startswith("RL ")] == [
+        ["0", "99.00"], ["1", "99.00"], ["2", "99.00"],
+    ]  # fmt: skip
+    code, _, err = command("leaderboard", tmp_path, "--per-seed", "--by-class")
+    assert (code, err) == (2, "error: --by-class is of means: leave out one of --by-class and --per-seed\n")
+
+
+def test_a_frame_has_a_line_a_cell(tmp_path):
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    records = [record("Retrain"), record("RL", forget_acc=40.0), record("GA", status="oom")]
+    append(tmp_path / "run" / "records.jsonl", records)
+    frame = loreun_bench.load_frame(tmp_path / "run")
+    assert frame["method"].tolist() == ["Retrain", "RL", "GA"]
+    assert frame["tow"].tolist()[:2] == [1.0, 0.9]
+    assert math.isnan(frame["tow"][2])
+    with pytest.raises(UserError, match="no records in"):
+        loreun_bench.load_frame(tmp_path)
+
+
 def test_the_command_fits_a_width_and_gives_the_rest_on_request(tmp_path, command):
     append(tmp_path / "records.jsonl", [record(m, s) for m in ("Retrain", "RL") for s in range(3)])
     code, out, _ = command("leaderboard", tmp_path, "--width", 80, "--no-notes")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "What the columns mean: --notes." in out
+    assert "* closest to Retrain. --notes: what all means" in out
+    assert "difference to Retrain, whose own row has the values. --wide: intervals" in " ".join(out.split())
+    _, out, _ = command("leaderboard", tmp_path, "--wide", "--no-notes")
+    assert max(map(len, out.splitlines())) > 80
     _, out, _ = command("leaderboard", tmp_path)  # no terminal: everything
     assert "ToW: the product" in out
     assert max(map(len, out.splitlines())) > 80
