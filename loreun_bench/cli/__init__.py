@@ -21,9 +21,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 some cells failed, 2 wrong input, 130 interrupted."""
-    from loreun_bench.cli import bench, browse, data, figures, info, plugins, score, split, sweep, tables, tune
+    from loreun_bench.cli import audit, bench, browse, data, figures, info, plugins, score, split, sweep, tables, tune
 
-    for family in (sweep, tune, browse, tables, data, info, plugins, bench, score, split, figures):
+    for family in (sweep, tune, browse, tables, audit, data, info, plugins, bench, score, split, figures):
         family.register(app)
     try:
         sys.exit(app(standalone_mode=False))
