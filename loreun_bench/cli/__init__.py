@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import typer
 
 from loreun_bench.errors import UserError
 
+FAMILIES = (
+    "sweep", "tune", "browse", "tables", "compare", "audit", "data", "info", "plugins", "bench", "score", "split", "figures",
+)  # fmt: skip
 app = typer.Typer(
     name="loreun-bench",
     help="Which unlearning method, with which loss reweighting, comes closest to retraining, and at what cost?",
@@ -21,10 +25,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 some cells failed, 2 wrong input, 130 interrupted."""
-    from loreun_bench.cli import audit, bench, browse, data, figures, info, plugins, score, split, sweep, tables, tune
-
-    for family in (sweep, tune, browse, tables, audit, data, info, plugins, bench, score, split, figures):
-        family.register(app)
+    for family in FAMILIES:
+        importlib.import_module(f"loreun_bench.cli.{family}").register(app)
     try:
         sys.exit(app(standalone_mode=False))
     except UserError as error:

@@ -46,7 +46,7 @@ def leaderboard(
     for path in plugin or ():
         load_plugin(path)
     gc.disable()  # nothing is thrown away here, and looking through 100,000 records for it takes as long as reading them
-    found = [(label, load_records(run)) for label, run in _labelled(runs)]
+    found = [(label, load_records(run)) for label, run in labelled(runs)]
     for label, records in found:
         if not records:
             raise UserError(f"{label} holds no record yet")
@@ -66,7 +66,7 @@ def terminal() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _labelled(runs: list[Path]) -> list[tuple[str, Path]]:
+def labelled(runs: list[Path]) -> list[tuple[str, Path]]:
     """Each run with the shortest tail of its path that no other run has. UserError if one is given twice."""
     from loreun_bench.errors import UserError
 

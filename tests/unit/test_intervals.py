@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,15 +106,3 @@ def test_odd_values_have_no_mean_and_no_crash(values):
 
 def test_a_value_outside_its_own_span_is_not_cut_to_it():
     assert Estimate(120.0, 3.0, 3, span=(0.0, 100.0)).interval == (117.0, 123.0)
-
-
-def test_paired_differences_need_three_seeds():
-    lines = runpy.run_path(str(ROOT / "benchmarks" / "paired.py"))["lines"]
-    own = [r for r in two(forget_acc=(0.0, 100.0)) if r.method != "Original"]
-    pairs = [replace(r, weighting=weighting) for r in own for weighting in ("none", "w_f")]
-    found = list(lines(pairs))
-    assert any("RL        w_f       ToW 2 seeds in common: no interval below 3, left out" in line for line in found)
-    assert not any("±" in line for line in found)
-    assert list(lines([])) == []
-    unmeasured = [replace(r, track="generation", method="Original" if r.method == "Retrain" else "RL") for r in pairs]
-    assert all("0 seeds in common" in line for line in lines(unmeasured))

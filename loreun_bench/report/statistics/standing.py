@@ -35,13 +35,13 @@ def _standing(rows: Sequence[Row], group: Group, columns: Sequence[Column]) -> S
     bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
     return Standing(
         scores.rows, columns, len(scores.seeds), _ranks(scores),
-        _differences(scores, [(row, base) for row, base in bases if base is not None and base in scores]),
-        _differences(scores, [(row, scores.rows[0]) for row in scores.rows[1:]]),
+        differences(scores, [(row, base) for row, base in bases if base is not None and base in scores]),
+        differences(scores, [(row, scores.rows[0]) for row in scores.rows[1:]]),
         [found for run in dict.fromkeys(row.run for row in scores.rows) if (found := _retraining(whole, group, run))],
     )  # fmt: skip
 
 
-def _differences(scores: Scores, pairs: Sequence[tuple[Row, Row]]) -> list[Difference]:
+def differences(scores: Scores, pairs: Sequence[tuple[Row, Row]]) -> list[Difference]:
     """Of each pair's first row to its second, column by column; their p-values are corrected together."""
     import numpy as np
 
@@ -79,12 +79,12 @@ def _retraining(rows: Sequence[Row], group: Group, run: str) -> Retraining | Non
     methods = [row for row in scores.rows if row is not noise]
     if noise not in scores or not methods:
         return None
-    differences = _differences(scores, [(row, noise) for row in methods])
+    found = differences(scores, [(row, noise) for row in methods])
     margin = 1 - noise.cells[AIM].value.mean
     own = scores.places(methods)
     within = holm(scores.paired(0, own, np.repeat(scores.places([noise]), len(own))).p_within(margin))
     parts: dict[str, list[Difference]] = {"further": [], "close": [], "unknown": []}
-    for difference, p in zip(differences, within, strict=True):
+    for difference, p in zip(found, within, strict=True):
         if p < LEVEL or (difference.shown and difference.mean > 0):
             parts["close"].append(difference)
         else:

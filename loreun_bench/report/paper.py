@@ -1,0 +1,77 @@
+"""A run beside what the LoReUn paper prints: its Table 1 (CIFAR-10, ResNet-18; RTE in minutes)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from loreun_bench.errors import UserError
+from loreun_bench.report.audit import tables
+from loreun_bench.report.audit.tables import Number, Published
+from loreun_bench.report.group import Group
+from loreun_bench.report.rows import Row
+from loreun_bench.report.text import plain, tight, wrapped
+
+TABLES = {"random": "Table 1 random", "class": "Table 1 class-wise"}  # by how a scenario's name begins
+COLUMNS = {"forget_acc": "UA", "retain_acc": "RA", "test_acc": "TA", "tow": "ToW"}
+DATA, MODEL = "cifar10", "resnet18"
+
+
+def render(groups: Sequence[Group], width: int | None = None) -> str:
+    """Each table of the run whose scenario the paper has, with the paper's numbers, and what weightings gain in both.
+    UserError if there is none."""
+    printed = {table.title: table for table in tables.read(tables.PAPER)}
+    parts = []
+    for group in groups:
+        title = next((title for start, title in TABLES.items() if group.scenario.startswith(start)), None)
+        if group.track == "classification" and title is not None:
+            parts += _beside(group, printed[title])
+    if not parts:
+        raise UserError("the paper's Table 1 forgets a class or a random part, which no scenario of this run does")
+    return "\n\n".join(wrapped(part, width) if "---" not in part else part for part in parts) + "\n"
+
+
+def _beside(group: Group, published: Published) -> list[str]:
+    rows = [row for row in group.rows if row.name in published.rows]
+    other = (group.dataset, group.model) != (DATA, MODEL)
+    said = [f"{plain(group.title)}, beside the paper's {published.title}"]
+    if other:
+        said.append(
+            f"The paper's is of CIFAR-10 and ResNet-18, this of {plain(group.dataset)} and {plain(group.model)}: their "
+            "numbers cannot be compared, only what a weighting does to its method."
+        )
+    head = ["row", *(text for heading in COLUMNS.values() for text in (heading, "paper"))]
+    body = [[plain(row.name), *_pairs(row, published.rows[row.name])] for row in rows]
+    said.append(_grid(body, head))
+    gains = [_gain(group, row, published) for row in rows if row.weighting != "none"]
+    if found := [gain for gain in gains if gain]:
+        said.append(_grid(found, ["ToW gained by", "here", "±95 %", "shown", "paper"]))
+    return said
+
+
+def _pairs(row: Row, printed: Mapping[str, Number]) -> list[str]:
+    cells = []
+    for key, heading in COLUMNS.items():
+        value, places = row.cells[key].value.mean, 4 if key == "tow" else 2
+        cells += [f"{value:.{places}f}" if math.isfinite(value) else "-"]
+        cells += [f"{printed[heading].value:.{places}f}" if heading in printed else "-"]
+    return cells
+
+
+def _gain(group: Group, row: Row, published: Published) -> list[str]:
+    """What a weighting gains on its method here, and in the paper."""
+    found = [d for standing in group.standings for d in standing.unweighted if d.row is row and d.column.key == "tow"]
+    printed = [published.rows[name].get("ToW") for name in (row.name, row.method) if name in published.rows]
+    if not found or len(printed) < 2 or printed[0] is None or printed[1] is None:
+        return []
+    gain = printed[0].value - printed[1].value
+    own = found[0]
+    return [plain(row.name), f"{own.mean:+.4f}", f"{own.half:.4f}", "yes" if own.shown else "-", f"{gain:+.4f}"]
+
+
+def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    align = ["left", *["right"] * (len(head) - 1)]
+    with tight(True):
+        return tabulate(body, head, tablefmt="simple", disable_numparse=True, colalign=align)
