@@ -62,7 +62,8 @@ def execute(
         raise UserError(f"--workers {workers}: give 0 (in this process) or more")
     if in_own_process():
         raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
-    claim(out, config)
+    if said := claim(out, config):
+        listen(scheduler.Event("note", text=said))
     store = Store(default_root())
     with store.in_use():
         engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
@@ -90,24 +91,44 @@ def run_folder(config: SweepConfig, out: str | Path | None) -> Path:
     return Path(out) if out is not None else Path("runs") / config.name
 
 
-def claim(out: Path, config: SweepConfig) -> None:
-    """Write `config.yaml` into the run folder. UserError if it holds another sweep's."""
-    path, text = out / "config.yaml", configuration.dump(config)
+def claim(out: Path, config: SweepConfig) -> str:
+    """Write `config.yaml` into the run folder. Returns what is to be said: a sweep of the same with fewer seeds is gone on
+    with. UserError if it holds another sweep's."""
     try:
-        _claim(out, path, text)
+        said = _claim(out, out / "config.yaml", config)
         for folder in (default_root(), data_root()):
             folder.mkdir(parents=True, exist_ok=True)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot write or read the folders of this sweep: {error}") from error
+    return said
 
 
-def _claim(out: Path, path: Path, text: str) -> None:
+def _claim(out: Path, path: Path, config: SweepConfig) -> str:
+    text = configuration.dump(config)
     if not path.is_file():
         if (out / "records.jsonl").exists():
             raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
         write_atomic(path, text)
-    elif path.read_text(encoding="utf-8") != text:
+        return ""
+    if (before := path.read_text(encoding="utf-8")) == text:
+        return ""
+    had = _seeds_before(path, before, config)
+    if not had:
         raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
+    write_atomic(path, text)
+    new = len(config.seeds) - had
+    return f"{new} seed{'s are' if new > 1 else ' is'} added to the {had} that {out} has, which are kept"
+
+
+def _seeds_before(path: Path, text: str, config: SweepConfig) -> int:
+    """How many seeds the sweep of `text` has, if it is `config` with some of its seeds; else 0."""
+    try:
+        before = configuration.load(path)
+    except UserError:
+        return 0
+    fewer = config.model_copy(update={"seeds": before.seeds})
+    among = all(each in config.seeds for each in before.seeds)
+    return len(before.seeds) if among and configuration.dump(fewer) == text else 0
 
 
 def make_engine(device: str, workers: int | None, modules: Sequence[str]) -> Engine:

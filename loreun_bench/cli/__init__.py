@@ -10,7 +10,8 @@ import typer
 from loreun_bench.errors import UserError
 
 FAMILIES = (
-    "sweep", "tune", "browse", "tables", "compare", "audit", "data", "info", "plugins", "bench", "score", "split", "figures",
+    "sweep", "tune", "browse", "tables", "compare", "audit", "verify", "export", "data", "info", "plugins", "bench", "score",
+    "split", "figures",
 )  # fmt: skip
 app = typer.Typer(
     name="loreun-bench",

@@ -41,19 +41,17 @@ def export(
     The CSV has a row a picture: part (train or test), index (from 0 in the data set's order), file where there is one,
     label, class and set. As the `file` of a scenario `indices` it means its forget set.
     """
-    from loreun_bench import config as configuration
     from loreun_bench.errors import UserError, did_you_mean
     from loreun_bench.harness.files import write_atomic, written
     from loreun_bench.harness.plan import build
+    from loreun_bench.harness.rerun import config_of
     from loreun_bench.registry import load_plugin
 
     for path in plugin or ():
         load_plugin(path)
     if to.suffix not in FORMATS:
         raise UserError(f"--to {to}: it must end in .csv or .npz")
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} holds no config.yaml: is it the folder of a sweep?")
-    config = configuration.load(run / "config.yaml")
+    config = config_of(run)
     if config.track != "classification":
         raise UserError(f"{run} is a sweep of the track {config.track}, whose concepts have no split")
     seeds = [each.split for each in config.seeds]

@@ -1,0 +1,99 @@
+"""Whether a run's numbers are what its stored models give: weights by hash, metrics computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loreun_bench.config import SweepConfig
+from loreun_bench.harness import environment
+from loreun_bench.harness.plan import Cell, artifacts, build
+from loreun_bench.harness.records import Record
+from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
+
+
+@dataclass
+class Verified:
+    """What was found of a run's finished records.
+
+    lost: whose model the store has not got, or not with the bytes that its hash says. again: how many had their metrics
+    computed again; equal: whose are the same to the last digit; differing: in words, of the others. unlike: what of it was
+    made by other code, settings or data than there are now, so that nothing can be computed again. environments: where the
+    run and this machine differ, in words.
+    """
+
+    lost: list[Record] = field(default_factory=list)
+    whole: list[Record] = field(default_factory=list)
+    again: int = 0
+    equal: list[Record] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    unlike: list[Record] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+
+
+def verify(
+    config: SweepConfig, records: Sequence[Record], cells: int | None, listen: Callable[[int, int], None]
+) -> Verified:
+    """Check the finished records of a sweep. cells: how many to compute again, spread over all; None: every one. listen:
+    told how many are done, and of how many."""
+    import torch
+
+    store, found = Store(default_root()), Verified()
+    finished = [record for record in records if record.status == "ok"]
+    for record in finished:
+        (found.whole if record.artifact and store.verified(record.artifact) else found.lost).append(record)
+    plan = build(config)
+    there, planned = artifacts(plan, store), {cell.record.cell: cell for cell in plan.cells}
+    again = _spread([record for record in found.whole if _made_by_this(record, planned.get(record.cell), there)], cells)
+    found.unlike = [r for r in found.whole if not _made_by_this(r, planned.get(r.cell), there)]
+    found.again = len(again)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a sweep's processes
+    try:
+        for done, record in enumerate(again):
+            listen(done, len(again))
+            differing = _compared(record, planned[record.cell], there, config.device)
+            found.differing += differing
+            found.equal += [] if differing else [record]
+    finally:
+        torch.set_num_threads(threads)
+    found.environments = _environments(finished, config.device)
+    return found
+
+
+def _made_by_this(record: Record, cell: Cell | None, there: dict[str, Artifact]) -> bool:
+    """Whether a record's evaluation is the one that this code would make, all inputs of which the store has."""
+    if cell is None or any(stage.recipe not in there for stage in cell.evaluation.inputs.values()):
+        return False
+    own = there.get(cell.evaluation.recipe)
+    return own is not None and own.manifest["key"] == record.evaluation
+
+
+def _spread(records: Sequence[Record], most: int | None) -> list[Record]:
+    if most is None or most >= len(records):
+        return list(records)
+    return [records[k * len(records) // most] for k in range(most)]
+
+
+def _compared(record: Record, cell: Cell, there: dict[str, Artifact], device: str) -> list[str]:
+    """Where a record's metrics are not those that are computed now."""
+    stage = cell.evaluation
+    name = f"{record.scenario}, {record.method} {record.weighting}, seed {record.seeds.get('unlearn')}"
+    inputs = {key: there[upstream.recipe] for key, upstream in stage.inputs.items()}
+    try:
+        now: dict[str, Any] = stage.function()(stage.config, inputs, device).values["metrics"]
+    except Corrupt as error:
+        return [f"{name}: {error}"]
+    keys = [key for key in {**record.metrics, **now} if record.metrics.get(key) != now.get(key)]
+    return [f"{name}: {key} {record.metrics.get(key)} is recorded, {now.get(key)} computed" for key in keys]
+
+
+def _environments(records: Sequence[Record], device: str) -> list[str]:
+    """What the records were made with that is not so here."""
+    here, found = environment.describe(device), dict[str, set[str]]()
+    for record in records:
+        for key, value in record.environment.items():
+            if key in here and value != here[key]:
+                found.setdefault(key, set()).add(str(value))
+    return [f"{key} {'/'.join(sorted(values))}, here {here[key]}" for key, values in found.items()]
