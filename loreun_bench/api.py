@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
-from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.errors import UserError
 from loreun_bench.harness import plan as planning
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines import Engine
@@ -19,7 +18,6 @@ from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, data_root, default_root
 from loreun_bench.plugins import in_own_process, load_plugin
-from loreun_bench.registry import registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,7 +145,7 @@ def make_engine(device: str, workers: int | None, modules: Sequence[str]) -> Eng
 def evaluate(
     model: nn.Module,
     dataset: str = "digits",
-    scenario: Mapping[str, Any] | None = None,
+    scenario: Mapping[str, Any] | str | None = None,
     *,
     seed: int = 0,
     validation: float = 0.1,
@@ -155,69 +153,24 @@ def evaluate(
     protocol: str = "corrected",
     normalise: str | Mapping[str, Any] = "data",
     original: nn.Module | None = None,
+    against: str | Path | None = None,
 ) -> dict[str, float]:
     """The stored metrics of a model that you bring, on a data set's split; it is left as it was.
 
     scenario: as in a configuration, such as {"kind": "random", "fraction": 0.1}, the default; a sequence is evaluated one
     request at a time. original: the model before unlearning, for a scenario that chooses by its losses. normalise: as in a
     configuration, "data", "none" or {"mean": …, "std": …}: images [B, C, H, W] arrive so, in the type of the model's
-    weights. Runs where the model is. UserError if it gives no logits [B, classes], or some that are not finite.
+    weights. against: a sweep's run folder, whose data, split, protocol and normalisation are then taken; scenario is one of
+    its labels (by default the only one), seed one of its splits', and what compares with its Retrain, such as `tow`, is
+    there, too. Runs where the model is. UserError if it gives no logits [B, classes], or some that are not finite.
     """
-    from loreun_bench.classification.config import Normalised, Scenario
-    from loreun_bench.classification.data import splits
-    from loreun_bench.classification.data.images import load_dataset
-    from loreun_bench.classification.data.normalisation import normalised
-    from loreun_bench.classification.data.prepared import resolve as find
-    from loreun_bench.classification.scoring.evaluation import evaluate as outputs_of
-    from loreun_bench.classification.unlearning.method import ImageSet
-    from loreun_bench.classification.unlearning.networks import borrowed, device_of
-    from loreun_bench.classification.unlearning.protocols import PROTOCOLS
-    from loreun_bench.harness.measuring import measure
-    from loreun_bench.harness.seeding import seeded
+    from loreun_bench.classification import brought
 
-    device = device_of(model)
-    if protocol not in PROTOCOLS:
-        raise UserError(f"evaluate: unknown protocol '{protocol}'; {did_you_mean(str(protocol), PROTOCOLS)}")
-    needs = _needs(metrics)
-    chosen = configuration.check(Scenario, dict(scenario or {"kind": "random", "fraction": 0.1}), "scenario")
-    by = configuration.check(Normalised, {"normalise": normalise}, "evaluate").normalise
-    info = normalised(find(dataset), by)
-    data = load_dataset(info.path, info.mean, info.std, info.classes, device)
-    people = splits.population(info, splits.csvs_of(chosen))
-    if "original" in chosen.entry.info["needs"]:
-        people = splits.with_losses(people, _losses(original, data, chosen.label))
-    split = splits.draw_all(people, chosen, validation=validation, seed=seed)[-1].to(device)
-    with borrowed(model, data.test.batch(split.test[:2]), data.classes), seeded(seed):
-        outputs = outputs_of(model, data, split, PROTOCOLS[protocol], seed, {})
-        if needs:
-            forget = ImageSet(data.train, split.forget, split.labels[split.forget])
-            return measure(metrics, "classification", replace(outputs, model=model, data=forget))
-    return measure(metrics, "classification", outputs)
-
-
-def _needs(metrics: Sequence[str]) -> set[str]:
-    """What the metrics ask for beside predictions. UserError for one that a model alone does not have."""
-    needs: set[str] = set()
-    for name in metrics:
-        about = registry("metrics").get(name).info
-        if about["derived"]:
-            raise UserError(f"evaluate: metric '{name}' is derived when a table is made, from a row and its Retrain")
-        if about["needs"] - {"model", "data"}:
-            raise UserError(f"evaluate: metric '{name}' compares with other models: it is for sweeps")
-        needs |= about["needs"]
-    return needs
-
-
-def _losses(original: nn.Module | None, data: Any, label: str) -> Any:
-    """The original model's losses on all training images [N]."""
-    import torch
-
-    from loreun_bench.classification.scoring.evaluation import Predictions, predict
-    from loreun_bench.classification.unlearning.networks import borrowed
-
-    if original is None:
-        raise UserError(f"scenario {label}: it chooses by the losses of the original model; give original=MODEL")
-    index = torch.arange(len(data.train), device=data.train.device)
-    with borrowed(original, data.train.batch(index[:2]), data.classes):
-        logits = predict(original, data.train, index)
-    return Predictions(logits, data.train_labels.cpu()).losses.numpy()
+    if against is not None:
+        if scenario is not None and not isinstance(scenario, str):
+            raise UserError("evaluate: with against=RUN, scenario is the label of one of its scenarios")
+        return brought.beside(model, Path(against), scenario, seed, metrics)
+    if isinstance(scenario, str):
+        raise UserError(f"evaluate: scenario '{scenario}' is a label of a run: give against=RUN, or a dictionary")
+    chosen = scenario or {"kind": "random", "fraction": 0.1}
+    return brought.on_data(model, dataset, chosen, seed, validation, metrics, protocol, normalise, original)

@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     family = typer.Typer(help="Score what you bring, without unlearning.", no_args_is_help=True, rich_markup_mode=None)
     family.callback()(_family)
     family.command()(images)
+    family.command()(model)
     app.add_typer(family, name="score")
 
 
@@ -77,6 +78,47 @@ def images(
             write_atomic(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if failed:
         raise UserError("; ".join(failed))
+
+
+def model(
+    weights: Annotated[list[Path], typer.Argument(metavar="WEIGHTS...", help="a file a seed, of the run's network")],
+    against: Annotated[Path, typer.Option("--against", metavar="RUN", help="the run folder of a classification sweep")],
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", help="as in the table's title [default: the only one]")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="of the split, one a file [default: the run's, in order]")
+    ] = None,
+    style: Annotated[str, typer.Option("--format", help="text, md, latex, csv or json")] = "text",
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own items")] = None,
+) -> None:
+    """Put a model that was unlearned elsewhere beside a run's rows: on its data and split, with ToW to its Retrain.
+
+    `split export RUN` says who is in which set. The table is of the seeds that the files are for.
+    """
+    from loreun_bench.classification import brought
+    from loreun_bench.cli.tables import terminal
+    from loreun_bench.errors import UserError
+    from loreun_bench.harness.records import load_records
+    from loreun_bench.registry import load_plugin
+    from loreun_bench.report import leaderboard, table
+
+    for path in plugin or ():
+        load_plugin(path)
+    leaderboard.check(style, "loreun")
+    config, plan = brought.plan_of(against)
+    seeds = seed or list(dict.fromkeys(each.split for each in config.seeds))[: len(weights)]
+    if len(seeds) != len(weights):
+        raise UserError(f"{len(weights)} files for {len(seeds)} seeds: give one a seed, and --seed for each")
+    label = brought.cell_of(plan, scenario, seeds[0]).record.scenario
+    own = [
+        brought.measured(brought.network(against, file), against, label, number)
+        for file, number in zip(weights, seeds, strict=True)
+    ]
+    records = [r for r in load_records(against) if r.scenario == label and r.seeds in [each.seeds for each in own]]
+    groups = table.build([(against.name, [*records, *own])])
+    room = terminal()
+    print(leaderboard.render(groups, style, width=room, notes=room is None), end="")
 
 
 def _entries(names: list[str]) -> list[Any]:

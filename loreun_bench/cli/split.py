@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from loreun_bench.classification.data.splits import ForgetSplit
-    from loreun_bench.harness.plan import Plan
     from loreun_bench.harness.stage import Stage
 
 FORMATS = (".csv", ".npz")
@@ -41,61 +40,26 @@ def export(
     The CSV has a row a picture: part (train or test), index (from 0 in the data set's order), file where there is one,
     label, class and set. As the `file` of a scenario `indices` it means its forget set.
     """
-    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.classification.brought import cell_of, drawn, plan_of
+    from loreun_bench.errors import UserError
     from loreun_bench.harness.files import write_atomic, written
-    from loreun_bench.harness.plan import build
-    from loreun_bench.harness.rerun import config_of
     from loreun_bench.registry import load_plugin
 
     for path in plugin or ():
         load_plugin(path)
     if to.suffix not in FORMATS:
         raise UserError(f"--to {to}: it must end in .csv or .npz")
-    config = config_of(run)
-    if config.track != "classification":
-        raise UserError(f"{run} is a sweep of the track {config.track}, whose concepts have no split")
-    seeds = [each.split for each in config.seeds]
-    if seed is not None and seed not in seeds:
-        raise UserError(f"--seed {seed}: the sweep's splits have the seeds {', '.join(map(str, seeds))}")
-    plan = build(config)
-    labels = list(dict.fromkeys(cell.record.scenario for cell in plan.cells))
-    if scenario is None and len(labels) > 1:
-        raise UserError(f"--scenario: the sweep has {len(labels)}: {', '.join(labels)}")
-    if scenario is not None and scenario not in labels:
-        raise UserError(f"--scenario: there is no '{scenario}'; {did_you_mean(scenario, labels)}")
-    stage = _stage(plan, scenario or labels[0], seeds[0] if seed is None else seed)
-    split = _drawn(stage, plan)
+    _, plan = plan_of(run)
+    cell = cell_of(plan, scenario, seed)
+    stage, label = cell.evaluation.inputs["split"], cell.record.scenario
+    split = drawn(stage, plan)
     with written(to):
         write_atomic(to, _npz(split) if to.suffix == ".npz" else _csv(split, stage))
     sizes = ", ".join(f"{len(tensor)} {name}" for name, tensor in split.tensors().items() if name in SETS)
-    print(f"{scenario or labels[0]}, seed {stage.config['seed']}: {sizes} → {to}")
+    print(f"{label}, seed {stage.config['seed']}: {sizes} → {to}")
 
 
 SETS = ("forget", "retain", "validation", "earlier", "test", "test_forget")
-
-
-def _stage(plan: Plan, scenario: str, seed: int) -> Stage:
-    """The stage that drew a scenario's split under a seed."""
-    return next(
-        cell.evaluation.inputs["split"]
-        for cell in plan.cells
-        if cell.record.scenario == scenario and cell.record.seeds["split"] == seed
-    )
-
-
-def _drawn(stage: Stage, plan: Plan) -> ForgetSplit:
-    """The split as the store has it; drawn anew where nothing but the data decides it. UserError otherwise."""
-    from loreun_bench.classification.data.splits import ForgetSplit
-    from loreun_bench.errors import UserError
-    from loreun_bench.harness.plan import artifacts
-    from loreun_bench.harness.store import Store, default_root
-
-    artifact = artifacts(plan, Store(default_root())).get(stage.recipe)
-    if artifact is not None:
-        return ForgetSplit(**artifact.tensors())
-    if stage.inputs:
-        raise UserError("the store has not got this split, which the original model's losses decide: run the sweep again")
-    return ForgetSplit(**stage.function()(stage.config, {}, "cpu").tensors)
 
 
 def _npz(split: ForgetSplit) -> bytes:

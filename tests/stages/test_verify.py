@@ -145,3 +145,44 @@ def test_seeds_are_added_to_a_finished_run_which_keeps_the_others(run):
         loreun_bench.sweep(CONFIG, out=run, workers=0)
     with pytest.raises(UserError, match="another configuration"):
         loreun_bench.sweep(CONFIG | {"seeds": 3, "train": {"epochs": 2}}, out=run, workers=0)
+
+
+def test_a_model_unlearned_elsewhere_becomes_a_row_with_the_numbers_that_it_has_in_the_sweep(run, command, tmp_path):
+    to = tmp_path / "rl.safetensors"
+    command("export", run, "--row", "RL/w_f", "--to", to)
+    code, out, _ = command("score", "model", to, "--against", run, "--format", "json")
+    assert code == 0
+    rows = {row["method"] + row["weighting"]: row for row in json.loads(out)}
+    assert rows["yoursnone"]["tow"] == rows["RLw_f"]["tow"]
+    shared = ("forget_acc", "retain_acc", "test_acc", "mia_confidence", "forget_loss")
+    assert [rows["yoursnone"][key] for key in shared] == [rows["RLw_f"][key] for key in shared]
+    model = build_model("small-cnn", {}, 1, 10, (8, 8))
+    with safe_open(to, "pt") as file:
+        model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    found = loreun_bench.evaluate(model, against=run, scenario="class-3")
+    assert found["tow"] == pytest.approx(rows["RLw_f"]["tow"])
+    assert found["test_acc"] == rows["RLw_f"]["test_acc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--seed", 5], "--seed 5: the sweep's splits have the seeds 0"),
+        (["--scenario", "class-4"], "there is no 'class-4'"),
+        (["other.safetensors"], "2 files for 1 seeds"),
+    ],
+)
+def test_score_model_refuses_in_one_line(run, command, tmp_path, words, says):
+    to = tmp_path / "rl.safetensors"
+    command("export", run, "--row", "RL", "--to", to)
+    code, _, err = command("score", "model", to, *words, "--against", run)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_label_without_its_run_is_refused(run):
+    with pytest.raises(UserError, match="is a label of a run: give against=RUN"):
+        loreun_bench.evaluate(torch.nn.Identity(), scenario="class-3")
+    with pytest.raises(UserError, match="scenario is the label of one"):
+        loreun_bench.evaluate(torch.nn.Identity(), against=run, scenario={"kind": "random"})
