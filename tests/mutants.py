@@ -91,7 +91,7 @@ MUTANTS = {
     "v4": ("pictures that happen to agree are certain", R + "statistics/scores.py", "floor=noise[own] + noise[base]", "floor=0.0", "unit/test_verdict.py"),
     "v5": ("the last column decides", R + "statistics/ranks.py", "zip(reversed(columns), shown[::-1]", "zip(columns, shown", "unit/test_statistics.py"),
     "v6": ("one model in all seeds is ranked", R + "statistics/standing.py", "row.complete and row.independent", "row.complete", "unit/test_verdict.py"),
-    "v7": ("a row that differs is as close", R + "statistics/paired.py", "-(margin - np.abs(self.mean)) / self.error", "-(margin + np.abs(self.mean)) / self.error", "unit/test_statistics.py"),
+    "v7": ("a row that differs is as close", R + "statistics/paired.py", "stdtr(self.n - 1, -self.mean / self.error)", "stdtr(self.n - 1, -np.abs(self.mean) / self.error)", "unit/test_marks.py"),
     "v8": ("a verdict needs no seeds", R + "verdict.py", "if standing.seeds < LEAST:", "if False:", "unit/test_verdict.py"),
     "m9": ("rows of other data are one table", R + "table.py", "[r.limits, r.conditions]", "[r.limits]", "unit/test_comparable.py"),
     "m10": ("half a character in a record is printed", H + "records.py", "        value.encode()\n", "        pass\n", "unit/test_broken_records.py"),

@@ -25,19 +25,20 @@ def compare(
         str | None, typer.Option("--column", metavar="KEY", help="what to compare by [default: as it ranks]")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="beside the LoReUn paper's Table 1")] = False,
-    style: Annotated[str, typer.Option("--format", help="text, md, latex, csv or json")] = "text",
+    style: Annotated[str, typer.Option("--format", help="text, md, csv or json")] = "text",
     width: Annotated[
         int | None, typer.Option("--width", min=0, help="fit text into so many columns; 0: any [default: the terminal's]")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="your own metrics")] = None,
 ) -> None:
     """Differences paired by seed, with intervals and corrected p-values: of a run's rows, or of the cells of two runs."""
-    from loreun_bench.cli.tables import labelled, terminal
+    from loreun_bench.cli.tables import terminal
     from loreun_bench.errors import UserError
     from loreun_bench.harness.records import load_records
     from loreun_bench.registry import load_plugin
     from loreun_bench.report import compare as comparing
     from loreun_bench.report import leaderboard, table
+    from loreun_bench.report.runs import labelled
 
     leaderboard.check(style, "loreun")
     for path in plugin or ():

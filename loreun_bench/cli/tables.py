@@ -42,6 +42,7 @@ def leaderboard(
     from loreun_bench.registry import load_plugin
     from loreun_bench.report import byclass, seeds, table
     from loreun_bench.report import leaderboard as rendering
+    from loreun_bench.report.runs import labelled
 
     for path in plugin or ():
         load_plugin(path)
@@ -64,18 +65,3 @@ def leaderboard(
 def terminal() -> int | None:
     """The columns of the terminal that stdout is; None if it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def labelled(runs: list[Path]) -> list[tuple[str, Path]]:
-    """Each run with the shortest tail of its path that no other run has. UserError if one is given twice."""
-    from loreun_bench.errors import UserError
-
-    paths = [run.resolve() for run in runs]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"run folder {path} is given twice")
-    for length in range(1, 1 + max(len(path.parts) for path in paths)):
-        labels = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(labels)) == len(labels):
-            break
-    return list(zip(labels, runs, strict=True))

@@ -73,6 +73,12 @@ def _status(value: str) -> str:
     return value
 
 
+def _share(value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError("is no share of two sizes")
+    return value
+
+
 def _pair(value: list[int]) -> list[int]:
     if len(value) != 2 or not 0 <= value[0] <= value[1] or not value[1]:
         raise ValueError("is no pair of hits and of how many")
@@ -117,7 +123,7 @@ class Record:
     uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
     trials: Whole = 0  # settings that were tried for the method before; 0: it has those that it was given
     weights: Plain = field(default_factory=dict)  # by phase, how uneven the weighting was: training/tally.py
-    overlap: Number = 0  # samples that are forgotten over those retained, where seeds draw them from the same ones
+    overlap: Annotated[Number, AfterValidator(_share)] = 0  # forgotten over retained, where seeds draw from the same samples
     trace: Text = ""  # of a failed cell: the file in the run folder with what was raised
     schema: Whole = SCHEMA
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,8 @@ def verify(
         (found.whole if record.artifact and store.verified(record.artifact) else found.lost).append(record)
     plan = build(config)
     there, planned = artifacts(plan, store), {cell.record.cell: cell for cell in plan.cells}
-    again = _spread([record for record in found.whole if _made_by_this(record, planned.get(record.cell), there)], cells)
-    found.unlike = [r for r in found.whole if not _made_by_this(r, planned.get(r.cell), there)]
+    again = _spread([record for record in found.whole if _made_by_this(planned.get(record.cell), there)], cells)
+    found.unlike = [record for record in found.whole if not _made_by_this(planned.get(record.cell), there)]
     found.again = len(again)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a sweep's processes
@@ -62,12 +62,11 @@ def verify(
     return found
 
 
-def _made_by_this(record: Record, cell: Cell | None, there: dict[str, Artifact]) -> bool:
-    """Whether a record's evaluation is the one that this code would make, all inputs of which the store has."""
-    if cell is None or any(stage.recipe not in there for stage in cell.evaluation.inputs.values()):
+def _made_by_this(cell: Cell | None, there: dict[str, Artifact]) -> bool:
+    """Whether the store has a cell's evaluation as this code makes it, its model and all inputs."""
+    if cell is None:
         return False
-    own = there.get(cell.evaluation.recipe)
-    return own is not None and own.manifest["key"] == record.evaluation
+    return all(stage.recipe in there for stage in (cell.model, cell.evaluation, *cell.evaluation.inputs.values()))
 
 
 def _spread(records: Sequence[Record], most: int | None) -> list[Record]:
@@ -82,11 +81,22 @@ def _compared(record: Record, cell: Cell, there: dict[str, Artifact], device: st
     name = f"{record.scenario}, {record.method} {record.weighting}, seed {record.seeds.get('unlearn')}"
     inputs = {key: there[upstream.recipe] for key, upstream in stage.inputs.items()}
     try:
-        now: dict[str, Any] = stage.function()(stage.config, inputs, device).values["metrics"]
+        found = stage.function()(stage.config, inputs, device).values
     except Corrupt as error:
         return [f"{name}: {error}"]
-    keys = [key for key in {**record.metrics, **now} if record.metrics.get(key) != now.get(key)]
-    return [f"{name}: {key} {record.metrics.get(key)} is recorded, {now.get(key)} computed" for key in keys]
+    model = there[cell.model.recipe]
+    now = _told(str(model.manifest["key"]), found["metrics"], found["counts"], found["uninformative"], model.cost)
+    was = _told(record.artifact, record.metrics, record.counts, record.uninformative, record.cost)
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return [f"{name}: {key} {was.get(key)} is recorded, {now.get(key)} found" for key in keys]
+
+
+def _told(
+    key: str, metrics: Mapping[str, float], counts: Mapping[str, list[int]], silent: Sequence[str], cost: Mapping[str, float]
+) -> dict[str, Any]:
+    """All that a record says of a model, in one dictionary."""
+    counted = {f"{name} counted": list(pair) for name, pair in counts.items()}
+    return {"model": key[:12], **metrics, **counted, **{f"{name} says nothing": True for name in silent}, **cost}
 
 
 def _environments(records: Sequence[Record], device: str) -> list[str]:

@@ -13,16 +13,17 @@ from tabulate import tabulate
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.report import verdict
+from loreun_bench.report.cells import RTE
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.leaderboard import STYLES, as_csv, number
-from loreun_bench.report.rows import REFERENCES, Row, named
+from loreun_bench.report.rows import REFERENCES, Column, Row, named
 from loreun_bench.report.statistics.estimate import LEAST
 from loreun_bench.report.statistics.found import Difference
 from loreun_bench.report.statistics.scores import Scores
 from loreun_bench.report.statistics.standing import differences
 from loreun_bench.report.table import differences as conditions_apart
-from loreun_bench.report.text import commands, name, plain, tight, wrapped
+from loreun_bench.report.text import name, plain, tight, wrapped
 
 HEADS = ("row", "against", "by", "difference", "±95 %", "p", "shown", "can show")
 
@@ -42,22 +43,24 @@ def within(group: Group, base: str | None = None, column: str | None = None) -> 
 
     column: the key to compare by, by default those that rank the table. UserError if the base is none of the rows.
     """
+    if not group.standings or not group.standings[0].columns:
+        return [Block(group, "to one another", ())]
     if base is None and column is None:
         return [
             Block(group, title, found)
             for standing in group.standings
             for title, found in (("to the method unweighted", standing.unweighted), ("to the first row", standing.leader))
         ]
-    columns = named(group.columns, [column]) if column else group.standings[0].columns
+    columns = _columns(group, column)
     scores = Scores(_ranked(group), columns, group)
     if base is None:
         bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
         pairs = [(row, own) for row, own in bases if own is not None and own in scores]
         return [Block(group, "to the method unweighted", _tested(scores, pairs))]
-    rows = {row.name.replace(" ", "/"): row for row in group.rows}
-    if base.replace(" ", "/") not in rows:
+    rows = {f"{row.method}/{row.weighting}".removesuffix("/none"): row for row in group.rows}
+    if base not in rows:
         raise UserError(f"--base {base}: {did_you_mean(base, rows)}")
-    against = rows[base.replace(" ", "/")]
+    against = rows[base]
     scores = Scores([*(row for row in _ranked(group) if row is not against), against], columns, group)
     if against not in scores:
         raise UserError(f"--base {base}: it has no {' and '.join(c.heading for c in columns)} in every seed")
@@ -69,7 +72,7 @@ def between(group: Group, one: str, other: str, column: str | None = None) -> Bl
     """Of each row of run `other` to the same row of run `one`, by seeds. UserError if they have no seed in common."""
     if group.apart:
         raise UserError(f"{plain(group.title)}: they cannot be paired")
-    columns = named(group.columns, [column]) if column else (group.standings[0].columns if group.standings else ())
+    columns = _columns(group, column)
     pairs = [
         (row, same)
         for row in group.rows
@@ -97,7 +100,9 @@ def incomparable(groups: Sequence[Group], one: str, other: str) -> str:
 
 
 def render(blocks: Sequence[Block], style: str = "text", width: int | None = None) -> str:
-    """The blocks, one table each under its table's title and verdict. style: one of the leaderboard's formats."""
+    """The blocks, one table each under its table's title and verdict. style: one of the leaderboard's formats but LaTeX."""
+    if style == "latex":
+        raise UserError("compare has no LaTeX: --format md or csv")
     if style in ("csv", "json"):
         rows = [_flat(block, d) for block in blocks for d in block.found]
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
@@ -106,14 +111,21 @@ def render(blocks: Sequence[Block], style: str = "text", width: int | None = Non
         if id(block.group) not in titled:
             titled.add(id(block.group))
             lines = [block.group.title, *([] if block.said else verdict.sentences(block.group))]
-            parts += [wrapped(plain(line), width if style == "text" else None) for line in lines]
-        parts += [wrapped(plain(block.said), width if style == "text" else None)] * bool(block.said)
+            parts += [wrapped(name(line, style), width if style == "text" else None) for line in lines]
+        parts += [wrapped(name(block.said, style), width if style == "text" else None)] * bool(block.said)
         parts.append(f"{block.title}:\n{_grid(block, style, width)}" if block.found else _nothing(block))
     notes = (
         "difference: mean over seeds, paired; above 0 is better, whatever the column. p: Student's t, corrected for all "
         "comparisons of its table (Holm). can show: the difference that one such comparison finds in four of five sweeps."
     )
     return "\n\n".join([*parts, wrapped(notes, width if style == "text" else None)]) + "\n"
+
+
+def _columns(group: Group, column: str | None) -> Sequence[Column]:
+    """The column of a key, or those that rank the table."""
+    if column is None:
+        return group.standings[0].columns if group.standings else ()
+    return named([*group.columns, RTE], [RTE.key if column == "rte" else column])
 
 
 def _tested(scores: Scores, pairs: Sequence[tuple[Row, Row]]) -> list[Difference]:
@@ -162,8 +174,7 @@ def _grid(block: Block, style: str, width: int | None) -> str:
     head = [cell for cell, kept in zip(HEADS, keep, strict=True) if kept]
     align = ["left" if cell in ("row", "against", "by") else "right" for cell in head]
     with tight(width is not None):
-        text = tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
-    return commands(text) if style == "latex" else text
+        return tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
 
 
 def _cells(difference: Difference, group: Group, style: str) -> list[str]:

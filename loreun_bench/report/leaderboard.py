@@ -99,7 +99,7 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None,
     table = latex.table(table, group, number) if look.style == "latex" else table
     title = name(group.title, look.style)
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
-    above = wrapped(footer([plain(line) for line in verdict.sentences(group)], look.style), width)
+    above = wrapped(footer([name(line, look.style) for line in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
     return "\n\n".join([title, above, table, *([below] if said else [])])
 

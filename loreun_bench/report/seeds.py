@@ -16,7 +16,8 @@ from loreun_bench.report import table
 from loreun_bench.report.group import Group
 from loreun_bench.report.leaderboard import STYLES, as_csv, check, decimals, flipped, heading, number
 from loreun_bench.report.rows import Column, Row, Seeds, seeds_of
-from loreun_bench.report.text import commands, name, tight
+from loreun_bench.report.runs import labelled
+from loreun_bench.report.text import commands, name, tight, wrapped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,7 +34,7 @@ def load_frame(*runs: str | Path) -> DataFrame:
         import pandas
     except ImportError:
         raise UserError("load_frame needs pandas: pip install pandas") from None
-    return pandas.DataFrame(flat(table.build([(Path(run).name, load_records(run)) for run in runs])))
+    return pandas.DataFrame(flat(table.build([(label, load_records(run)) for label, run in labelled(runs)])))
 
 
 def flat(groups: Iterable[Group]) -> list[dict[str, Any]]:
@@ -63,12 +64,13 @@ def _flat(group: Group, row: Row, record: Record) -> dict[str, Any]:
     seeds = seeds_of(record)
     silent = dict.fromkeys(record.uninformative)
     derived = {key: number(values[seeds]) for key, values in row.values.items() if seeds in values}
-    return {
+    about = {
         "run": row.run, "track": group.track, "dataset": group.dataset, "model": group.model, "scenario": group.scenario,
         "protocol": group.protocol, "method": row.method, "weighting": row.weighting,
         **{f"seed_{key}": value for key, value in seeds}, "status": record.status, "reason": record.reason,
-        **{key: number(value) for key, value in record.metrics.items()}, **derived, **silent, **record.cost,
     }  # fmt: skip
+    numbers = {key: number(value) for key, value in (record.metrics | record.cost).items()} | derived | silent
+    return about | {key: value for key, value in numbers.items() if key not in about}
 
 
 def _table(group: Group, style: str, ua: str, shown: Sequence[Column], width: int | None) -> str:
@@ -77,7 +79,7 @@ def _table(group: Group, style: str, ua: str, shown: Sequence[Column], width: in
         if len(kept) == 1:
             break
         kept.pop()
-    title = name(group.title, style)
+    title = wrapped(name(group.title, style), width)
     return f"{({'md': '### ', 'latex': '% '}).get(style, '')}{title}\n\n{text}"
 
 

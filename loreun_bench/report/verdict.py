@@ -45,8 +45,12 @@ def _leaders(standing: Standing) -> str:
     if not standing.ranks:
         return f"{first} comes first by {by}; ranks, of more than {MOST} rows, are not sought."
     leading = [row for row in standing.rows if standing.ranks[id(row)][0] == 1]
+    if not leading:  # of several columns each may tell another pair apart
+        return f"By {by} no row leads: each is shown to be worse than another."
+    if len(leading) == 1 and standing.ranks[id(leading[0])] == (1, 1):
+        return f"{leading[0].name} leads: by {by} it is shown to be better than every other row."
     if len(leading) == 1:
-        return f"{first} leads: by {by} it is shown to be better than every other row."
+        return f"By {by} {leading[0].name} is shown to be worse than no row, each other row than some."
     if len(leading) == len(standing.rows):
         return f"By {by} none of the {len(leading)} rows is shown to be better than another."
     return f"By {by} {_names(leading)} lead and cannot be told apart."
@@ -79,7 +83,7 @@ def _retraining(found: Retraining, group: Group) -> str:
     """Which rows are shown to be as close to Retrain as a second retraining is, and which to be further from it."""
     parts = []
     if found.close:
-        parts.append(f"{_who(found.close)} as close to Retrain (within {found.margin:.4f} ToW)")
+        parts.append(f"{_who(found.close)} as close to Retrain (less than twice its {found.margin:.4f})")
     if found.further:
         parts.append(f"{_who(found.further)} further from {'it' if found.close else 'Retrain'}")
     if not parts:

@@ -62,6 +62,27 @@ def test_a_number_that_was_changed_by_hand_is_found(run, command):
     assert f"made with: torch 1.0, here {torch.__version__}" in out
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("artifact", None, "model "), ("counts", {"test_acc": [1, 1000]}, "test_acc counted [1, 1000] is recorded"),
+        ("cost", {"rte_s": 0.001}, "rte_s 0.001 is recorded"), ("uninformative", ["mia_auc"], "mia_auc says nothing True"),
+        ("evaluation", "0" * 64, "test_acc 1.0 is recorded"),
+    ],
+)  # fmt: skip
+def test_whatever_a_table_reads_of_a_record_is_checked(run, command, field, value, says):
+    path = run / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = next(line for line in lines if line["weighting"] == "w_f")
+    retrain = next(line for line in lines if line["method"] == "Retrain")
+    changed[field] = value or retrain[field]
+    if field == "evaluation":
+        changed["metrics"]["test_acc"] = 1.0
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, _ = command("verify", run)
+    assert (code, says in out) == (1, True)
+
+
 def test_weights_that_are_not_what_they_were_are_found(run, command, tmp_path, monkeypatch):
     monkeypatch.setenv("LOREUN_STORE", str(tmp_path / "own"))
     loreun_bench.sweep(CONFIG, out=tmp_path / "other", workers=0)

@@ -68,7 +68,7 @@ def test_a_table_that_adds_up_has_no_fault(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (("0.9801", "0.9811"), "RL: ToW 0.9811 is printed, 0.9801 follows from its row"),
+        (("0.9801", "0.9811"), "RL: ToW 0.9811 is printed, 0.9801 follows from its row, if that is of one run"),
         (("| 99.00 |", "| 109.00 |"), "RL w_f: RA 109 is no percentage"),
         (("| 2.1 |", "| 4.2 |"), "RTE: not of equal compute: times as long as RL: RL w_f 2.1"),
         (("| 12.50 |", "| 22.50 |"), "MIA: Retrain has 12, RL 13; further from it: RL w_f 22.5"),
@@ -82,6 +82,26 @@ def test_an_average_that_is_none_is_named_and_rounding_is_allowed(tmp_path):
     text = "class,UA,FID\na,1.0,2.0\nb,2.0,2.1\naverage,{},2.1\n"
     assert "average: UA 1.7 is printed, 1.50 is the mean of its rows" in found(text.format("1.7"), tmp_path, "t.csv")
     assert not any("is the mean" in line for line in found(text.format("1.5"), tmp_path, "t.csv"))
+
+
+FRACTIONS = SOUND.replace("94.00", "0.94").replace("100.00", "1.00").replace("94.50", "0.945").replace("93.00", "0.93")
+FRACTIONS = FRACTIONS.replace("99.00", "0.99").replace("12.00", "0.12").replace("13.00", "0.13").replace("12.50", "0.125")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FRACTIONS.replace("%", ""), "\ufeff" + SOUND, SOUND.replace("\n", "\r\n"),
+        SOUND.replace("| Retrain ", "| Retrain-2 | 95.00 | 99.0 | 90.0 | 0.9357 | 12.00 | 40.0 |\n| Retrain "),
+        SOUND.replace("ToW", "ToW (%)").replace("1.0000", "100.00").replace("0.9801", "98.01").replace("0.9900", "99.00"),
+        SOUND + "| Average | 93.67 | 99.33 | 94.50 | 0.9900 | 12.50 | 14.7 |\n",
+    ],
+    ids=["fractions", "byte-order mark", "Windows lines", "Retrain-2 first", "ToW in percent", "an average"],
+)  # fmt: skip
+def test_other_ways_to_print_the_same_table_have_no_fault(tmp_path, text):
+    lines = found(text, tmp_path)
+    assert any(line.startswith("ToW: all") for line in lines)
+    assert not [line for line in lines if "is printed" in line or "percentage" in line]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -106,12 +126,16 @@ def test_the_hidden_retrain_is_found_and_none_where_there_is_none(seed):
         ("t.md", "no table here\n", "no table found"),
         ("t.csv", "", "no table found"),
         ("t.json", "[" * 100_000, "no JSON"),
+        ("t.csv", "method,UA\nRL,1e999\n", "row 'RL', column 'UA': '1e999' is no number"),
+        ("t.csv", "method,UA\nRL," + "9" * 200_000 + "\n", "no CSV"),
+        ("t.csv", "method,UA\nRL,1\nRL,2\n", "two rows are called 'RL'"),
+        ("t.csv", "method,UA,UA\nRL,1,2\n", "two columns are called 'UA'"),
     ],
 )
 def test_what_is_no_table_is_said_in_one_line(tmp_path, command, name, text, says):
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(UserError, match=r"is no number|no JSON|no table"):
+    with pytest.raises(UserError, match=r"is no number|no JSON|no CSV|no table|are called"):
         tables.read(path)
     code, _, err = command("audit", path)
     assert code == 2

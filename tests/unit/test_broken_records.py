@@ -95,6 +95,8 @@ BASE = json.loads(SOURCES[0].read_text().splitlines()[0])
         ({"environment": {"os": {"a": DEEP}}}, "environment: is nested deeper"),
         ({"conditions": []}, "conditions: Input should be a valid dictionary"),
         ({"uninformative": "mia"}, "uninformative: Input should be a valid list"),
+        ({"overlap": -0.3}, "overlap: is no share of two sizes"),
+        ({"overlap": float("inf")}, "overlap: is no share of two sizes"),
         ({"status": "done"}, "status: is none of ok"),
         ({"surplus": 1}, "surplus: Unexpected"),
         ({"schema": "1"}, "not a record"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from loreun_bench.harness.records import Record, append
+from loreun_bench.harness.records import Record, append, load_records
 
 
 def record(method, weighting, seed, forget_acc, **change):
@@ -123,3 +123,15 @@ def test_beside_the_paper(tmp_path, command):
     assert (code, "which no scenario of this run does" in err) == (2, True)
     code, _, err = command("compare", tmp_path / "a", "--paper", "--base", "RL")
     assert (code, "takes one run" in err) == (2, True)
+
+
+def test_without_what_ranks_there_is_nothing_to_compare(tmp_path, command):
+    own = [r for r in load_records(run(tmp_path / "a")) if r.method != "Retrain"]
+    append(tmp_path / "b" / "records.jsonl", own)
+    for words in ((), ("--base", "FT")):
+        code, out, _ = command("compare", tmp_path / "b", *words, "--width", 0)
+        assert (code, "to one another: nothing to compare." in out) == (0, True)
+    code, out, _ = command("compare", tmp_path / "a", "--column", "rte", "--width", 0)
+    assert code == 0
+    code, _, err = command("compare", tmp_path / "a", "--format", "latex")
+    assert (code, "no LaTeX" in err) == (2, True)

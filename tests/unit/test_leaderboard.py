@@ -268,6 +268,9 @@ def test_a_frame_has_a_line_a_cell(tmp_path):
     assert frame["method"].tolist() == ["Retrain", "RL", "GA"]
     assert frame["tow"].tolist()[:2] == [1.0, 0.9]
     assert math.isnan(frame["tow"][2])
+    append(tmp_path / "other" / "run" / "records.jsonl", [record("Retrain"), record("RL", test_acc=10.0)])
+    both = loreun_bench.load_frame(tmp_path / "run", tmp_path / "other" / "run")
+    assert sorted(both[both["method"] == "RL"]["test_acc"]) == [10.0, 90.0]  # folders of one name are two runs
     with pytest.raises(UserError, match="no records in"):
         loreun_bench.load_frame(tmp_path)
 

@@ -30,18 +30,16 @@ def test_p_and_interval_are_those_of_scipys_paired_t_test():
         assert (found.mean + found.half())[k] == pytest.approx(high)
 
 
-def test_within_is_the_greater_of_two_one_sided_p_values():
+def test_above_is_scipys_one_sided_t_test():
     values = np.random.default_rng(1).normal(0.2, 1, size=6)
-    below = stats.ttest_1samp(values, -1.5, alternative="greater").pvalue
-    above = stats.ttest_1samp(values, 1.5, alternative="less").pvalue
-    assert float(paired(values).p_within(1.5)) == pytest.approx(max(below, above))
+    assert float(paired(values).p_above) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
 
 
 def test_differences_that_are_all_alike_show_nothing_of_how_they_vary():
     found = paired([[0.1 + 0.2, 0.3, 0.3], [0.0, 0.0, 0.0]])
     assert np.isnan(found.p).tolist() == [True, False]
-    assert np.isnan(found.p_within(1.0)).tolist() == [True, False]
-    assert (found.p[1], found.p_within(1.0)[1]) == (1.0, 0.0)
+    assert np.isnan(found.p_above).tolist() == [True, False]
+    assert (found.p[1], found.p_above[1]) == (1.0, 0.0)
 
 
 def test_a_spread_below_that_of_counting_is_taken_for_it():

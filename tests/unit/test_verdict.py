@@ -132,6 +132,41 @@ def test_a_small_distance_is_a_good_one_and_tells_apart_what_forgets_alike():
     assert said([*near, *far]).startswith("RL leads: by H and FD it is shown to be better than every other row.")
 
 
+def test_who_leads_is_who_is_shown_to_lead_not_who_stands_first():
+    noisy = [drawn("A", seed, ua, 9.0 - 0.1 * seed) for seed, ua in enumerate((0.0, 35.0, 0.0, 30.0))]
+    near = [drawn("B", seed, 20.0, 2.0 + 0.1 * seed) for seed in range(4)]
+    (group,) = table.build([("run", [*noisy, *near])])
+    assert group.rows[0].method == "A"
+    assert verdict.sentences(group)[0].startswith("B leads: by H and FD")
+
+
+def test_three_columns_that_contradict_one_another_make_no_leader():
+    columns = {"A": (0.0, 5.0), "B": (60.0, 7.0), "C": (30.0, 3.0)}  # A before B by H; C before A and B by FD
+    spread = {"A": 0.0, "B": 0.0, "C": 30.0}
+    records = [
+        drawn(name, seed, ua + spread[name] * (seed % 2), fd + 0.01 * seed * (1 + ord(name) % 3))
+        for name, (ua, fd) in columns.items() for seed in range(6)
+    ]  # fmt: skip
+    (group,) = table.build([("run", records)])
+    (text,) = verdict.sentences(group)
+    assert "  " not in text
+    leading = [row.name for row in group.standings[0].rows if group.standings[0].ranks[id(row)][0] == 1]
+    assert text.startswith("By H and FD no row leads") == (not leading)
+
+
+def test_shares_that_agree_in_every_seed_do_not_make_a_leader_of_what_is_derived_from_them():
+    few = [drawn("A", seed, 10.0, 2.0, kept=99.0 + 0.1 * seed) for seed in range(3)]
+    more = [drawn("B", seed, 20.0, 2.0, kept=99.0 + 0.05 * seed) for seed in range(3)]  # 6 and 12 of 60 pictures
+    (group,) = table.build([("run", [*few, *more])], sort="h")
+    assert verdict.sentences(group)[0].startswith("By H none of the 2 rows is shown")
+
+
+def test_a_name_is_escaped_in_the_verdict_too():
+    records = [replace(r, method="<b>*x*") if r.method == "FT" else r for r in rows(RL=70.0, FT=52.0)]
+    text = leaderboard.render(table.build([("run", records)]), "md")
+    assert r"\<b\>\*x\* leads" in text
+
+
 def test_pictures_that_happen_to_agree_in_all_seeds_are_not_certain():
     none = [drawn("RL", seed, 0.0, 2.0) for seed in range(4)]
     few = [drawn("FMN", seed, ua, 2.0) for seed, ua in enumerate((10.0, 10.0, 10.0, 5.0))]  # 7 of 80 pictures, and none

@@ -12,6 +12,7 @@ from loreun_bench.report.audit.tables import Number, Published, is_share, last, 
 
 LONGER, FURTHER, NEAR = 1.5, 5.0, 20.0  # times as long; points; points between forget and test accuracy of a retrained model
 ROWS = 20  # of which a hidden Retrain is sought: cells are their cube
+STEPS = 8  # different numbers that tell of how many samples they are shares
 AVERAGES = {"average", "avg", "avg.", "mean"}
 
 
@@ -39,6 +40,8 @@ def tow(table: Published) -> Iterator[str]:
     base = table.retrain[1]
     checked, wrong = 0, []
     for name, row in table.rows.items():
+        if name.lower() in AVERAGES:  # the mean of ToWs is not the ToW of means
+            continue
         if not {forget, ra, ta, column} <= row.keys() or not {forget, ra, ta} <= base.keys():
             continue
         checked += 1
@@ -47,7 +50,8 @@ def tow(table: Published) -> Iterator[str]:
         if not any(low - printed.rounding <= printed.value <= high + printed.rounding for low, high in readings):
             middles = [f"{(low + high) / 2:.4f}" for low, high in readings]
             fraction = f" ({middles[1]} with {forget} as a fraction)" if row[forget].value < 1 else ""  # type: ignore[index]
-            wrong.append(f"{name}: ToW {printed.value:g} is printed, {middles[0]} follows from its row{fraction}")
+            follows = f"{middles[0]} follows from its row{fraction}"
+            wrong.append(f"{name}: ToW {printed.value:g} is printed, {follows}, if that is of one run")
     yield from wrong
     if checked and not wrong:
         yield f"ToW: all {checked} rows follow from their accuracies"
@@ -206,8 +210,8 @@ def _counted(numbers: Sequence[Number]) -> int:
     """How many samples steps of the numbers tell of; 0 if they tell nothing."""
     digits = max((number.digits for number in numbers), default=0)
     step = math.gcd(*(round(number.value * 10**digits) for number in numbers)) if numbers else 0
-    exact = step > 1 and (100 * 10**digits) % step == 0
-    return 100 * 10**digits // step if exact and len({n.value for n in numbers}) > 4 else 0
+    exact = digits and digits <= 3 and step > 1 and (100 * 10**digits) % step == 0
+    return 100 * 10**digits // step if exact and len({n.value for n in numbers}) >= STEPS else 0
 
 
 def _of(table: Published, *keys: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ NAMES = {
     "time": {"rte", "time", "seconds", "minutes", "runtime", "rte_s"},
     "gap": {"avg. gap", "avg gap", "average gap", "avg_gap", "delta_acc", "δacc", "disparity average"},
 }
+MOST_DIGITS = 12  # a double has no more after the point of an accuracy
 PAPER = Path(__file__).with_name("loreun.json")  # its Tables 1 and 2
 MEANING = {name: key for key, names in NAMES.items() for name in names}
 
@@ -39,6 +41,11 @@ class Number:
     def rounding(self) -> float:
         """How far the number before it was rounded may be off."""
         return float(0.5 * 10.0**-self.digits)
+
+    def times(self, factor: float) -> Number:
+        """The number in another unit, a power of ten of this one."""
+        moved = round(math.log10(factor))
+        return Number(self.value * factor, max(self.digits - moved, 0)) if moved else self
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Published:
     @property
     def retrain(self) -> tuple[str, Mapping[str, Number]] | None:
         """The row of the retrained model, if it has numbers."""
-        rows = ((name, row) for name, row in self.rows.items() if name.lower().startswith("retrain"))
+        rows = ((name, row) for name, row in self.rows.items() if re.match(r"(?i)retrain(?!-\d)", name))
         return next(((name, row) for name, row in rows if any(is_share(column) for column in row)), None)
 
     @property
@@ -85,7 +92,7 @@ def meaning(heading: str) -> str:
 def read(path: Path) -> list[Published]:
     """The tables of a file. UserError if there are none, or a cell holds neither a number nor what stands for none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     kind = path.suffix.lower()
@@ -95,7 +102,10 @@ def read(path: Path) -> list[Published]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: no JSON ({error})") from error
     else:
-        found = list(_texts(text, path, kind))
+        try:
+            found = list(_texts(text, path, kind))
+        except csv.Error as error:
+            raise UserError(f"{path}: no CSV ({error})") from error
     tables = [table for table in found if any(table.rows.values())]
     if not tables:
         raise UserError(f"{path}: no table found: JSON, CSV or Markdown with a heading, a row a method")
@@ -108,7 +118,10 @@ def _walk(node: Any, path: Path, names: tuple[str, ...], columns: Sequence[str] 
     if isinstance(node, list) and node and all(isinstance(row, dict) for row in node):
         key = next((k for k in ("method", "name", "row") if all(isinstance(row.get(k), str) for row in node)), None)
         if key is not None:
-            rows = {row[key]: {k: v for k, v in row.items() if k != key} for row in node}
+            called = [_called(row, key) for row in node]
+            if twice := next((each for each in called if called.count(each) > 1), ""):
+                raise UserError(f"{path}: {title}: two rows are called '{twice}'")
+            rows = {n: {k: v for k, v in row.items() if k != key} for n, row in zip(called, node, strict=True)}
             yield _table(title, rows, path)
     elif isinstance(node, dict):
         found = node.get("columns")
@@ -158,15 +171,19 @@ def _texts(text: str, path: Path, kind: str) -> Iterator[Published]:
             if len(rows) > 2:
                 yield _grid(title, [rows[0], *rows[2:]], path)
             rows = []
-            title = line.lstrip("# ").strip() or title
+            title = line.lstrip("# ").strip() if line.startswith("#") else title
 
 
 def _grid(title: str, rows: Sequence[Sequence[str]], path: Path) -> Published:
     head = rows[0] if rows else []
+    if twice := next((each for each in head if each and head.count(each) > 1), ""):
+        raise UserError(f"{path}: {title}: two columns are called '{twice}'")
     words = [k for k in range(len(head)) if not meaning(head[k]) and all(_is_words(row, k) for row in rows[1:])] or [0]
     named = {}
     for row in rows[1:]:
         name = " ".join(row[k].strip("* ") for k in words if k < len(row)).strip()
+        if name in named:
+            raise UserError(f"{path}: {title}: two rows are called '{name}'")
         named[name] = {head[k]: row[k] for k in range(len(head)) if k not in words and k < len(row)}
     return _table(title, named, path)
 
@@ -178,10 +195,24 @@ def _is_words(row: Sequence[str], k: int) -> bool:
 def _table(title: str, rows: Mapping[str, Mapping[str, Any]], path: Path) -> Published:
     found: dict[str, dict[str, Number]] = {}
     for name, row in rows.items():
-        cells = {c: _number(v, f"{path}: {title}, row '{name}', column '{c}'") for c, v in row.items()}
+        cells = {c: _number(v, c, f"{path}: {title}, row '{name}', column '{c}'") for c, v in row.items()}
         found[name] = {c: number for c, number in cells.items() if number is not None}
     table = Published(title, found)
-    return _digits(table) if path.suffix.lower() == ".json" else table
+    return _percent(_digits(table) if path.suffix.lower() == ".json" else table)
+
+
+def _percent(table: Published) -> Published:
+    """Accuracies in percent, and ToW as a fraction, where the whole table has them the other way round."""
+    values = {key: [v.value for row in table.rows.values() for c, v in row.items() if key in (meaning(c), meaning(last(c)))]
+              for key in ("ua", "fa", "ra", "ta", "mia", "tow")}  # fmt: skip
+    kept = values["ra"] + values["ta"]
+    times = {key: 100.0 for key in values if key != "tow"} if kept and max(kept) <= 1 else {}
+    times |= {"tow": 0.01} if values["tow"] and max(values["tow"]) > 1.5 else {}
+    rows = {
+        name: {c: v.times(times.get(meaning(c) or meaning(last(c)), 1.0)) for c, v in row.items()}
+        for name, row in table.rows.items()
+    }
+    return Published(table.title, rows)
 
 
 def _digits(table: Published) -> Published:
@@ -194,12 +225,22 @@ def _digits(table: Published) -> Published:
     return Published(table.title, rows)
 
 
-def _number(value: Any, where: str) -> Number | None:
-    """A printed number, with what may stand around it; None for what stands for none."""
+def _number(value: Any, heading: str, where: str) -> Number | None:
+    """A printed number, with what may stand around it; None for what stands for none, and for text under a heading that
+    means nothing here. UserError for text under one that does."""
     text = "" if value is None else str(value).strip().strip("*").strip()
     if text.lower() in MISSING:
         return None
     match = re.match(r"[-+]?\d+(?:\.(\d+))?(?:[eE][-+]?\d+)?(?=$|[\s%±×(\[*†‡§°?])", text)
-    if match is None or isinstance(value, bool | list | dict):
+    wrong = match is None or isinstance(value, bool | list | dict) or not math.isfinite(float(match[0]))
+    if wrong and not (meaning(heading) or meaning(last(heading))):
+        return None
+    if match is None or wrong:
         raise UserError(f"{where}: '{text[:40]}' is no number")
-    return Number(float(match[0]), len(match[1] or ""))
+    return Number(float(match[0]), min(len(match[1] or ""), MOST_DIGITS))
+
+
+def _called(row: Mapping[str, Any], key: str) -> str:
+    """A row's name: its method, with its weighting if it has one of its own."""
+    weighting = row.get("weighting")
+    return f"{row[key]} {weighting}" if isinstance(weighting, str) and weighting != "none" else str(row[key])

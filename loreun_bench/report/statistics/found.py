@@ -34,8 +34,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Retraining:
-    """How rows stand beside a second retraining, by ToW: further from the first, as close (shown to differ by less than
-    `margin`, which is how far retrainings are from one another, or closer), or neither shown."""
+    """How rows stand beside a second retraining, by ToW: further from the first, as close (shown to be less than twice as
+    far from it, or closer), or neither shown. margin: how far the second is from the first."""
 
     margin: float
     further: Sequence[Difference] = ()

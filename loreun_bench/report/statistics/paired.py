@@ -1,4 +1,4 @@
-"""Paired differences over seeds: Student's t, Holm's correction, equivalence, and what as many seeds could have shown.
+"""Paired differences over seeds: Student's t, Holm's correction, and what as many seeds could have shown.
 
 The unit is the seed: rows of one seed share the split, the original model and the streams, so that what only the seed is to
 blame for falls out of their difference.
@@ -51,13 +51,14 @@ class Paired:
         """The differences that a two-sided test at `level` would find in POWER of such sweeps, were they true."""
         return self.error * _noncentrality(self.n - 1, level)
 
-    def p_within(self, margin: float) -> Array:
-        """p-values of a difference beyond ±margin: two one-sided tests (Schuirmann, 1987); NaN as for `p`."""
+    @property
+    def p_above(self) -> Array:
+        """One-sided p-values of a difference of 0 or less; NaN as for `p`, and 0 of none at all in any pair."""
         import numpy as np
         from scipy.special import stdtr
 
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = stdtr(self.n - 1, -(margin - np.abs(self.mean)) / self.error)
+            found = stdtr(self.n - 1, -self.mean / self.error)
         return np.where(self.error > 0, found, np.where(self.mean == 0, 0.0, np.nan))
 
 

@@ -12,7 +12,7 @@ from loreun_bench.report.group import Group
 from loreun_bench.report.rows import REFERENCES, Column, Row
 from loreun_bench.report.statistics.estimate import LEAST
 from loreun_bench.report.statistics.found import Difference, Retraining, Standing
-from loreun_bench.report.statistics.paired import LEVEL, holm
+from loreun_bench.report.statistics.paired import LEVEL, holm, paired
 from loreun_bench.report.statistics.ranks import intervals, shown_better
 from loreun_bench.report.statistics.scores import Scores
 
@@ -68,8 +68,6 @@ def _ranks(scores: Scores) -> dict[int, tuple[int, int]]:
 
 def _retraining(rows: Sequence[Row], group: Group, run: str) -> Retraining | None:
     """Of a run's rows that are complete; None without a second retraining, or where ToW is not known of it."""
-    import numpy as np
-
     noise = group.row(NOISE, run)
     column = next((column for column in group.columns if column.key == AIM), None)
     if noise is None or column is None or not noise.complete:
@@ -80,13 +78,13 @@ def _retraining(rows: Sequence[Row], group: Group, run: str) -> Retraining | Non
     if noise not in scores or not methods:
         return None
     found = differences(scores, [(row, noise) for row in methods])
-    margin = 1 - noise.cells[AIM].value.mean
-    own = scores.places(methods)
-    within = holm(scores.paired(0, own, np.repeat(scores.places([noise]), len(own))).p_within(margin))
+    lacks = 1 - scores.values(0)  # how far from the first retraining, seed by seed: [rows, seeds]
+    own, second = lacks[scores.places(methods)], lacks[scores.places([noise])]
+    near = holm(paired(2 * second - own, scores.overlap).p_above)  # of twice the distance, which is itself measured
     parts: dict[str, list[Difference]] = {"further": [], "close": [], "unknown": []}
-    for difference, p in zip(found, within, strict=True):
+    for difference, p in zip(found, near, strict=True):
         if p < LEVEL or (difference.shown and difference.mean > 0):
             parts["close"].append(difference)
         else:
             parts["further" if difference.shown else "unknown"].append(difference)
-    return Retraining(margin, **parts)
+    return Retraining(float(second.mean()), **parts)
