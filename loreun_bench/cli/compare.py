@@ -38,29 +38,24 @@ def compare(
     from loreun_bench.registry import load_plugin
     from loreun_bench.report import compare as comparing
     from loreun_bench.report import leaderboard, table
+    from loreun_bench.report import paper as printed
     from loreun_bench.report.runs import labelled
 
     leaderboard.check(style, "loreun")
     for path in plugin or ():
         load_plugin(path)
+    if paper and (other or base or column or style != "text"):
+        raise UserError("--paper takes one run, and prints text")
+    if other and base:
+        raise UserError("--base is for one run: the cells of two are compared with one another")
     found = [(label, load_records(folder)) for label, folder in labelled([run, *([other] if other else [])])]
     groups = table.build(found)
     room = terminal() if width is None else width or None
     if paper:
-        from loreun_bench.report import paper as printed
-
-        if other is not None or base is not None or column is not None or style != "text":
-            raise UserError("--paper takes one run, and prints text")
         print(printed.render(groups, room), end="")
         return
     if other is None:
         blocks = [block for group in groups for block in comparing.within(group, base, column)]
     else:
-        if base is not None:
-            raise UserError("--base is for one run: the cells of two are compared with one another")
-        one, two = (label for label, _ in found)
-        both = [group for group in groups if {one, two} <= {row.run for row in group.rows}]
-        if not both:
-            raise UserError(f"{run} and {other} have no table in common: {comparing.incomparable(groups, one, two)}")
-        blocks = [comparing.between(group, one, two, column) for group in both]
+        blocks = comparing.across(groups, *(label for label, _ in found), column)
     print(comparing.render(blocks, style, room), end="")

@@ -68,6 +68,14 @@ def within(group: Group, base: str | None = None, column: str | None = None) -> 
     return [Block(group, f"to {against.name}", _tested(scores, pairs))]
 
 
+def across(groups: Sequence[Group], one: str, other: str, column: str | None = None) -> list[Block]:
+    """Of each table that two runs share, the cells of the second to those of the first. UserError if they share none."""
+    both = [group for group in groups if {one, other} <= {row.run for row in group.rows}]
+    if not both:
+        raise UserError(f"{one} and {other} have no table in common: {incomparable(groups, one, other)}")
+    return [between(group, one, other, column) for group in both]
+
+
 def between(group: Group, one: str, other: str, column: str | None = None) -> Block:
     """Of each row of run `other` to the same row of run `one`, by seeds. UserError if they have no seed in common."""
     if group.apart:
