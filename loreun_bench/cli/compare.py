@@ -57,5 +57,5 @@ def compare(
     if other is None:
         blocks = [block for group in groups for block in comparing.within(group, base, column)]
     else:
-        blocks = comparing.across(groups, *(label for label, _ in found), column)
+        blocks = comparing.across(groups, found[0][0], found[1][0], column)
     print(comparing.render(blocks, style, room), end="")
