@@ -57,8 +57,11 @@ def leaderboard(
         group.choose(shown)  # unknown names are an error in every format
     if by_class and per_seed:
         raise UserError("--by-class is of means: leave out one of --by-class and --per-seed")
-    render = byclass.render if by_class else seeds.render if per_seed else rendering.render
     room = None if wide else terminal() if width is None else width or None
+    if per_seed:
+        print(seeds.render(groups, style, ua, shown, width=room), end="")
+        return
+    render = byclass.render if by_class else rendering.render
     print(render(groups, style, ua, shown, width=room, notes=terminal() is None if notes is None else notes), end="")
 
 

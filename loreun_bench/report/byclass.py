@@ -12,12 +12,12 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
-from loreun_bench.report.leaderboard import STYLES, as_csv, check, failures, flipped, footer, heading, spread, value
+from loreun_bench.report.leaderboard import as_csv, check, failures, flipped, footer, heading, spread, value
 from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, named
 from loreun_bench.report.statistics.estimate import Estimate, estimate, mean
 from loreun_bench.report.table import differences
-from loreun_bench.report.text import bold, commands, escaped, name, wrapped
+from loreun_bench.report.text import STYLES, bold, commands, escaped, name, wrapped
 
 AVERAGE = "average"
 Variant = tuple[str, str, str]  # run, method, weighting

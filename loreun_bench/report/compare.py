@@ -9,21 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
-
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.report import verdict
 from loreun_bench.report.cells import RTE
 from loreun_bench.report.group import Group
-from loreun_bench.report.layout import layout
-from loreun_bench.report.leaderboard import STYLES, as_csv, number
+from loreun_bench.report.leaderboard import as_csv, number
 from loreun_bench.report.rows import REFERENCES, Column, Row, named
 from loreun_bench.report.statistics.estimate import LEAST
 from loreun_bench.report.statistics.found import Difference
 from loreun_bench.report.statistics.scores import Scores
 from loreun_bench.report.statistics.standing import differences
 from loreun_bench.report.table import differences as conditions_apart
-from loreun_bench.report.text import name, plain, tight, wrapped
+from loreun_bench.report.text import count, grid, name, plain, wrapped
 
 HEADS = ("row", "against", "by", "difference", "±95 %", "p", "shown", "can show")
 
@@ -81,13 +78,8 @@ def between(group: Group, one: str, other: str, column: str | None = None) -> Bl
     if group.apart:
         raise UserError(f"{plain(group.title)}: they cannot be paired")
     columns = _columns(group, column)
-    pairs = [
-        (row, same)
-        for row in group.rows
-        if row.run == other
-        and (same := next((r for r in group.rows if r.run == one and r.name == row.name and r.complete), None))
-        and row.complete
-    ]
+    whole = {(row.run, row.name): row for row in group.rows if row.complete}
+    pairs = [(row, whole[one, name]) for (run, name), row in whole.items() if run == other and (one, name) in whole]
     scores = Scores([row for pair in pairs for row in pair], columns, group)
     found = _tested(scores, [(row, same) for row, same in pairs if row in scores and same in scores])
     alike = sum(_same(row, same) for row, same in pairs)
@@ -146,7 +138,7 @@ def _ranked(group: Group) -> list[Row]:
 
 def _nothing(block: Block) -> str:
     seeds = max((len(row.finished) for row in block.group.rows), default=0)
-    few = f", and {seeds} seed{'s' * (seeds != 1)} would be too few ({LEAST})" if seeds < LEAST else ""
+    few = f", and {count(seeds, 'seed')} would be too few ({LEAST})" if seeds < LEAST else ""
     return f"{block.title}: nothing to compare{few}."
 
 
@@ -180,13 +172,11 @@ def _grid(block: Block, style: str, width: int | None) -> str:
     keep = [True, not one, several, *[True] * 5]
     body = [[cell for cell, kept in zip(_cells(d, block.group, style), keep, strict=True) if kept] for d in block.found]
     head = [cell for cell, kept in zip(HEADS, keep, strict=True) if kept]
-    align = ["left" if cell in ("row", "against", "by") else "right" for cell in head]
-    with tight(width is not None):
-        return tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
+    return grid(body, head, style, left=sum(keep[:3]), narrow=width is not None)
 
 
 def _cells(difference: Difference, group: Group, style: str) -> list[str]:
-    places = layout(group.track).decimals(difference.column.key, difference.column.unit, [])
+    places = group.places(difference.column)
     values = [f"{value:{sign}.{places}f}" if math.isfinite(value) else "-" for value, sign in (
         (difference.mean, "+"), (difference.half, ""), (difference.least, ""),
     )]  # fmt: skip

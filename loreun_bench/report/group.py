@@ -52,6 +52,10 @@ class Group:
         row = self.row(method, run)
         return None if row is None else row.by_seeds.get(seeds_of(record))
 
+    def places(self, column: Column) -> int:
+        """Digits after the point for a difference in a column."""
+        return layout(self.track).decimals(column.key, column.unit, [])
+
     def choose(self, keys: Sequence[str] | None = None) -> list[Column]:
         """The columns named by `keys`, or the usual ones of the track. UserError for a name that is none of them."""
         usual = layout(self.track)

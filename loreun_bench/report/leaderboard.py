@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
-
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.report import latex, verdict
 from loreun_bench.report.group import Group
@@ -20,10 +18,9 @@ from loreun_bench.report.marks import MARKS, symbols
 from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
 from loreun_bench.report.statistics.estimate import Estimate
-from loreun_bench.report.text import bold, commands, name, plain, tight, wrapped
+from loreun_bench.report.text import bold, commands, grid, name, plain, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
-STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,7 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
         + [_time(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]
         for row, first in zip(rows, named, strict=True)
     ]
-    align = ["left"] * (len(head) - len(shown) - 2) + ["right"] * (len(shown) + 2)
-    with tight(look.bare):
-        table = tabulate(body, head, tablefmt=STYLES[look.style], disable_numparse=True, colalign=align)
+    table = grid(body, head, look.style, left=len(head) - len(shown) - 2, narrow=look.bare)
     return latex.spaced(commands(table), rows) if look.style == "latex" else table
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tabulate import tabulate
-
 from loreun_bench.errors import UserError
 from loreun_bench.report.audit import tables
 from loreun_bench.report.audit.tables import Number, Published
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Row
-from loreun_bench.report.text import plain, tight, wrapped
+from loreun_bench.report.text import grid, plain, wrapped
 
 TABLES = {"random": "Table 1 random", "class": "Table 1 class-wise"}  # by how a scenario's name begins
 COLUMNS = {"forget_acc": "UA", "retain_acc": "RA", "test_acc": "TA", "tow": "ToW"}
@@ -44,10 +42,10 @@ def _beside(group: Group, published: Published) -> list[str]:
         )
     head = ["row", *(text for heading in COLUMNS.values() for text in (heading, "paper"))]
     body = [[plain(row.name), *_pairs(row, published.rows[row.name])] for row in rows]
-    said.append(_grid(body, head))
+    said.append(grid(body, head, narrow=True))
     gains = [_gain(group, row, published) for row in rows if row.weighting != "none"]
     if found := [gain for gain in gains if gain]:
-        said.append(_grid(found, ["ToW gained by", "here", "±95 %", "shown", "paper"]))
+        said.append(grid(found, ["ToW gained by", "here", "±95 %", "shown", "paper"], narrow=True))
     return said
 
 
@@ -69,9 +67,3 @@ def _gain(group: Group, row: Row, published: Published) -> list[str]:
     gain = printed[0].value - printed[1].value
     own = found[0]
     return [plain(row.name), f"{own.mean:+.4f}", f"{own.half:.4f}", "yes" if own.shown else "-", f"{gain:+.4f}"]
-
-
-def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
-    align = ["left", *["right"] * (len(head) - 1)]
-    with tight(True):
-        return tabulate(body, head, tablefmt="simple", disable_numparse=True, colalign=align)

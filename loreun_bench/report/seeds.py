@@ -8,16 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
-
 from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record, load_records
 from loreun_bench.report import table
 from loreun_bench.report.group import Group
-from loreun_bench.report.leaderboard import STYLES, as_csv, check, decimals, flipped, heading, number
+from loreun_bench.report.leaderboard import as_csv, check, decimals, flipped, heading, number
 from loreun_bench.report.rows import Column, Row, Seeds, seeds_of
 from loreun_bench.report.runs import labelled
-from loreun_bench.report.text import commands, name, tight, wrapped
+from loreun_bench.report.text import commands, grid, name, wrapped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,12 +42,11 @@ def flat(groups: Iterable[Group]) -> list[dict[str, Any]]:
 
 def render(
     groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None, *,
-    width: int | None = None, notes: bool = True,
+    width: int | None = None,
 ) -> str:  # fmt: skip
     """One line a cell, in one of the leaderboard's formats; CSV and JSON hold every metric and cost in full precision.
 
-    ua, shown: as for the leaderboard. width: columns of the terminal, after which those on the right are left out. notes:
-    unused, as there are no intervals to explain.
+    ua, shown: as for the leaderboard. width: columns of the terminal, after which those on the right are left out.
     """
     check(style, ua)
     if style == "json":
@@ -95,10 +92,7 @@ def _grid(group: Group, style: str, ua: str, shown: Sequence[Column], narrow: bo
             cells = [_text(c, row, record, places[c.key], flipped(c, ua, group.track)) for c in shown]
             time = f"{record.cost['rte_s']:.3g} s" if "rte_s" in record.cost else record.status
             body.append([*(name(word, style) for word in words), _seed(seeds_of(record)), *cells, time])
-    align = ["left"] * len(head) + ["right"] * (len(values) + 1)
-    with tight(narrow):
-        text = tabulate(body, [*head, *(name(v, style) for v in values), "RTE"], tablefmt=STYLES[style],
-                        disable_numparse=True, colalign=align)  # fmt: skip
+    text = grid(body, [*head, *(name(v, style) for v in values), "RTE"], style, left=len(head), narrow=narrow)
     return commands(text) if style == "latex" else text
 
 

@@ -14,6 +14,7 @@ from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, Seeds, named, seeds_of
 from loreun_bench.report.statistics.standing import standings
+from loreun_bench.report.text import count
 
 __all__ = ["REFERENCES", "Cell", "Column", "Group", "Row", "build", "columns", "named"]
 DATA, FOLLOWS = "data", ("normalised by", "pictures")  # of other data, these are no news
@@ -84,21 +85,17 @@ def _seeds(found: Found) -> tuple[dict[str, set[Seeds]], str, bool]:
         by_run.setdefault(run, set()).update(map(seeds_of, records))
     every, common = set().union(*by_run.values()), set.intersection(*by_run.values())
     if len(every) == len(common):
-        return by_run, _count(common), False
+        return by_run, count(len(common), "seed"), False
     if common:
         names = ", ".join(_name(seed) for seed in sorted(common))
-        return dict.fromkeys(by_run, common), f"{_count(common)} ({names}: those that all runs have)", False
-    each = ", ".join(f"{_count(own)} of {run}" for run, own in by_run.items())
+        return dict.fromkeys(by_run, common), f"{count(len(common), 'seed')} ({names}: those that all runs have)", False
+    each = ", ".join(f"{count(len(own), 'seed')} of {run}" for run, own in by_run.items())
     return by_run, f"{each}, none in common, so that runs are not compared", True
 
 
 def _name(seed: Seeds) -> str:
     values = {value for _, value in seed}
     return str(values.pop()) if len(values) == 1 else "/".join(f"{name} {value}" for name, value in seed)
-
-
-def _count(seeds: set[Seeds]) -> str:
-    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
 
 
 def _tell_apart(groups: Sequence[Group]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import tabulate
 
+STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`<>[]"})
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "_%&#${}"}
@@ -45,15 +45,23 @@ def commands(table: str) -> str:
     return table
 
 
-@contextmanager
-def tight(wanted: bool) -> Iterator[None]:
-    """Inside, a heading of tabulate's is as wide as its words; usually two spaces more."""
+def grid(
+    body: Sequence[Sequence[str]], head: Sequence[str], style: str = "text", *, left: int = 1, narrow: bool = False
+) -> str:
+    """A table in one of STYLES, its first `left` columns of words, the others of numbers. narrow: a heading is as wide as
+    its words, where tabulate usually gives it two spaces more. In LaTeX `commands` is still to be called."""
     usual = tabulate.MIN_PADDING
-    tabulate.MIN_PADDING = 0 if wanted else usual
+    tabulate.MIN_PADDING = 0 if narrow else usual
+    align = ["left"] * left + ["right"] * (len(head) - left)
     try:
-        yield
+        return tabulate.tabulate(body, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
     finally:
         tabulate.MIN_PADDING = usual
+
+
+def count(number: int, what: str) -> str:
+    """As in "1 seed" and "3 seeds"."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def wrapped(text: str, width: int | None) -> str:

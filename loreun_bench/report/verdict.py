@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 
 from loreun_bench.report.group import Group
-from loreun_bench.report.layout import layout
-from loreun_bench.report.rows import Column, Row
+from loreun_bench.report.rows import Row
 from loreun_bench.report.statistics.estimate import LEAST
 from loreun_bench.report.statistics.found import Difference, Retraining, Standing
 from loreun_bench.report.statistics.standing import MOST
+from loreun_bench.report.text import count
 
 NAMED = 4  # rows that are listed by name
 
@@ -26,7 +26,7 @@ def _verdict(standing: Standing, group: Group) -> list[str]:
     if not standing.rows or not standing.columns:
         return ["No row has a number to be ranked by in every seed: nothing is said of who leads."]
     if standing.seeds < LEAST:
-        seeds = _count(standing.seeds, "seed")
+        seeds = count(standing.seeds, "seed")
         return [f"{seeds}: too few to tell rows apart, which takes {LEAST}; the order may be chance."]
     return [
         _leaders(standing),
@@ -64,16 +64,16 @@ def _weightings(standing: Standing, group: Group) -> list[str]:
     rows = len({id(difference.row) for difference in found})
     shown = sorted((d for d in found if d.shown), key=lambda d: -abs(d.mean))
     if not shown:
-        return [f"No weighting is shown to differ from its method unweighted ({_count(rows, 'row')})."]
+        return [f"No weighting is shown to differ from its method unweighted ({count(rows, 'row')})."]
     told = ", ".join(_difference(difference, group) for difference in shown[:NAMED])
     more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     differ = len({id(difference.row) for difference in shown})
     verb = "differs" if differ == 1 else "differ"
-    return [f"Of {_count(rows, 'row')} with a weighting {differ} {verb} from the method unweighted: {told}{more}."]
+    return [f"Of {count(rows, 'row')} with a weighting {differ} {verb} from the method unweighted: {told}{more}."]
 
 
 def _difference(difference: Difference, group: Group) -> str:
-    places = _places(difference.column, group)
+    places = group.places(difference.column)
     way = "better" if difference.mean > 0 else "worse"
     size = f"{abs(difference.mean):.{places}f} ±{difference.half:.{places}f}"
     return f"{difference.row.name} is {way} by {size} {difference.column.heading}"
@@ -89,7 +89,7 @@ def _retraining(found: Retraining, group: Group) -> str:
     if not parts:
         parts.append("no row is shown to be further from Retrain, and none as close")
     elif found.unknown:
-        parts.append(f"of {_count(len(found.unknown), 'row')} neither is shown")
+        parts.append(f"of {count(len(found.unknown), 'row')} neither is shown")
     any_row = (*found.close, *found.further, *found.unknown)[0].row
     run = f" of {any_row.run}" if len({row.run for row in group.rows}) > 1 else ""
     return f"Beside a second retraining{run} {'; '.join(parts)}."
@@ -102,12 +102,8 @@ def _power(standing: Standing, group: Group) -> list[str]:
     least = [d.least for d in found if d.column is column and math.isfinite(d.least) and d.least > 0]
     if not least:
         return []
-    typical = f"{median(least):.{_places(column, group)}f} {column.heading}"
-    return [f"{_count(standing.seeds, 'seed')} can show a difference of {typical} (one comparison, in four of five sweeps)."]
-
-
-def _places(column: Column, group: Group) -> int:
-    return layout(group.track).decimals(column.key, column.unit, [])
+    typical = f"{median(least):.{group.places(column)}f} {column.heading}"
+    return [f"{count(standing.seeds, 'seed')} can show a difference of {typical} (one comparison, in four of five sweeps)."]
 
 
 def _names(rows: Sequence[Row]) -> str:
@@ -120,7 +116,3 @@ def _names(rows: Sequence[Row]) -> str:
 
 def _who(differences: Sequence[Difference]) -> str:
     return f"{_names([d.row for d in differences])} {'is' if len(differences) == 1 else 'are'}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
