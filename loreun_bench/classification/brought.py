@@ -38,12 +38,8 @@ def plan_of(run: Path) -> tuple[ClassificationConfig, Plan]:
 
 def cell_of(plan: Plan, scenario: str | None, seed: int | None) -> Cell:
     """A cell of a scenario (by default the only one) under a split's seed (by default the first)."""
-    labels = list(dict.fromkeys(cell.record.scenario for cell in plan.cells))
-    if scenario is None and len(labels) > 1:
-        raise UserError(f"--scenario: the sweep has {len(labels)}: {', '.join(labels)}")
-    if scenario is not None and scenario not in labels:
-        raise UserError(f"--scenario: there is no '{scenario}'; {did_you_mean(scenario, labels)}")
-    own = [cell for cell in plan.cells if cell.record.scenario == (scenario or labels[0])]
+    label = rerun.of_scenario([cell.record for cell in plan.cells], scenario)[0].scenario
+    own = [cell for cell in plan.cells if cell.record.scenario == label]
     seeds = list(dict.fromkeys(cell.record.seeds["split"] for cell in own))
     if seed is not None and seed not in seeds:
         raise UserError(f"--seed {seed}: the sweep's splits have the seeds {', '.join(map(str, seeds))}")

@@ -27,12 +27,8 @@ def export(
     import importlib
 
     from loreun_bench.harness import rerun
-    from loreun_bench.harness.records import load_records
-    from loreun_bench.registry import load_plugin
 
-    for path in plugin or ():
-        load_plugin(path)
-    config, records = rerun.config_of(run), load_records(run)
+    config, records = rerun.opened(run, plugin or ())
     record = rerun.cell(records, row, seed, scenario)
     exporting = importlib.import_module(f"loreun_bench.{config.track}.exporting")
     print(exporting.export(config, record, rerun.model_of(record), to))

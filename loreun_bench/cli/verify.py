@@ -26,14 +26,10 @@ def verify(
     import sys
 
     from loreun_bench.harness import rerun
-    from loreun_bench.harness.records import load_records
     from loreun_bench.harness.verifying import verify as checked
-    from loreun_bench.registry import load_plugin
     from loreun_bench.report.text import plain
 
-    for path in plugin or ():
-        load_plugin(path)
-    config, records = rerun.config_of(run), load_records(run)
+    config, records = rerun.opened(run, plugin or ())
 
     def listen(done: int, of: int) -> None:
         if sys.stderr.isatty():

@@ -128,6 +128,11 @@ class Record:
     schema: Whole = SCHEMA
 
     @property
+    def row(self) -> str:
+        """What a user calls its row: the method, and the weighting if it has one, as "RL" and "RL/w_f"."""
+        return self.method if self.weighting == "none" else f"{self.method}/{self.weighting}"
+
+    @property
     def cell(self) -> tuple[Any, ...]:
         """What identifies the cell: a later record of the same cell replaces an earlier one."""
         seeds = tuple(sorted(self.seeds.items()))

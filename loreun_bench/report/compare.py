@@ -54,7 +54,7 @@ def within(group: Group, base: str | None = None, column: str | None = None) -> 
         bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
         pairs = [(row, own) for row, own in bases if own is not None and own in scores]
         return [Block(group, "to the method unweighted", _tested(scores, pairs))]
-    rows = {f"{row.method}/{row.weighting}".removesuffix("/none"): row for row in group.rows}
+    rows = {row.records[0].row: row for row in group.rows}
     if base not in rows:
         raise UserError(f"--base {base}: {did_you_mean(base, rows)}")
     against = rows[base]

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from loreun_bench.report.statistics.paired import Array
 
 
-
 def shown_better(columns: Sequence[Paired]) -> Array:
     """Of each pair 1 if its first row is shown to be better, -1 if its second is, else 0.
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+STEP = 0.01  # percentage points by which a derived value's slope is found
+
+
 def score(row: Row, column: Column, group: Group) -> dict[Seeds, float]:
     """The values of a row, lower ones turned round; where Retrain's is the aim, minus the distance to it."""
     values = row.values.get(column.key, {})
@@ -27,9 +30,6 @@ def score(row: Row, column: Column, group: Group) -> dict[Seeds, float]:
         sign = {"high": 1.0, "low": -1.0}.get(column.best, math.nan)
         found = {seeds: sign * value for seeds, value in values.items()}
     return {seeds: value for seeds, value in found.items() if math.isfinite(value)}
-
-
-STEP = 0.01  # percentage points by which a derived value's slope is found
 
 
 class Scores:
