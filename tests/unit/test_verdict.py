@@ -73,6 +73,18 @@ def test_over_shooting_retrain_is_no_virtue():
     assert "RL w_f is worse by" in said(rows(RL=50.0, RL__w_f=30.0))
 
 
+def test_what_is_as_close_as_a_second_retraining_is_named_and_what_is_further():
+    names = {"RL": 51.0, "FT": 90.0, "GA": 54.5}
+    second = [record("Retrain-2", "none", seed, 52.0 + 0.3 * (-1) ** seed) for seed in range(5)]
+    text = said([*rows(**names), *second])
+    assert "Beside a second retraining RL is as close to Retrain (less than twice its 0.02" in text
+    assert "FT and GA are further from it." in text or "GA and FT are further from it." in text
+    unsure = [record("Retrain-2", "none", seed, 50.0 + 9.0 * seed) for seed in range(5)]
+    assert "FT is further" not in said([*rows(RL=51.0, FT=60.0), *unsure])
+    twice = [record("Retrain-2", "none", seed, 50.5 + 0.1 * (-1) ** seed) for seed in range(5)]
+    assert "as close to" not in said([*rows(RL=51.0), *twice])  # RL is 0.01 from Retrain, Retrain-2 0.005
+
+
 def test_more_comparisons_need_more_to_be_shown():
     alone = said(rows(3, RL=52.0, RL__w_f=52.7))
     records = rows(3, RL=52.0, RL__w_f=54.0)
