@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from loreun_bench import plain_yaml
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.names import clean
 from loreun_bench.registry import Entry, blamed, registry, track
@@ -33,6 +34,7 @@ PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
 
 
+MOST_SEEDS = 10_000
 MANY_SEEDS = 20  # from which on one number is more likely to be meant as the seed than as how many there are
 FLAGS = {"yes": True, "on": True, "no": False, "off": False}  # text in YAML here, as they may be names
 
@@ -171,7 +173,10 @@ def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> 
 
 
 def _each_role(seeds: Any) -> Any:
-    """`seeds: 3` stands for 0, 1, 2, "5-9" for five of them, and one number for the same seed in every role."""
+    """`seeds: 3` stands for 0, 1, 2, "5-9" for five of them, and one number for the same seed in every role; {count: 32,
+    split: 0} for 32 of them with one split."""
+    if isinstance(seeds, dict):
+        return _counted(seeds)
     if type(seeds) is int and seeds > MANY_SEEDS:
         raise UserError(
             f"config.seeds: {seeds} would be {seeds} seeds; write [{seeds}] for the one, or '0-{seeds - 1}' for all of them"
@@ -180,12 +185,23 @@ def _each_role(seeds: Any) -> Any:
         seeds = list(range(seeds))
     if isinstance(seeds, str) and (found := re.fullmatch(r"(\d{1,9})-(\d{1,9})", seeds.strip())):
         first, last = int(found[1]), int(found[2])
-        if not first <= last < first + 10_000:
-            raise UserError(f"config.seeds: '{seeds}' is no range from a seed to a later one (10000 at most)")
+        if not first <= last < first + MOST_SEEDS:
+            raise UserError(f"config.seeds: '{seeds}' is no range from a seed to a later one ({MOST_SEEDS} at most)")
         seeds = list(range(first, last + 1))
     if not isinstance(seeds, list):
         return seeds
     return [{"split": s, "train": s, "unlearn": s, "eval": s} if type(s) is int else s for s in seeds]
+
+
+def _counted(seeds: dict[str, Any]) -> list[dict[str, Any]]:
+    """`count` seeds, 0, 1, … in every role that has no seed of its own here."""
+    count, roles = seeds.get("count"), Seeds.model_fields
+    if type(count) is not int or not 1 <= count <= MOST_SEEDS:
+        raise UserError(f"config.seeds: expected {{count: N, …}} with N from 1 to {MOST_SEEDS}, got count {count!r}")
+    fixed = {role: seed for role, seed in seeds.items() if role != "count"}
+    if other := {str(role) for role in fixed.keys() - roles.keys()}:
+        raise UserError(f"config.seeds: unknown key '{min(other)}'; {did_you_mean(min(other), ['count', *roles])}")
+    return [dict.fromkeys(roles, seed) | fixed for seed in range(count)]
 
 
 def presets() -> dict[str, Path]:
@@ -210,20 +226,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a configuration")
     try:
-        values = _parsed(path.read_text(encoding="utf-8"), str(path))
+        values = plain_yaml.parsed(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values
-
-
-def _parsed(text: str, where: str) -> Any:
-    """The value of a YAML text. UserError, beginning with `where`, for whatever is wrong with it."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
-        raise UserError(f"{where}: {error if str(error) else type(error).__name__}") from error
 
 
 def dump(config: SweepConfig) -> str:
@@ -293,7 +301,7 @@ def _set(values: dict[str, Any], override: str, notes: list[str]) -> dict[str, A
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise UserError(f"--set {override!r}: expected key=value, such as train.epochs=5")
-    value = _parsed(text, f"--set {override!r}") if text.strip() else ""
+    value = plain_yaml.parsed(text, f"--set {override!r}") if text.strip() else ""
     return _put(values, path.strip().split("."), value, f"--set {override!r}", notes)
 
 
@@ -352,37 +360,3 @@ def _known_keys(model: Any, path: Sequence[str]) -> list[str]:
                 break
             model = args[0]
     return list(getattr(model, "model_fields", {}))
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, aliases and tags, and reads only what is plainly a number as one."""
-
-    yaml_implicit_resolvers = {}
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not supported in a configuration")
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if (tag := getattr(event, "tag", None)) not in (None, "!"):
-            raise yaml.YAMLError(f"tags ({tag}) are not supported in a configuration")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, type(None))):
-                raise yaml.YAMLError(f"a key is no plain word (line {key_node.start_mark.line + 1})")
-            if key in seen:
-                raise yaml.YAMLError(f"key '{key}' appears twice (line {key_node.start_mark.line + 1})")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-for _tag, _pattern, _first in (  # YAML 1.2's: 007 is a name, and so are 12:30 and 2024-01-01
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
-    ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", [*"-+0123456789."]),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError
-from loreun_bench.registry import REFERENCES, TRACKS, registry
+from loreun_bench.registry import REFERENCES, TRACKS, Entry, registry
 
 SETS = frozenset({"forget", "retain", "validation"})
-NEEDS = frozenset({"model", "data", "retrain", "original"})  # of a metric
+NEEDS = frozenset({"model", "data", "retrain", "original", "losses", "seeds"})  # of a metric
 T = TypeVar("T")
 
 
@@ -117,6 +117,7 @@ def metric(
     features: str = "",
     needs: Collection[str] = (),
     cost: Callable[[Mapping[str, int]], int] | None = None,
+    seeds: int = 3,
     about_classes: bool = False,
     check: Callable[[Any], None] | None = None,
     span: tuple[float, float] | None = None,
@@ -133,9 +134,10 @@ def metric(
     it is computed when a table is made, never stored. What says nothing is not among the values that it gets; one that then
     raises KeyError has no value there. optional: keys that it can do without; a table marks where one is missing.
     span: the least and greatest value that there can be, to which intervals are held; (0, 100) for percent.
-    needs: what a metric asks for beside predictions or pictures, of {"model", "data", "retrain", "original"}; what each of
-    them is stands at `classification.scoring.evaluation.Outputs` and `generation.scene.Scene`, which has no "retrain". A
-    sweep computes it once for all rows.
+    needs: what a metric asks for beside predictions or pictures, of {"model", "data", "original"}, in classification of
+    {"retrain", "losses"}, too; what each of them is stands at `classification.scoring.evaluation.Outputs` and
+    `generation.scene.Scene`. A sweep computes it once for all rows. {"seeds"} alone makes it a metric over seeds, of a
+    `classification.scoring.ensembles.Ensembles`; it is refused below `seeds` of them.
     cost: the samples that it trains on, given the size of each set, for the plan's estimate.
     features: "classifier" or "inception": whose features of the real pictures it compares with, computed once for all rows.
     about_classes: of generation, refused for concepts and prompt files. check: called when a sweep is planned with what is
@@ -143,27 +145,40 @@ def metric(
     """
 
     def register(function: T) -> T:
-        ways = _ways(name, columns, best, track)
-        known = NEEDS if track == "classification" else NEEDS - {"retrain"}  # no model of this track was trained without
-        if not set(needs) <= known:
-            raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(known)}")
+        ways = _ways(name, columns, best, _others(function, track))
+        _check_needs(name, set(needs), track)
         bounds = span or ((0.0, 100.0) if unit == "%" else (-math.inf, math.inf))
-        told = {"cost": cost, "about_classes": about_classes, "check": check, "span": bounds, "optional": tuple(optional)}
         derived = len(inspect.signature(function).parameters) == 2  # type: ignore[arg-type]
         return registry("metrics", track).add(
             name, function, columns=dict(columns), unit=unit, best=ways, paper=paper, derived=derived, features=features,
-            needs=frozenset(needs), files=_files(files), **told,
+            needs=frozenset(needs), files=_files(files), cost=cost, about_classes=about_classes, check=check, span=bounds,
+            optional=tuple(optional), seeds=seeds,
         )  # fmt: skip
 
     return register
 
 
-def _ways(name: str, columns: Any, best: str | Mapping[str, str], track: str) -> dict[str, str]:
+def _check_needs(name: str, needs: set[str], track: str) -> None:
+    """UserError if a metric needs what the track has not got."""
+    known = NEEDS if track == "classification" else NEEDS - {"retrain", "losses", "seeds"}  # no model was retrained
+    if not needs <= known:
+        raise UserError(f"metric '{name}': needs={sorted(needs)} must be of {sorted(known)}")
+    if "seeds" in needs and len(needs) > 1:
+        raise UserError(f"metric '{name}': one over seeds gets margins and nothing else: needs={{'seeds'}}")
+
+
+def _others(function: Any, track: str) -> list[Entry]:
+    """The metrics that are there before this one; of our own, which may be imported one by one, those so far."""
+    own = str(getattr(function, "__module__", "")).startswith(f"{__package__}.")
+    return registry("metrics", track).known(discover=not own)
+
+
+def _ways(name: str, columns: Any, best: str | Mapping[str, str], others: Sequence[Entry]) -> dict[str, str]:
     """What is best for each column. UserError if a column is none, or another metric's."""
     texts = [each for pair in columns.items() for each in pair] if isinstance(columns, Mapping) else []
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UserError(f"metric '{name}': columns must name what it returns, such as {{'forget_acc': 'UA'}}")
-    for other in registry("metrics", track).known():
+    for other in others:
         if other.name != name and (same := columns.keys() & other.info["columns"].keys()):
             raise UserError(f"metric '{name}': its column '{min(same)}' is one of '{other.name}': call it another")
     ways = dict.fromkeys(columns, best) if isinstance(best, str) else dict(best)

@@ -96,9 +96,10 @@ class Registry:
             raise UserError(f"unknown {self.kind[:-1]} '{name}'; {did_you_mean(name, self._entries)}")
         return self._entries[name]
 
-    def known(self) -> list[Entry]:
-        """The entries of the project's own and of the plug-ins so far."""
-        self._discover()
+    def known(self, discover: bool = True) -> list[Entry]:
+        """The entries of the project's own and of the plug-ins so far. discover: our own that are not yet imported, too."""
+        if discover:
+            self._discover()
         return list(self._entries.values())
 
     def entries(self) -> list[Entry]:

@@ -8,6 +8,7 @@ from loreun_bench.lazy import lazily
 
 if TYPE_CHECKING:
     from loreun_bench.classification.data.arrays import Arrays
+    from loreun_bench.classification.scoring.ensembles import Ensembles
     from loreun_bench.classification.scoring.evaluation import Outputs, Predictions
     from loreun_bench.classification.unlearning.gradient import GradientMethod
     from loreun_bench.classification.unlearning.method import Context, Data, ImageSet, Method
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from loreun_bench.weightings import Phase
 
 __all__ = [
-    "Arrays", "Context", "Data", "GradientMethod", "ImageSet", "Measured", "Method", "Outputs", "Phase", "Predictions",
+    "Arrays", "Context", "Data", "Ensembles", "GradientMethod", "ImageSet", "Measured", "Method", "Outputs", "Phase",
+    "Predictions",
 ]  # fmt: skip
 _WHERE = {
-    "Arrays": "data.arrays", "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
+    "Arrays": "data.arrays", "Ensembles": "scoring.ensembles",
+    "Outputs": "scoring.evaluation", "Predictions": "scoring.evaluation",
     "GradientMethod": "unlearning.gradient",
     "Context": "unlearning.method", "Data": "unlearning.method", "ImageSet": "unlearning.method",
     "Method": "unlearning.method", "Measured": ".harness.measuring", "Phase": ".weightings",

@@ -39,7 +39,7 @@ def plan_of(run: Path) -> tuple[ClassificationConfig, Plan]:
 def cell_of(plan: Plan, scenario: str | None, seed: int | None) -> Cell:
     """A cell of a scenario (by default the only one) under a split's seed (by default the first)."""
     label = rerun.of_scenario([cell.record for cell in plan.cells], scenario)[0].scenario
-    own = [cell for cell in plan.cells if cell.record.scenario == label]
+    own = [cell for cell in plan.cells if cell.record.scenario == label and cell.record.seeds]
     seeds = list(dict.fromkeys(cell.record.seeds["split"] for cell in own))
     if seed is not None and seed not in seeds:
         raise UserError(f"--seed {seed}: the sweep's splits have the seeds {', '.join(map(str, seeds))}")

@@ -90,7 +90,7 @@ class ClassificationConfig(Normalised, SweepConfig):
     noise_floor: Flag = Field(default=True, description="retrain once more with another seed: what noise alone costs")
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     limit_images: int | None = Field(default=None, ge=20, description="smoke runs: use so many training and test images")
-    metrics: tuple[str, ...] = Field(default=("accuracy", "mia", "loss", "batchnorm-shift"), min_length=1)
+    metrics: tuple[str, ...] = Field(default=("accuracy", "mia", "loss", "strata", "batchnorm-shift"), min_length=1)
 
     @field_validator("scenarios")
     @classmethod

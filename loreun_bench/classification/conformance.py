@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from loreun_bench.classification.data.images import Dataset, Images
 from loreun_bench.classification.data.prepared import DataInfo, difference, info_of
 from loreun_bench.classification.data.returned import as_arrays
 from loreun_bench.classification.data.splits import ForgetSplit, Population, draw, draw_all, with_losses
-from loreun_bench.classification.scoring.evaluation import evaluate
+from loreun_bench.classification.scoring.ensembles import Ensembles
+from loreun_bench.classification.scoring.evaluation import Outputs, evaluate
 from loreun_bench.classification.unlearning.method import Context, Data, ImageSet
 from loreun_bench.classification.unlearning.networks import build_model
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
@@ -73,11 +75,30 @@ def _metric(entry: Entry) -> str:
     if entry.info["derived"]:
         keys = {k: 50.0 for e in registry("metrics").entries() if not e.info["derived"] for k in e.info["columns"]}
         values = {next(iter(entry.info["columns"])): entry.item(keys, keys)}
+    elif "seeds" in entry.info["needs"]:
+        values = called(entry, _toy_ensembles(entry.info["seeds"]))
     else:
-        data, split = _toy()
-        model = _toy_model()
-        values = called(entry, evaluate(model, data, split, PROTOCOLS["corrected"], 0, {}))
+        values = called(entry, _toy_outputs())
     return checked_values(entry, values)
+
+
+def _toy_outputs() -> Outputs:
+    """All that a metric may ask for, of a model that is its own original and retrained one."""
+    data, split = _toy()
+    model = _toy_model()
+    found = evaluate(model, data, split, PROTOCOLS["corrected"], 0, {})
+    return replace(
+        found, retrain=found.sets, original=found.sets, original_weights=model.state_dict(), model=model,
+        data=ImageSet(data.train, split.forget, split.labels[split.forget]), original_losses=found.sets["forget"].losses,
+    )  # fmt: skip
+
+
+def _toy_ensembles(seeds: int) -> Ensembles:
+    """Margins of models that are alike."""
+    stream = torch.Generator().manual_seed(0)
+    sizes = {"forget": 24, "retain": 192, "validation": 24, "test": 60}
+    own, other = ({name: torch.randn(seeds, n, generator=stream) for name, n in sizes.items()} for _ in range(2))
+    return Ensembles(own, other)
 
 
 def _dataset(entry: Entry) -> str:

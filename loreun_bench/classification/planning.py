@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
+from loreun_bench.classification import over_seeds
 from loreun_bench.classification.config import ClassificationConfig, Recipe, Scenario
 from loreun_bench.classification.data import splits
 from loreun_bench.classification.data.normalisation import normalised, words
@@ -48,8 +49,10 @@ EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
     """All cells, the first seed's first, and notes on what was left out. UserError if data or settings do not fit."""
+    from loreun_bench.classification.unlearning.trial import tried
+
     info = normalised(resolve(config.dataset, config.image_size), config.normalise)
-    trial, said = _tried(config, info)
+    trial, said = tried(config, info)
     if config.validation == 0 and not PROTOCOLS[config.protocol].last_epoch:
         raise UserError("validation: protocol paper takes the original of the best validation epoch, so it cannot be 0")
     asked = {scenario.label: Requests(config, info, scenario, trial) for scenario in config.scenarios}
@@ -61,6 +64,7 @@ def cells(config: ClassificationConfig) -> tuple[list[Cell], list[str]]:
             for block in each.blocks(seeds):
                 found += block.cells()
                 notes += block.notes
+    found += over_seeds.cells(config, found)
     if "Retrain" not in config.methods:
         notes.append("no row is called Retrain: there is nothing to measure gaps and ToW against")
     if config.protocol == "paper":
@@ -247,7 +251,7 @@ class _Block:
         return self._stage("unlearn", config, inputs, sources, label, work)
 
     def _cell(self, method: str, weighting: str, model: Stage, original: Stage | None) -> Cell:
-        entries = [registry("metrics").get(name) for name in self.config.metrics]
+        entries, _ = over_seeds.parted(self.config.metrics)
         if any(entry.info["derived"] for entry in entries):
             name = next(entry.name for entry in entries if entry.info["derived"])
             raise UserError(f"metrics: '{name}' is derived when a table is made; leave it out, it is always there")
@@ -266,6 +270,8 @@ class _Block:
         if "original" in needs:
             inputs["original_model"] = self.original
             inputs["original_predictions"] = self._predictions(self.original, "original's predictions")
+        if "losses" in needs:
+            inputs["losses"] = self.losses
         work = int(EVALUATION_COST * sum(self.sizes.values())) + cost_of(entries, self.sizes)
         record = Record(
             track="classification", dataset=self.info.name, model=Path(self.config.model).name,
@@ -381,16 +387,3 @@ def _located(scenario: Scenario, dataset: str) -> tuple[Scenario, dict[str, str]
         pairs = zip(splits.requests(scenario), values["requests"], strict=True)
         values["requests"] = [found(each, own) for each, own in pairs]
     return Scenario(**found(scenario, values)), hashes
-
-
-def _tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str]]:
-    """The model tried on these data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
-    from loreun_bench.classification.unlearning.trial import try_checkpoint, try_model
-
-    trial = try_model(config.model, config.model_settings, info, "cuda" if config.device == "cuda" else "cpu")
-    notes = list(trial.notes)
-    if config.checkpoint is not None:
-        notes += try_checkpoint(config.checkpoint, trial, info)
-    if config.checkpoint is not None or config.normalise != "data":
-        notes.append(f"normalisation of the images: {words(info)}; `normalise` must be what the model was trained with")
-    return trial, notes

@@ -126,7 +126,8 @@ def predict(config: Config, inputs: Inputs, device: str) -> Output:
 
 
 def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
-    """Compute the stored metrics of a model on all sets of its split."""
+    """Compute the stored metrics of a model on all sets of its split. Its margins on each sample stay in the store, for
+    what compares many models."""
     data, parts = _dataset(config, device), _split(inputs, device)
     model = _load(config, inputs["model"], data, device)
     original = inputs["original"].tensors() if "original" in inputs else {}
@@ -141,7 +142,10 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
             original=_predicted(inputs, "original"), model=model if "model" in needs else None,
             data=_image_set(data, parts, "forget") if "data" in needs else None,
         )  # fmt: skip
-        return Output(values=measured(config["metrics"], "classification", outputs).record())
+        if "losses" in needs:
+            outputs = replace(outputs, original_losses=inputs["losses"].tensors()["losses"][parts.forget.cpu()])
+        margins = {name: found.margins.float() for name, found in outputs.sets.items() if len(found)}
+        return Output(margins, measured(config["metrics"], "classification", outputs).record())
 
 
 def _predicted(inputs: Inputs, which: str) -> dict[str, Predictions]:

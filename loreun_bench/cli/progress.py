@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from loreun_bench.harness.scheduler import Event
     from loreun_bench.harness.stage import Stage
 
-KEYS = ("forget_acc", "retain_acc", "test_acc", "mia_confidence", "forget_ua", "kept_acc", "fd", "fid")
+KEYS = (
+    "forget_acc", "retain_acc", "test_acc", "mia_confidence", "forget_ua", "kept_acc", "fd", "fid", "rmia_auc",
+    "klom_forget", "ulira_auc",
+)  # fmt: skip
 EVERY = 30.0  # seconds without a line before one says what is under way
 
 
@@ -110,13 +113,15 @@ class Progress:
 
     def _line(self, record: Record) -> str:
         name = f"{record.method} {record.weighting if record.weighting != 'none' else ''}".rstrip()
-        about = plain(f"{record.scenario} seed {record.seeds.get('unlearn', '?')} {name:15}")
+        seed = f"seed {record.seeds.get('unlearn', '?')}" if record.seeds else "over seeds"
+        about = plain(f"{record.scenario} {seed} {name:15}")
         head = f"[{self._cells}/{len(self._plan.cells)}] {about}"
         if record.status != "ok":
             return plain(f"{head} {record.status}: {record.reason}")
         values = " ".join(self._value(record, key) for key in KEYS if key in record.metrics)
         left = "" if self._bar is not None else f"  ({self._time_left()})"
-        return f"{head} {values}  {_seconds(record)}{left}"
+        time = f"  {_seconds(record)}" if record.seeds else ""
+        return f"{head} {values}{time}{left}"
 
     def _value(self, record: Record, key: str) -> str:
         """A metric in few words; "?" behind one that says nothing."""

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the results: the record to be filled in, the stage that makes the model, the one that measures it."""
+    """One row of the results: the record to be filled in, the stage that makes the model, the one that measures it. A cell
+    over seeds, whose record has none, has no model of its own."""
 
     record: Record
-    model: Stage
+    model: Stage | None
     evaluation: Stage
 
 

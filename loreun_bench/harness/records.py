@@ -79,6 +79,12 @@ def _share(value: float) -> float:
     return value
 
 
+def _range(value: list[float]) -> list[float]:
+    if len(value) != 2 or not value[0] <= value[1]:
+        raise ValueError("is no range from a number to a larger one")
+    return value
+
+
 def _pair(value: list[int]) -> list[int]:
     if len(value) != 2 or not 0 <= value[0] <= value[1] or not value[1]:
         raise ValueError("is no pair of hits and of how many")
@@ -97,7 +103,8 @@ class TooLarge(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One cell: what ran, how it ended, what was measured (plain quantities) and what it cost."""
+    """One cell: what ran, how it ended, what was measured (plain quantities) and what it cost. A cell without seeds is one
+    over all of its row's, whose metrics have a `null`: the range in which 95 % of retrainings lie."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of what is read back from a journal
 
@@ -121,6 +128,7 @@ class Record:
     conditions: Plain = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
     counts: dict[Text, Annotated[list[Whole], AfterValidator(_pair)]] = field(default_factory=dict)  # hits, of how many
     uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
+    null: dict[Text, Annotated[list[Number], AfterValidator(_range)]] = field(default_factory=dict)  # of one over seeds
     trials: Whole = 0  # settings that were tried for the method before; 0: it has those that it was given
     weights: Plain = field(default_factory=dict)  # by phase, how uneven the weighting was: training/tally.py
     overlap: Annotated[Number, AfterValidator(_share)] = 0  # forgotten over retained, where seeds draw from the same samples

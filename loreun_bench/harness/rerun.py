@@ -31,7 +31,7 @@ def cell(records: Sequence[Record], row: str, seed: int | None, scenario: str | 
     """The finished record of a row, as "RL" or "RL/w_f". seed: of the unlearning, by default the first; scenario: by default
     the only one. UserError if there is none, or it failed."""
     by_row: dict[str, list[Record]] = {}
-    for record in of_scenario(records, scenario):
+    for record in of_scenario([record for record in records if record.seeds], scenario):
         by_row.setdefault(record.row, []).append(record)
     found = by_row.get(row.removesuffix("/none"))
     if found is None:

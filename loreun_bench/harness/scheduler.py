@@ -228,20 +228,29 @@ class _Run:
         if failure is not None:
             outcome = self.failures[failure]
             return replace(cell.record, status=outcome.status, reason=outcome.reason, trace=self.traces.get(failure, ""))
-        evaluation, model = (self.artifacts.get(stage.recipe) for stage in (cell.evaluation, cell.model))
-        if evaluation is None or model is None:
+        evaluation = self.artifacts.get(cell.evaluation.recipe)
+        if evaluation is None or (cell.model is not None and cell.model.recipe not in self.artifacts):
             return None
-        manifest: Mapping[str, Any] = model.manifest
         measured = evaluation.values()
-        return replace(
+        record = replace(
             cell.record,
             metrics=measured["metrics"],
-            cost=manifest["cost"],
-            backend=manifest["backend"],
-            environment=manifest["environment"] | measured.get("environment", {}),
+            environment=evaluation.manifest["environment"],
             counts=measured.get("counts", {}),
             uninformative=measured.get("uninformative", []),
-            weights=model.values().get("weights", {}),
-            artifact=self.keys[cell.model.recipe],
+            null=measured.get("null", {}),
             evaluation=self.keys[cell.evaluation.recipe],
+        )
+        return record if cell.model is None else self._with_model(record, cell.model.recipe, measured)
+
+    def _with_model(self, record: Record, recipe: str, measured: Mapping[str, Any]) -> Record:
+        """The record with what there is to say of its model."""
+        model = self.artifacts[recipe]
+        return replace(
+            record,
+            cost=model.manifest["cost"],
+            backend=model.manifest["backend"],
+            environment=model.manifest["environment"] | measured.get("environment", {}),
+            weights=model.values().get("weights", {}),
+            artifact=self.keys[recipe],
         )

@@ -42,7 +42,8 @@ def verify(
     store, found = Store(default_root()), Verified()
     finished = [record for record in records if record.status == "ok"]
     for record in finished:
-        (found.whole if record.artifact and store.verified(record.artifact) else found.lost).append(record)
+        kept = record.artifact if record.seeds else record.evaluation  # a cell over seeds has no model
+        (found.whole if kept and store.verified(kept) else found.lost).append(record)
     plan = build(config)
     there, planned = artifacts(plan, store), {cell.record.cell: cell for cell in plan.cells}
     again = _spread([record for record in found.whole if _made_by_this(planned.get(record.cell), there)], cells)
@@ -66,7 +67,8 @@ def _made_by_this(cell: Cell | None, there: dict[str, Artifact]) -> bool:
     """Whether the store has a cell's evaluation as this code makes it, its model and all inputs."""
     if cell is None:
         return False
-    return all(stage.recipe in there for stage in (cell.model, cell.evaluation, *cell.evaluation.inputs.values()))
+    own = [cell.model] if cell.model is not None else []
+    return all(stage.recipe in there for stage in (*own, cell.evaluation, *cell.evaluation.inputs.values()))
 
 
 def _spread(records: Sequence[Record], most: int | None) -> list[Record]:
@@ -78,21 +80,26 @@ def _spread(records: Sequence[Record], most: int | None) -> list[Record]:
 def _compared(record: Record, cell: Cell, there: dict[str, Artifact], device: str) -> list[str]:
     """Where a record's metrics are not those that are computed now."""
     stage = cell.evaluation
-    name = f"{record.scenario}, {record.method} {record.weighting}, seed {record.seeds.get('unlearn')}"
+    name = f"{record.scenario}, {record.method} {record.weighting}, seed {record.seeds.get('unlearn', 'all')}"
     inputs = {key: there[upstream.recipe] for key, upstream in stage.inputs.items()}
     try:
         found = stage.function()(stage.config, inputs, device).values
     except Corrupt as error:
         return [f"{name}: {error}"]
-    model = there[cell.model.recipe]
-    now = _told(str(model.manifest["key"]), found["metrics"], found["counts"], found["uninformative"], model.cost)
-    was = _told(record.artifact, record.metrics, record.counts, record.uninformative, record.cost)
+    key, cost = "", dict[str, float]()
+    if cell.model is not None:
+        model = there[cell.model.recipe]
+        key, cost = str(model.manifest["key"]), model.cost
+    ranges = {f"{name} null": pair for name, pair in found.get("null", {}).items()}
+    now = _told(key, found["metrics"] | ranges, found["counts"], found["uninformative"], cost)
+    ranges = {f"{name} null": pair for name, pair in record.null.items()}
+    was = _told(record.artifact, record.metrics | ranges, record.counts, record.uninformative, record.cost)
     keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return [f"{name}: {key} {was.get(key)} is recorded, {now.get(key)} found" for key in keys]
 
 
 def _told(
-    key: str, metrics: Mapping[str, float], counts: Mapping[str, list[int]], silent: Sequence[str], cost: Mapping[str, float]
+    key: str, metrics: Mapping[str, Any], counts: Mapping[str, list[int]], silent: Sequence[str], cost: Mapping[str, float]
 ) -> dict[str, Any]:
     """All that a record says of a model, in one dictionary."""
     counted = {f"{name} counted": list(pair) for name, pair in counts.items()}

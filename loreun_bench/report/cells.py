@@ -12,7 +12,7 @@ from loreun_bench.registry import blamed
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.rows import Cell, Column, Row, Seeds
-from loreun_bench.report.statistics.estimate import estimate, mean
+from loreun_bench.report.statistics.estimate import Estimate, estimate, mean
 
 Trio = tuple[Seeds, Record, Record | None]  # a record and its Retrain, or what else it is compared with
 RTE = Column("rte_s", "RTE", "", "low", None)
@@ -30,6 +30,9 @@ def fill(row: Row, group: Group, shown: Sequence[Column]) -> None:
     theirs = {key for _, _, other in trios if other is not None for key in other.uninformative}
     measured = {key for r in row.finished for key in r.metrics}
     for column in shown:
+        if column.over_seeds:
+            row.cells[column.key], row.values[column.key] = _over_seeds(column, row), {}
+            continue
         if not column.derived and column.key not in measured:
             row.cells[column.key], row.values[column.key] = NOTHING, {}
             continue
@@ -40,6 +43,18 @@ def fill(row: Row, group: Group, shown: Sequence[Column]) -> None:
     both = row.by_seeds.keys() & base.by_seeds.keys() if base else ()
     if base and (whole := math.fsum(_seconds(base.by_seeds[seeds]) for seeds in both)) > 0:
         row.ratio = math.fsum(_seconds(row.by_seeds[seeds]) for seeds in both) / whole
+
+
+def _over_seeds(column: Column, row: Row) -> Cell:
+    """The one value of all seeds; the aim of one that is no better for being low or high is the middle of retraining's."""
+    if row.over is None or column.key not in row.over.metrics:
+        return NOTHING
+    value, null = row.over.metrics[column.key], row.over.null.get(column.key)
+    found = Estimate(value, math.nan, len(row.finished), span=column.span)
+    if null is None:
+        return Cell(found)
+    gap = value - (null[0] + null[1]) / 2 if column.best == "retrain" else None
+    return Cell(found, gap, None if gap is None else abs(gap), null=(null[0], null[1]))
 
 
 def _seconds(record: Record) -> float:

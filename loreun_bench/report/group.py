@@ -39,6 +39,14 @@ class Group:
         """Whether a record holds the metric."""
         return any(key in record.metrics for row in self.rows for record in row.records)
 
+    @property
+    def over_seeds(self) -> list[Column]:
+        """The columns of the table over seeds: those that any row has a value for."""
+        known = [column for column in self.columns if column.over_seeds]
+        first = layout(self.track).over_seeds
+        known.sort(key=lambda column: first.index(column.key) if column.key in first else len(first))
+        return [c for c in known if any(row.over is not None and c.key in row.over.metrics for row in self.rows)]
+
     @cached_property
     def _unweighted(self) -> dict[tuple[str, str], Row]:
         return {(row.method, row.run): row for row in self.rows if row.weighting == "none"}

@@ -18,7 +18,7 @@ class Layout:
     hidden: conditions that a title says only where two tables would have the same. retrain: whether a retrained model is
     the aim; without one a metric is good for being low or high, the columns that no record has are left out, and a metric
     whose file is not installed is shown all the same. reference: the row whose values a derived metric is given beside a
-    cell's.
+    cell's. over_seeds: what comes first in the table of metrics over seeds.
     """
 
     shown: tuple[str, ...]
@@ -32,6 +32,7 @@ class Layout:
     retrain: bool = True
     reference: str = "Retrain"
     fresh: bool = False
+    over_seeds: tuple[str, ...] = ()
 
     def decimals(self, key: str, unit: str, values: Sequence[float]) -> int:
         """Digits after the point for a column that holds the finite `values`."""
@@ -56,6 +57,7 @@ LAYOUTS = {
         hidden=(
             "data", "pictures", "normalised by", "validation", "recipe", "model settings", "precision", "forget set",
         ),
+        over_seeds=("rmia_auc", "klom_forget", "ulira_auc", "epsilon_score"),
     ),
     "generation": Layout(
         shown=("forget_ua", "kept_acc", "h", "fd", "fid", "kid", "nude_images", "nude_detections"),

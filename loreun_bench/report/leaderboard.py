@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.report import latex, verdict
+from loreun_bench.report import latex, over_seeds, verdict
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import MARKS, symbols
@@ -67,7 +67,7 @@ def check(style: str, ua: str) -> None:
 
 def _columns(groups: Sequence[Group], shown: Sequence[str] | None) -> list[Column]:
     """The columns that any of the groups shows, in the track's order if none are asked for."""
-    every = {column.key: column for group in groups for column in group.choose(shown)}
+    every = {column.key: column for group in groups for column in (*group.choose(shown), *group.over_seeds)}
     usual = layout(groups[0].track).shown
     order = every if shown is not None else sorted(every, key=lambda key: usual.index(key) if key in usual else len(usual))
     return [every[key] for key in order]
@@ -98,7 +98,7 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None,
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
     above = wrapped(footer([name(line, look.style) for line in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
-    return "\n\n".join([title, above, table, *([below] if said else [])])
+    return "\n\n".join([title, above, table, *([below] if said else []), *over_seeds.parts(group, look.style, width)])
 
 
 def _bare(group: Group, kept: Sequence[Column], left_out: Sequence[str]) -> str:
@@ -195,8 +195,9 @@ def _time(row: Row, bare: bool) -> str:
 
 def failures(group: Group) -> list[str]:
     """A line for every seed that did not finish."""
-    bad = [record for row in group.rows for record in row.records if record.status != "ok"]
-    seeds = [r.seeds.get("unlearn", "?") for r in bad]
+    every = [record for row in group.rows for record in (*row.records, *([row.over] if row.over else []))]
+    bad = [record for record in every if record.status != "ok"]
+    seeds = [r.seeds.get("unlearn", "?") if r.seeds else "all" for r in bad]
     return [
         plain(f"failed: {r.method} {r.weighting}, seed {seed}: {r.status}, {r.reason}")
         for r, seed in zip(bad, seeds, strict=True)
@@ -229,7 +230,9 @@ def _flat(group: Group, row: Row) -> dict[str, Any]:
 
 
 def _values(key: str, cell: Cell) -> dict[str, float | None]:
-    return spread(key, cell.value) | {f"{key}_gap": number(cell.gap)}
+    low, high = cell.null or (None, None)
+    null = {f"{key}_null_low": low, f"{key}_null_high": high} if cell.null else {}
+    return spread(key, cell.value) | {f"{key}_gap": number(cell.gap)} | null
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -37,6 +37,11 @@ class Column:
         return self.entry is not None and bool(self.entry.info["derived"])
 
     @property
+    def over_seeds(self) -> bool:
+        """Whether it is one value of all seeds together."""
+        return self.entry is not None and "seeds" in self.entry.info["needs"]
+
+    @property
     def plugged(self) -> bool:
         """Whether it is somebody else's, not of this package's own files."""
         return self.entry is not None and self.entry.plugged
@@ -51,7 +56,8 @@ class Column:
 class Cell:
     """A value over seeds, and the differences to the matched Retrain: mean signed and mean absolute (None: not the aim).
 
-    uninformative: in some seed it says nothing. lacks: what a derived value had to do without.
+    uninformative: in some seed it says nothing. lacks: what a derived value had to do without. null: of a value over seeds,
+    the range in which 95 % of retrainings lie.
     """
 
     value: Estimate
@@ -59,6 +65,12 @@ class Cell:
     distance: float | None = None
     uninformative: bool = False
     lacks: frozenset[str] = frozenset()
+    null: tuple[float, float] | None = None
+
+    @property
+    def as_retrained(self) -> bool:
+        """Whether a value over seeds is one that retraining has, too."""
+        return self.null is not None and self.null[0] <= self.value.mean <= self.null[1]
 
 
 @dataclass
@@ -66,7 +78,7 @@ class Row:
     """One method with one weighting. `seconds` is the RTE, `ratio` its ratio to the unweighted method, seed by seed.
 
     expected: how many seeds it would have if none were missing. values: by column, one a seed, but for those that say
-    nothing. independent: each seed has a model of its own. marks: names of `marks.MARKS`.
+    nothing. independent: each seed has a model of its own. marks: names of `marks.MARKS`. over: the record over all seeds.
     """
 
     method: str
@@ -81,6 +93,7 @@ class Row:
     ratio: float = math.nan
     best: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
+    over: Record | None = None
 
     @cached_property
     def finished(self) -> list[Record]:

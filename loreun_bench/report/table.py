@@ -38,19 +38,25 @@ def build(runs: Iterable[tuple[str, Sequence[Record]]], sort: str | None = None)
     references first. Where the runs of a group have other seeds, those are compared that all of them have.
     """
     groups: dict[tuple[str, ...], Found] = {}
+    over: dict[tuple[str, ...], dict[tuple[str, str, str], Record]] = {}
     metrics: dict[str, set[str]] = {}
     for run, records in runs:
         for r in records:
             metrics.setdefault(r.track, set()).update(r.metrics)
             compared = json.dumps([r.limits, r.conditions], sort_keys=True)
-            group = groups.setdefault((r.track, r.dataset, r.model, r.scenario, r.protocol, compared), {})
-            group.setdefault((run, r.method, r.weighting), []).append(r)
-    made = [_group(key, rows, sort, metrics[key[0]]) for key, rows in groups.items()]
+            key, row = (r.track, r.dataset, r.model, r.scenario, r.protocol, compared), (run, r.method, r.weighting)
+            if r.seeds:
+                groups.setdefault(key, {}).setdefault(row, []).append(r)
+            else:
+                over.setdefault(key, {})[row] = r
+    made = [_group(key, rows, over.get(key, {}), sort, metrics[key[0]]) for key, rows in groups.items()]
     _tell_apart(made)
     return made
 
 
-def _group(key: tuple[str, ...], found: Found, sort: str | None, metrics: set[str]) -> Group:
+def _group(
+    key: tuple[str, ...], found: Found, over: Mapping[tuple[str, str, str], Record], sort: str | None, metrics: set[str]
+) -> Group:
     usual = layout(key[0])
     shown = columns(key[0], () if usual.retrain else metrics)
     by_run, seeds, apart = _seeds(found)
@@ -58,7 +64,7 @@ def _group(key: tuple[str, ...], found: Found, sort: str | None, metrics: set[st
     for (run, method, weighting), records in found.items():
         own = [record for record in records if seeds_of(record) in by_run[run]]
         if own:
-            rows.append(Row(method, weighting, run, own, len(by_run[run])))
+            rows.append(Row(method, weighting, run, own, len(by_run[run]), over=over.get((run, method, weighting))))
     track, dataset, model, scenario, protocol, _ = key
     one = rows[0].records[0]
     group = Group(track, dataset, model, scenario, protocol, rows, one.limits, shown, one.conditions, seeds, apart)

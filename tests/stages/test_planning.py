@@ -201,11 +201,11 @@ def test_the_plan_says_no_time_for_what_has_never_run(command, tmp_path):
     code, out, _ = command("plan", *words)
     assert code == 0
     *_, head, cost = out.splitlines()
-    assert "2 cells, 6 stages: 0 cached, 6 to run" in head
-    assert cost == "6 stages of unknown speed (none of their kind has run yet)"
+    assert "2 cells, 7 stages: 0 cached, 7 to run" in head
+    assert cost == "7 stages of unknown speed (none of their kind has run yet)"
     assert command("sweep", *words, "--out", tmp_path / "run", "--workers", "0")[0] == 0
     _, out, _ = command("plan", *words)
-    assert out.splitlines()[-1] == "2 cells, 6 stages: 6 cached, 0 to run"
+    assert out.splitlines()[-1] == "2 cells, 7 stages: 7 cached, 0 to run"
     _, out, _ = command("plan", *words, "--set", "methods={FT: {epochs: 1}, FT:long: {epochs: 2000000}}")
     rows = [line for line in out.splitlines() if line.startswith("to run ")]
     assert len(rows) == 2  # the method, and its measuring

@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "lazy",
     "names",
+    "plain_yaml",
     "pictures",
     "finders",
     "untouched",

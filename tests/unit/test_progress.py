@@ -96,5 +96,5 @@ def test_a_cell_that_lacks_metrics_or_has_odd_ones_is_a_line_all_the_same(capsys
     )  # fmt: skip
     shown = lines(capsys, Event("started", STAGES[0]), Event("record", record=odd))[-1]
     assert "MIA  54.30 ?" in shown
-    assert "seed ?" in shown
+    assert "over seeds" in shown
     assert "\x1b" not in shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 
 import pytest
 
@@ -11,7 +13,7 @@ from loreun_bench.config import load
 from loreun_bench.errors import UserError
 from loreun_bench.harness.plan import build
 from loreun_bench.plugins import load_plugin
-from loreun_bench.registry import REFERENCES, Registry
+from loreun_bench.registry import REFERENCES, Registry, registry
 
 
 def test_other_packages_are_imported_only_for_what_is_not_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +86,15 @@ def test_two_rows_of_one_name_are_refused_when_the_sweep_is_planned(tmp_path) ->
     with pytest.raises(UserError, match=r"random-9: two rows are called mine-2 none: rename one of the two methods"):
         build(load({**config, "methods": ["mine", "mine-2"]}))
     build(load({**config, "methods": ["mine"]}))
+
+
+@pytest.mark.parametrize("module", ["classification.metrics.mia", "classification.metrics.rmia", "generation.metrics.ua"])
+def test_a_metric_of_our_own_can_be_imported_by_itself(module):
+    found = subprocess.run(
+        [sys.executable, "-c", f"import loreun_bench.{module}; from loreun_bench.registry import registry\n"
+         "print(len(registry('metrics').entries()), len(registry('metrics', 'generation').entries()))"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-500:]
+    both = (registry("metrics", track).entries() for track in ("classification", "generation"))
+    assert found.stdout.split() == [str(len(entries)) for entries in both]

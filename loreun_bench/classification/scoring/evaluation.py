@@ -49,6 +49,14 @@ class Predictions:
         return -self.log_probabilities.gather(1, self.labels.unsqueeze(1)).squeeze(1)
 
     @property
+    def margins(self) -> Tensor:
+        """Each sample's margin [n], the logit of p, its label's probability: log p - log(1 - p). It says all that attacks
+        and distances over seeds ask of a sample: the loss is softplus(-margin)."""
+        label = self.labels.unsqueeze(1)
+        others = self.logits.double().scatter(1, label, -torch.inf).logsumexp(1)
+        return self.logits.double().gather(1, label).squeeze(1) - others
+
+    @property
     def hits(self) -> int:
         """How many are classified as labelled."""
         return int((self.logits.argmax(1) == self.labels).sum()) if len(self) else 0
@@ -68,8 +76,8 @@ class Outputs:
     true_labels: the forget samples' real labels, where the trained ones were wrong on purpose. buffers, and those of the
     original model, where there is one: batch-norm statistics by name. seed: the evaluation's.
 
-    Of what a metric `needs`: retrain and original, the same sets through these models; original_weights by name; model,
-    the network itself; data, the forget set's pictures.
+    Of what a metric `needs`: retrain and original, the same sets through these models; original_weights by name;
+    original_losses, the original's on each forget sample [n]; model, the network itself; data, the forget set's pictures.
     """
 
     sets: Mapping[str, Predictions]
@@ -81,6 +89,7 @@ class Outputs:
     retrain: Mapping[str, Predictions] = field(default_factory=dict)
     original: Mapping[str, Predictions] = field(default_factory=dict)
     original_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    original_losses: Tensor = field(default_factory=lambda: torch.empty(0))
     model: nn.Module | None = None
     data: ImageSet | None = None
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from loreun_bench.classification.data.normalisation import words
 from loreun_bench.classification.unlearning.checkpoints import read
 from loreun_bench.classification.unlearning.networks import (
     MemoryFormat,
@@ -27,6 +28,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import seeded
 
 if TYPE_CHECKING:
+    from loreun_bench.classification.config import ClassificationConfig
     from loreun_bench.classification.data.prepared import DataInfo
 
 LOOKED_AT, CHANCE = 100, 0.01  # test pictures that a checkpoint is tried on, and when it is no better than chance on them
@@ -45,6 +47,17 @@ class Trial:
     memory_format: MemoryFormat
     single: bool
     notes: tuple[str, ...]
+
+
+def tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str]]:
+    """A sweep's model tried on its data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
+    trial = try_model(config.model, config.model_settings, info, "cuda" if config.device == "cuda" else "cpu")
+    notes = list(trial.notes)
+    if config.checkpoint is not None:
+        notes += try_checkpoint(config.checkpoint, trial, info)
+    if config.checkpoint is not None or config.normalise != "data":
+        notes.append(f"normalisation of the images: {words(info)}; `normalise` must be what the model was trained with")
+    return trial, notes
 
 
 def try_model(name: str, settings: Mapping[str, Any], info: DataInfo, device: str = "cpu") -> Trial:

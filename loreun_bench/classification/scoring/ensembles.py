@@ -1,0 +1,45 @@
+"""What metrics over seeds look at: every sample in the models of all seeds; and what they say of retraining alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loreun_bench.harness.measuring import measured
+from loreun_bench.harness.seeding import derive
+
+PARTITIONS = 39  # the least and the largest of so many values hold 95 % of the next one
+
+
+@dataclass(frozen=True)
+class Ensembles:
+    """The margins of every sample (`Predictions.margins`) by set, [seeds, n] in fp32: of a row's models, and of Retrain's
+    with the same seeds. Sets are those of `Outputs` that have samples; all seeds have the same samples in the same order.
+    """
+
+    unlearned: Mapping[str, Tensor]
+    retrained: Mapping[str, Tensor]
+
+    @property
+    def seeds(self) -> int:
+        """How many models there are on either side."""
+        return len(self.retrained["forget"])
+
+
+def null(
+    metrics: Sequence[str], retrained: Mapping[str, Tensor], again: Mapping[str, Tensor], seed: int
+) -> dict[str, list[float]]:
+    """By column, the range in which 95 % of the values lie if the unlearned models are retrained ones, too: [least, largest]
+    of PARTITIONS random halves of two retrainings a seed, margins by set [seeds, n] each."""
+    stream = torch.Generator().manual_seed(derive(seed, "null"))
+    both = {name: torch.cat([retrained[name], again[name]]) for name in retrained}
+    seeds, found = len(retrained["forget"]), dict[str, list[float]]()
+    for _ in range(PARTITIONS):
+        one, other = torch.randperm(2 * seeds, generator=stream).split(seeds)
+        halves = Ensembles(*({name: values[part] for name, values in both.items()} for part in (one, other)))
+        for key, value in measured(metrics, "classification", halves).items():
+            found.setdefault(key, []).append(value)
+    return {key: [min(values), max(values)] for key, values in found.items()}

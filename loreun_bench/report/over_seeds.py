@@ -1,0 +1,54 @@
+"""The table of metrics over seeds: one value a row, held against what retraining alone shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from loreun_bench.report.group import Group
+from loreun_bench.report.rows import Column, Row
+from loreun_bench.report.text import commands, count, grid, name, plain, wrapped
+
+NULL = "Retrain"  # in halves, one against the other
+
+
+def parts(group: Group, style: str, width: int | None) -> list[str]:
+    """What stands below a group's table: a title line, the table of its metrics over seeds, and how to read it; [] if it has
+    none. width: columns that the text is to fit, for which the last of the table are left out."""
+    shown, rows = group.over_seeds, [row for row in group.rows if row.over is not None]
+    if not shown:
+        return []
+    kept = list(shown)
+    while _width(table := _grid(group, rows, kept, style, width is not None)) > (width or math.inf) and len(kept) > 1:
+        kept.pop()
+    seeds, left_out = count(max(len(row.finished) for row in rows), "seed"), [plain(c.key) for c in shown[len(kept) :]]
+    said = f"Over {seeds} of one split. Retrain: where 95 % of retrainings beside retrainings come out; = as these."
+    said += f" --wide: {', '.join(left_out)}." if left_out else ""
+    return [wrapped(f"% {said}" if style == "latex" else said, width), table]
+
+
+def _width(table: str) -> int:
+    return max(map(len, table.split("\n")))
+
+
+def _grid(group: Group, rows: Sequence[Row], shown: Sequence[Column], style: str, narrow: bool) -> str:
+    places = [1 if column.unit == "%" else 2 for column in shown]
+    nulls = [next((row.cells[c.key].null for row in rows if row.cells[c.key].null), None) for c in shown]
+    first = [_range(null, digits) for null, digits in zip(nulls, places, strict=True)]
+    body = [
+        [name(row.method, style), name("" if row.weighting == "none" else row.weighting, style)]
+        + [_text(row, column, digits) for column, digits in zip(shown, places, strict=True)]
+        for row in rows
+    ]
+    head = ["method", "weighting", *(name(column.heading, style) for column in shown)]
+    text = grid([[NULL, "", *first], *body], head, style, left=2, narrow=narrow)
+    return commands(text) if style == "latex" else text
+
+
+def _range(null: tuple[float, float] | None, digits: int) -> str:
+    return "-" if null is None else f"{null[0]:.{digits}f} to {null[1]:.{digits}f}"
+
+
+def _text(row: Row, column: Column, digits: int) -> str:
+    cell = row.cells[column.key]
+    return f"{cell.value.mean:.{digits}f}{' =' * cell.as_retrained}" if math.isfinite(cell.value.mean) else "-"
