@@ -1,0 +1,90 @@
+"""What all charts take from a table: the rows that are shown, their names, a number as a mark, what is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from loreun_bench.report.charts.chart import Band, Mark, Name, Series
+from loreun_bench.report.group import Group
+from loreun_bench.report.layout import layout
+from loreun_bench.report.noise import band
+from loreun_bench.report.rows import REFERENCES, Column, Row
+from loreun_bench.report.statistics.estimate import Estimate
+from loreun_bench.report.text import count, plain
+
+MOST = 60  # rows of a chart
+NAMED = 6  # rows left out that are listed by name
+
+
+def shown(rows: Iterable[Row], drawn: Callable[[Row], bool]) -> tuple[list[Row], str]:
+    """The rows of a chart: those that can be drawn, at most MOST; and what is to be said of the others, or ""."""
+    rows = list(rows)
+    found = [row for row in rows if drawn(row)]
+    lost = [plain(row.name) for row in rows if not drawn(row)]
+    notes = [f"The first {MOST} of {len(found)} rows."] if len(found) > MOST else []
+    if lost:
+        others = [f"{len(lost) - NAMED} more"] if len(lost) > NAMED else []
+        notes.append(f"Left out, without such a number: {', '.join([*lost[:NAMED], *others])}.")
+    return found[:MOST], " ".join(notes)
+
+
+def names(rows: Sequence[Row]) -> tuple[Name, ...]:
+    """The rows' names, with their runs where these are several, and how many seeds finished where some did not."""
+    several = len({row.run for row in rows}) > 1
+    return tuple(Name(_name(row, several), row.method in REFERENCES) for row in rows)
+
+
+def _name(row: Row, several: bool) -> str:
+    seeds = "" if row.complete else f" ({len(row.finished)} of {count(row.expected, 'seed')})"
+    return plain(f"{row.run}: {row.name}{seeds}" if several else f"{row.name}{seeds}")
+
+
+def kind(row: Row) -> str:
+    """What a row has its colour for: its weighting."""
+    return "unweighted" if row.weighting == "none" else plain(row.weighting)
+
+
+def kinds(rows: Iterable[Row]) -> list[str]:
+    """The kinds of rows in the order of their colours, the unweighted first."""
+    return sorted({kind(row) for row in rows}, key=lambda name: (name != "unweighted", name))
+
+
+def mark(value: Estimate) -> Mark | None:
+    """An estimate as a mark; None where it is no number."""
+    if not math.isfinite(value.mean):
+        return None
+    return Mark(value.mean, *(value.interval or (value.mean, value.mean)))
+
+
+def by_kind(rows: Sequence[Row], of: Callable[[Row], Mark | None], line: float | None = None) -> tuple[Series, ...]:
+    """A series a kind of rows."""
+    return tuple(Series(name, tuple(of(row) if kind(row) == name else None for row in rows), line) for name in kinds(rows))
+
+
+def ranking(group: Group) -> Column | None:
+    """The column that ranks: the first of the track's in which any row has a value."""
+    keys = [key for keys in layout(group.track).sort for key in keys.split("|")]
+    there = {key for row in group.rows for key, values in row.values.items() if values}
+    known = {column.key: column for column in group.columns}
+    return next((known[key] for key in keys if key in known and key in there), None)
+
+
+def rank(row: Row, column: Column) -> Mark | None:
+    """A row's number in the column that ranks: of ToW what it lacks of 1, whose interval is the other way round."""
+    found = mark(row.cells[column.key].value)
+    if found is None or column.key != "tow":
+        return found
+    return Mark(1 - found.value, 1 - found.high, 1 - found.low)
+
+
+def noise(group: Group, column: Column) -> Band | None:
+    """What a second retraining's ToW lacks of 1; of several runs that of the first which has one."""
+    if column.key != "tow":
+        return None
+    runs = dict.fromkeys(row.run for row in group.rows)
+    for run in runs:
+        if (value := band(group, run)) is not None and value.interval is not None:
+            low, high = value.interval
+            return Band(1 - high, 1 - low, "a second retraining" + (f" of {plain(run)}" if len(runs) > 1 else ""))
+    return None
