@@ -70,9 +70,7 @@ def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[B
     titles = [_title(table) for table in tables]
     told = differences([table.groups[0].conditions for table in tables])
     alike = [titles.count(title) > 1 for title in titles]
-    return [
-        replace(table, differs=words) if same else table for table, words, same in zip(tables, told, alike, strict=True)
-    ]
+    return [replace(table, differs=words) if same else table for table, words, same in zip(tables, told, alike, strict=True)]
 
 
 def render(
@@ -97,9 +95,7 @@ def render(
         own = [table for table in tables if table.track == track]
         every = list({column.key: column for table in own for column in table.columns}.values())
         whole = [group for table in own for group in table.groups]
-        said.append(
-            definitions(track, every, ua, whole, timed=False) if notes else brief(whole, every)
-        )
+        said.append(definitions(track, every, ua, whole, timed=False) if notes else brief(whole, every))
     return "\n\n".join([*parts, wrapped(footer(said, style), width if style == "text" else None)]) + "\n"
 
 

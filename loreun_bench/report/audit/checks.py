@@ -185,9 +185,7 @@ def _inverted(title: str, retrain: Mapping[str, float]) -> Iterator[str]:
             yield f"UA is {what}: Retrain's is {known[key]:g}"
 
 
-def _tow(
-    row: Mapping[str, Number], base: Mapping[str, Number], columns: Sequence[str], scale: float
-) -> tuple[float, float]:
+def _tow(row: Mapping[str, Number], base: Mapping[str, Number], columns: Sequence[str], scale: float) -> tuple[float, float]:
     """The least and the greatest ToW that rounding leaves. scale: of the row's UA, if that is below 1."""
     low = high = 1.0
     for place, column in enumerate(columns):

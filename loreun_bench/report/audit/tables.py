@@ -219,9 +219,7 @@ def _digits(table: Published) -> Published:
     """JSON has lost the zeros at the end of numbers: accuracies have as many as most, others as their column's longest."""
     most = {c: max(row[c].digits for row in table.rows.values() if c in row) for row in table.rows.values() for c in row}
     least = {c: table.usual_digits if is_share(c) else digits for c, digits in most.items()}
-    rows = {
-        name: {c: Number(v.value, max(v.digits, least[c])) for c, v in row.items()} for name, row in table.rows.items()
-    }
+    rows = {name: {c: Number(v.value, max(v.digits, least[c])) for c, v in row.items()} for name, row in table.rows.items()}
     return Published(table.title, rows)
 
 

@@ -41,7 +41,8 @@ class Name:
 
 @dataclass(frozen=True)
 class Series:
-    """Marks of one kind, one a row of the chart, None for a row without. line: the value to compare them with."""
+    """Marks of one kind, one a row of the chart, None for a row without (all of them: the series only keeps its colour from
+    others). line: the value to compare them with."""
 
     name: str
     marks: tuple[Mark | None, ...]
@@ -79,7 +80,8 @@ class Trail:
 
 @dataclass(frozen=True)
 class XY:
-    """Rows as points or lines in a plane. band: along y; the other fields are those of DotPlot."""
+    """Rows as points or lines in a plane. kinds: all there are, in the order of their colours. band: along y; the other
+    fields are those of DotPlot."""
 
     key: str
     title: str
@@ -87,6 +89,7 @@ class XY:
     about: str
     x: Axis
     y: Axis
+    kinds: tuple[str, ...]
     trails: tuple[Trail, ...]
     band: Band | None = None
     note: str = ""

@@ -58,7 +58,8 @@ class _Frame:
 
 def _entries(chart: DotPlot) -> list[tuple[str, int | None, str]]:
     several = len(chart.series) > 1
-    found: list[tuple[str, int | None, str]] = [(*look(i), own.name) for i, own in enumerate(chart.series) if several]
+    drawn = [(i, own) for i, own in enumerate(chart.series) if several and any(own.marks)]
+    found: list[tuple[str, int | None, str]] = [(*look(i), own.name) for i, own in drawn]
     if chart.band:
         found.append(("band", None, chart.band.label))
     if chart.line:
@@ -76,6 +77,9 @@ def _ground(chart: DotPlot, frame: _Frame) -> Iterator[Part]:
         low, high = frame.x(chart.band.low), frame.x(chart.band.high)
         tip = f"{chart.band.label}: {number(chart.band.low)} to {number(chart.band.high)}"
         yield Area("band", low, frame.top, max(high - low, 1.5), frame.bottom - frame.top, tip)
+    if frame.pitch > LINE:  # marks of a row are below one another: where it ends has to be seen
+        ends = [frame.top + 2 + frame.pitch * i for i in range(1, len(chart.rows))]
+        yield Stroke("grid", tuple(((8.0, y), (WIDTH - RIGHT, y)) for y in ends))
     ticks = frame.scale.ticks()
     yield Stroke("grid", tuple(((frame.x(v), frame.top), (frame.x(v), frame.bottom)) for v, _ in ticks))
     for value, text in ticks:

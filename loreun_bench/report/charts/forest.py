@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from loreun_bench.report.charts.chart import Axis, DotPlot
-from loreun_bench.report.charts.rows import by_kind, names, noise, rank, ranking, shown
+from collections.abc import Sequence
+
+from loreun_bench.report.charts.chart import Axis, DotPlot, Series
+from loreun_bench.report.charts.rows import bars, kind, kinds, names, noise, rank, ranking, shown
 from loreun_bench.report.group import Group
-from loreun_bench.report.rows import Column
+from loreun_bench.report.rows import Column, Row
 from loreun_bench.report.text import plain
 
 WAY = {"high": ", higher is better", "low": ", lower is better"}
-BARS = "Points are means over seeds, bars their 95 % intervals"
 
 
 def axis(column: Column) -> Axis:
@@ -31,11 +32,22 @@ def forest(group: Group) -> DotPlot | None:
         return None
     original = None if far else next((rank(row, column) for row in rows if row.method == "Original"), None)
     band = noise(group, column)
-    about = [f"{BARS}; a bar without an end mark goes on beyond the axis." if far else f"{BARS}."]
-    if band is not None:
-        about.append("A row within the band is as far from Retrain as another retraining is.")
-    series = by_kind(rows, lambda row: rank(row, column), original.value if original else None)
-    title = "Distance to Retrain" if far else plain(column.heading)
-    line = "Original" if original else ""
-    return DotPlot("tow" if far else "rank", title, plain(group.title), " ".join(about), axis(column), names(rows), series,
-                   band, line, note)  # fmt: skip
+    series = _series(group, rows, column, original.value if original else None)
+    title = "Distance to Retrain" if far else f"{plain(column.heading)} of every row"
+    about = _about(column, bars(mark for own in series for mark in own.marks), band is not None)
+    return DotPlot("tow" if far else "rank", title, plain(group.title), about, axis(column), names(rows), series, band,
+                   "Original" if original else "", note)  # fmt: skip
+
+
+def _series(group: Group, rows: Sequence[Row], column: Column, line: float | None) -> tuple[Series, ...]:
+    """A series a kind of rows."""
+    return tuple(
+        Series(name, tuple(rank(row, column) if kind(row) == name else None for row in rows), line) for name in kinds(group)
+    )
+
+
+def _about(column: Column, points: str, band: bool) -> str:
+    if column.key != "tow":
+        return f"{points}. {plain(column.entry.summary) if column.entry else ''}".strip()
+    within = " A row within the band is as far from Retrain as another retraining is." if band else ""
+    return f"{points}; a bar without an end mark goes on beyond the axis.{within}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from loreun_bench.report.charts.sketch import wide
 
@@ -51,3 +51,15 @@ def _around(x: float, y: float, width: float, size: float) -> Iterator[tuple[flo
         for left in (x - width / 2, x, x - width):
             yield left, y - far - 0.2 * size
             yield left, y + far + 0.8 * size
+
+
+def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
+    """Places in the order of the ascending `wanted`, near them, at least `apart`, and from low to high if they have room."""
+    found: list[float] = []
+    for place in wanted:
+        found.append(max(place, found[-1] + apart if found else low))
+    end = high
+    for i in reversed(range(len(found))):
+        found[i] = min(found[i], end)
+        end = found[i] - apart
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from loreun_bench.report.charts.chart import Band, Mark, Name, Series
+from loreun_bench.report.charts.chart import Band, Mark, Name
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.noise import band
@@ -25,7 +25,7 @@ def shown(rows: Iterable[Row], drawn: Callable[[Row], bool]) -> tuple[list[Row],
     notes = [f"The first {MOST} of {len(found)} rows."] if len(found) > MOST else []
     if lost:
         others = [f"{len(lost) - NAMED} more"] if len(lost) > NAMED else []
-        notes.append(f"Left out, without such a number: {', '.join([*lost[:NAMED], *others])}.")
+        notes.append(f"Left out for lack of a number: {', '.join([*lost[:NAMED], *others])}.")
     return found[:MOST], " ".join(notes)
 
 
@@ -45,9 +45,9 @@ def kind(row: Row) -> str:
     return "unweighted" if row.weighting == "none" else plain(row.weighting)
 
 
-def kinds(rows: Iterable[Row]) -> list[str]:
-    """The kinds of rows in the order of their colours, the unweighted first."""
-    return sorted({kind(row) for row in rows}, key=lambda name: (name != "unweighted", name))
+def kinds(group: Group) -> tuple[str, ...]:
+    """The kinds of a table's rows in the order of their colours, which are those of all its charts: the unweighted first."""
+    return tuple(sorted({kind(row) for row in group.rows}, key=lambda name: (name != "unweighted", name)))
 
 
 def mark(value: Estimate) -> Mark | None:
@@ -57,9 +57,10 @@ def mark(value: Estimate) -> Mark | None:
     return Mark(value.mean, *(value.interval or (value.mean, value.mean)))
 
 
-def by_kind(rows: Sequence[Row], of: Callable[[Row], Mark | None], line: float | None = None) -> tuple[Series, ...]:
-    """A series a kind of rows."""
-    return tuple(Series(name, tuple(of(row) if kind(row) == name else None for row in rows), line) for name in kinds(rows))
+def bars(marks: Iterable[Mark | None]) -> str:
+    """What points and their bars are, as the beginning of a sentence."""
+    known = any(mark.low < mark.high for mark in marks if mark)
+    return f"Points are means over seeds{', bars their 95 % intervals' if known else '; no interval is known'}"
 
 
 def ranking(group: Group) -> Column | None:

@@ -40,7 +40,7 @@ class Scale:
     def _decades(self) -> list[tuple[float, str]]:
         first, last = math.floor(math.log10(self.low)), math.floor(math.log10(self.high))
         thin = max(1, math.ceil((last - first) / MOST))
-        for subs in ((1, 2, 5), (1, 3), (1,)):
+        for subs in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
             powers = range(first, last + 1, 1 if len(subs) > 1 else thin)
             found = [value for p in powers for s in subs if not self.beyond(value := float(f"{s}e{p}"))]
             if len(found) <= MOST:

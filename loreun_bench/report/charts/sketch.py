@@ -12,12 +12,12 @@ from loreun_bench.report.figures.style import COLOURS, INK, QUIET, REFERENCE
 WIDTH = 640.0  # of every sheet
 SIZE = 13.0  # of letters
 LETTER = 7.6  # a letter's width, or a little more
+FAINT = 0.4  # opacity
 LINE = 18.0  # from one line of words to the next
 LOOKS = {
     "ink": INK, "quiet": QUIET, "grid": "#e6e6e6", "band": "#d9e4ec", "reference": REFERENCE,
     **{f"s{i}": colour for i, colour in enumerate(COLOURS)},
 }  # fmt: skip
-CIRCLE = 0  # the first of the markers' shapes
 SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (  # corners, in radii, of which a circle has none
     (),
     ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from loreun_bench.report.charts.chart import Axis, DotPlot, Mark, Series
-from loreun_bench.report.charts.forest import BARS
-from loreun_bench.report.charts.rows import mark, names, shown
+from loreun_bench.report.charts.rows import bars, mark, names, shown
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Row
 from loreun_bench.report.statistics.estimate import estimate
@@ -29,7 +28,7 @@ def strata(group: Group) -> DotPlot | None:
     series = [Series(name, tuple(_gap(group, row, key) for row in rows), 0.0) for key, name in QUARTILES.items()]
     about = (
         "The forget set in quarters by the original model's loss. Left of the line a row knows less of a quarter than "
-        f"Retrain, right of it more. {BARS}."
+        f"Retrain, right of it more. {bars(m for own in series for m in own.marks)}."
     )
     title = "Forget accuracy less Retrain's, by the original's loss"
     axis = Axis("accuracy less Retrain's (percentage points)")

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from loreun_bench.report.charts.chart import XY, DotPlot
 from loreun_bench.report.charts.draw import drawn
-from loreun_bench.report.charts.sketch import LOOKS, SIZE, WIDTH, Area, Marker, Part, Stroke, Words
+from loreun_bench.report.charts.sketch import FAINT, LOOKS, SIZE, WIDTH, Area, Marker, Part, Stroke, Words
 from loreun_bench.report.text import plain
 
 
@@ -64,7 +64,7 @@ def _marker(part: Marker) -> str:
 
 
 def _stroke(part: Stroke) -> str:
-    faint = ' stroke-opacity="0.4"' if part.faint else ""
+    faint = f' stroke-opacity="{FAINT:g}"' if part.faint else ""
     dashes = ' stroke-dasharray="4 3"' if part.dashed else ""
     path = "".join(f"M{_path(line)}" for line in part.lines)
     return f'<path d="{path}" fill="none" stroke-width="{part.thick:g}"{faint}{dashes}/>'

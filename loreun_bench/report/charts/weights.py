@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 from loreun_bench.report.charts.chart import XY, Axis, Mark, Trail
-from loreun_bench.report.charts.forest import BARS
-from loreun_bench.report.charts.rows import kind, mark, names, shown
+from loreun_bench.report.charts.rows import kind, kinds, mark, names, shown
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Row
 from loreun_bench.report.statistics.estimate import estimate
@@ -26,12 +25,12 @@ def weights(group: Group, phase: str) -> XY | None:
     trails = tuple(Trail(n, kind(r), _points(found[id(r)], whole)) for n, r in zip(names(rows), rows, strict=True))
     about = (
         "The effective sample size (Σw)²/Σw² as a share of the samples: 100 % is the same weight for all, 10 % is a tenth "
-        f"of the samples with all the weight. {BARS}."
+        "of the samples with all the weight. Means over seeds."
     )
     x = Axis("epoch" if whole else "training done (% of its epochs)")
     y = Axis("effective sample size (% of the samples)")
-    return XY(f"weights-{phase}", f"Weights of the {phase} set over training", plain(group.title), about, x, y, trails, None,
-              note)  # fmt: skip
+    return XY(f"weights-{phase}", f"Weights of the {phase} set over training", plain(group.title), about, x, y,
+              kinds(group), trails, None, note)  # fmt: skip
 
 
 def shares(row: Row, phase: str) -> list[Mark]:

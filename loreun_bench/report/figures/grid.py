@@ -124,8 +124,14 @@ def _draw(labels: Sequence[str], prompts: Sequence[str], pictures: Sequence[Sequ
     for column, head in enumerate(heads):
         x = left + column * (CELL + GAP) + CELL / 2
         drawn.text(
-            x / width, (height - top + 0.05) / height, "\n".join(head), ha="center", va="bottom", fontsize=7, color=INK,
-            parse_math=False
+            x / width,
+            (height - top + 0.05) / height,
+            "\n".join(head),
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color=INK,
+            parse_math=False,
         )
     if note:
         drawn.text(left / width, 0.07 / height, note, ha="left", va="bottom", fontsize=7, color=QUIET)
