@@ -30,7 +30,7 @@ def _standing(rows: Sequence[Row], group: Group, columns: Sequence[Column]) -> S
     whole = [row for row in rows if row.complete and row.independent]
     columns = [c for c in columns if c.best and any(row.values.get(c.key) for row in whole)]
     scores = Scores([row for row in whole if row.method not in REFERENCES], columns, group)
-    if len(scores.seeds) < LEAST or not columns:
+    if len(scores.seeds) < LEAST or not columns or not scores.rows:
         return Standing(scores.rows, columns, len(scores.seeds))
     bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
     return Standing(
