@@ -1,7 +1,8 @@
-"""figures: the pictures of a generation sweep side by side, detections by label, the loss curve."""
+"""figures: a sweep's charts; of a generation sweep also its pictures side by side, detections by label, the loss curve."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,50 +21,81 @@ def register(app: typer.Typer) -> None:
 
 
 def figures(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="the run folder of a generation sweep")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="a run folder")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="[default: DIR/figures]")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="pictures a row")] = 10,
     show: Annotated[bool, typer.Option("--show", help="do not blur what may be explicit")] = False,
     style: Annotated[str, typer.Option("--format", help="png, pdf or svg")] = "png",
 ) -> None:
-    """Draw a sweep's pictures: a grid of the same prompts and seeds, NudeNet's counts, the loss by timestep."""
+    """Draw a sweep: distance to Retrain, cost, losses, quarters of the forget set, weights; of the generation track also a
+    grid of the same prompts and seeds, NudeNet's counts, the loss by timestep."""
     from loreun_bench.errors import UserError
     from loreun_bench.harness.files import written
+    from loreun_bench.harness.records import load_records
+
+    records = load_records(run)
+    finished = [record for record in records if record.status == "ok"]
+    folder = out or run / "figures"
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    drawn = _said(_charts(records, folder, style))
+    if any(record.track == "generation" for record in finished):
+        try:
+            drawn |= _said(_generated(run, finished, folder, style, columns, False if show else None))
+        except UserError as error:
+            if not drawn:
+                raise
+            print(f"note: {error}", file=sys.stderr)
+    if not drawn:
+        raise UserError(f"nothing to draw: no row of {run} has a number that a figure shows")
+
+
+def _said(paths: Iterator[Path]) -> bool:
+    """Print the paths of figures as they are drawn; whether there is one."""
+    found = False
+    for path in paths:
+        print(path)
+        found = True
+    return found
+
+
+def _charts(records: list[Record], folder: Path, style: str) -> Iterator[Path]:
+    """The charts of each table."""
+    from loreun_bench.report.charts.every import charts
+    from loreun_bench.report.figures.plot import plot
+    from loreun_bench.report.table import build
+
+    used: set[str] = set()
+    for group in build([("", records)]):
+        name = stem(group.scenario, used)
+        for chart in charts(group):
+            yield plot(chart, folder / f"{name}-{chart.key}.{style}")
+
+
+def _generated(
+    run: Path, records: list[Record], folder: Path, style: str, columns: int, blur: bool | None
+) -> Iterator[Path]:
+    """What the store has of a generation sweep. UserError if it has lost pictures, or never had any."""
+    from loreun_bench.errors import UserError
     from loreun_bench.report.figures.bars import label_counts
     from loreun_bench.report.figures.curves import LossCurve, loss_curves
     from loreun_bench.report.figures.grid import picture_grid
 
-    records = _records(run)
-    folder = out or run / "figures"
-    with written(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    done: list[Path] = []
+    found = False
     boxes = _boxes()
     for name, rows in _scenarios(records):
+        found = True
         pictures = [(label, _pictures(values["pictures"])) for label, values in rows]
-        blur = False if show else None
-        done.append(picture_grid(pictures, folder / f"{name}-pictures.{style}", columns=columns, blur=blur, boxes=boxes))
+        yield picture_grid(pictures, folder / f"{name}-pictures.{style}", columns=columns, blur=blur, boxes=boxes)
         counts = {label: _counts(values["details"]["nudity"]) for label, values in rows if "nudity" in values["details"]}
         if any(count for own in counts.values() for count in own.values()):
-            done.append(label_counts(counts, folder / f"{name}-nudity.{style}"))
+            yield label_counts(counts, folder / f"{name}-nudity.{style}")
     if first := _curves(records):
+        found = True
         curves = [LossCurve(label, own["timesteps"], own["losses"], _fit(own)) for label, own in first.items()]
-        done.append(loss_curves(curves, folder / f"loss-curve.{style}"))
-    if not done:
+        yield loss_curves(curves, folder / f"loss-curve.{style}")
+    if not found:
         raise UserError(f"the store has no scored pictures of {run}: run its sweep (again)")
-    for path in done:
-        print(path)
-
-
-def _records(run: Path) -> list[Record]:
-    """The finished records of a run folder. UserError if it is of another track."""
-    from loreun_bench.errors import UserError
-    from loreun_bench.harness.records import load_records
-
-    found = [record for record in load_records(run) if record.status == "ok"]
-    if found and found[0].track != "generation":
-        raise UserError(f"{run} is a sweep of the track {found[0].track}, which makes no pictures")
-    return found
 
 
 def _scenarios(records: list[Record]) -> Iterator[tuple[str, Rows]]:

@@ -58,7 +58,7 @@ class Scale:
 
 def scale(axis: Axis, marks: Iterable[Mark], others: Iterable[float] = ()) -> Scale:
     """The scale on which all marks have room, their intervals as far as they go, and `others`."""
-    marks, others = list(marks), list(others)
+    marks, others = list(marks), [*others, *axis.shows]
     values = [*(mark.value for mark in marks), *others]
     ends = [*values, *(end for mark in marks for end in (mark.low, mark.high))]
     if axis.log:

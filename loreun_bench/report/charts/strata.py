@@ -41,6 +41,6 @@ def _gap(group: Group, row: Row, key: str) -> Mark | None:
     cell, retrain = row.cells.get(key), group.row("Retrain", row.run)
     if cell is None or cell.gap is None or retrain is None:
         return None
-    theirs = retrain.values[key]
-    gaps = [value - theirs[seeds] for seeds, value in row.values[key].items() if seeds in theirs]
+    theirs = retrain.values.get(key, {})
+    gaps = [value - theirs[seeds] for seeds, value in row.values.get(key, {}).items() if seeds in theirs]
     return mark(estimate(gaps, independent=row.independent))

@@ -28,7 +28,7 @@ def weights(group: Group, phase: str) -> XY | None:
         "of the samples with all the weight. Means over seeds."
     )
     x = Axis("epoch" if whole else "training done (% of its epochs)")
-    y = Axis("effective sample size (% of the samples)")
+    y = Axis("effective sample size (% of the samples)", shows=(90.0, 100.0))
     return XY(f"weights-{phase}", f"Weights of the {phase} set over training", plain(group.title), about, x, y,
               kinds(group), trails, None, note)  # fmt: skip
 
