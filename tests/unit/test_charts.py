@@ -255,7 +255,7 @@ def test_without_a_number_to_show_there_is_no_chart():
 
 
 def test_a_logarithmic_axis_has_a_floor_above_0_that_no_interval_pulls_down():
-    found = scale(Axis("", log=True), [Mark(0.02, -0.1, 0.3), Mark(0.5, 1e-9, 0.9), Mark(0.0, 0.0, 0.0)], [0.0])
+    found = scale(Axis("", log=True), [Mark(0.02, -0.1, 0.3), Mark(0.5, 1e-9, 0.9), Mark(0.0, 0.0, 0.0)], [0.0, 1e-6])
     assert 0.004 < found.low <= 0.02
     assert 0.9 <= found.high < 1.2
     assert [found.at(v) for v in (0.0, -1.0, found.low, found.high, 5.0)] == [0, 0, 0, 1, 1]
@@ -476,6 +476,6 @@ def test_svg_of_40_rows_is_small():
     names = [f"SCRUB+R w_f+w_r {i}" for i in range(40)]
     wide_one = plot(marks, names, series=tuple(Series(name, marks, 1.0) for name in QUARTILES.values()))
     assert len(svg(plot(marks, names)).encode()) < 25_000
-    assert len(svg(wide_one).encode()) < 75_000
+    assert len(svg(wide_one).encode()) < 60_000
     for chart in (crowd(40), crowd(40, 20)):
         assert len(svg(chart).encode()) < 60_000

@@ -58,9 +58,9 @@ class Scale:
 
 def scale(axis: Axis, marks: Iterable[Mark], others: Iterable[float] = ()) -> Scale:
     """The scale on which all marks have room, their intervals as far as they go, and `others`."""
-    marks, others = list(marks), [*others, *axis.shows]
-    values = [*(mark.value for mark in marks), *others]
-    ends = [*values, *(end for mark in marks for end in (mark.low, mark.high))]
+    marks = list(marks)
+    values = [mark.value for mark in marks]
+    ends = [*values, *(end for mark in marks for end in (mark.low, mark.high)), *others, *axis.shows]
     if axis.log:
         least = min((value for value in values if value > 0), default=1.0)
         return _logarithmic(max(min((end for end in ends if end > 0), default=1.0), least / BELOW), max(*ends, least))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
@@ -22,7 +23,7 @@ def svg(chart: DotPlot | XY) -> str:
     sketch = drawn(chart)
     own = f"{chart.key}-{hashlib.sha256(repr(chart).encode(errors='replace')).hexdigest()[:12]}"
     groups = (
-        f'<g class="{look}" fill="{LOOKS[look]}" stroke="{LOOKS[look]}">{"".join(map(_tipped, parts))}</g>'
+        f'<g class="{look}" fill="{LOOKS[look]}" stroke="{LOOKS[look]}">{_tipped(parts)}</g>'
         for look, parts in groupby(sketch.parts, lambda part: part.look)
     )
     return (
@@ -38,9 +39,10 @@ def _safe(text: str) -> str:
     return escape(plain(text))
 
 
-def _tipped(part: Part) -> str:
-    body = _body(part)
-    return f"<g><title>{_safe(part.tip)}</title>{body}</g>" if part.tip else body
+def _tipped(parts: Iterable[Part]) -> str:
+    """The parts, those beside one another with the same tip in one group."""
+    found = ((tip, "".join(map(_body, own))) for tip, own in groupby(parts, lambda part: part.tip))
+    return "".join(f"<g><title>{_safe(tip)}</title>{body}</g>" if tip else body for tip, body in found)
 
 
 def _body(part: Part) -> str:
