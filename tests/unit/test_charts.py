@@ -393,6 +393,25 @@ def test_names_without_room_are_counted():
     assert sum(part.text.startswith("method") for part in drawn(crowd(40, 3)).parts if isinstance(part, Words)) == 40
 
 
+@pytest.mark.parametrize("points", [1, 3])
+def test_of_a_plane_less_is_below_and_left_and_references_are_grey(points):
+    ends = ((1.0, 8.0, True), (5.0, 2.0, False))
+    trails = tuple(
+        Trail(Name(f"r{x:g}", reference), "a", tuple((Mark(x + k, x + k, x + k), Mark(y, y, y)) for k in range(points)))
+        for x, y, reference in ends
+    )
+    sketch = drawn(XY("rte", "T", "C", "A.", Axis("x"), Axis("y"), ("a",), trails, Band(1.0, 3.0, "B")))
+    found = {part.tip.split(":")[0].split(",")[0]: part for part in sketch.parts if isinstance(part, Marker)}
+    grey, coloured = found["r1"], found["r5"]
+    assert grey.x < coloured.x
+    assert grey.y < coloured.y
+    assert (grey.look, coloured.look) == ("reference", "s0")
+    band = next(part for part in sketch.parts if isinstance(part, Area) and part.tip)
+    assert grey.y < band.y < coloured.y < band.y + band.height
+    joined = [part.lines for part in sketch.parts if isinstance(part, Stroke) and part.tip]
+    assert [len(line) for (line,) in joined] == ([] if points == 1 else [points, points])
+
+
 def test_labels_keep_their_distance():
     places = spread([5.0, 5.0, 6.0, 40.0], 10.0, 0.0, 45.0)
     assert places == [5.0, 15.0, 25.0, 40.0]

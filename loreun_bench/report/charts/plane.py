@@ -153,7 +153,8 @@ def _beside(trails: Sequence[Trail], frame: _Frame) -> Iterator[Part]:
     order = sorted(trails, key=lambda trail: frame.end(trail)[1])
     places = spread([frame.end(trail)[1] for trail in order], APART, frame.top, frame.bottom)
     for trail, y in zip(order, places, strict=True):
-        yield Stroke("quiet", ((frame.end(trail), (frame.right + 14, y)),), 0.5, faint=True)
+        end = frame.end(trail)
+        yield Stroke("quiet", ((end, (frame.right, end[1]), (frame.right + 14, y)),), 0.5, faint=True)
         yield _name(trail, frame.right + 17, y + SMALL / 3, fitted(trail.name.text, LONGEST))
 
 
