@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loreun_bench.report.charts.chart import XY, DotPlot
+from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.cost import cost
 from loreun_bench.report.charts.forest import forest
 from loreun_bench.report.charts.losses import losses
@@ -13,7 +13,7 @@ from loreun_bench.report.group import Group
 PHASES = ("forget", "retain")
 
 
-def charts(group: Group) -> list[DotPlot | XY]:
+def charts(group: Group) -> list[Chart]:
     """The charts for which something was measured, in the order of a report. Their keys differ."""
     found = [forest(group), cost(group), losses(group), strata(group), *(weights(group, phase) for phase in PHASES)]
     return [chart for chart in found if chart is not None]

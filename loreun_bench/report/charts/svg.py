@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
-from loreun_bench.report.charts.chart import XY, DotPlot
+from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.draw import drawn
 from loreun_bench.report.charts.sketch import FAINT, LOOKS, SIZE, WIDTH, Area, Marker, Part, Stroke, Words
 from loreun_bench.report.text import plain
 
 
-def svg(chart: DotPlot | XY) -> str:
+def svg(chart: Chart) -> str:
     """The element `<svg>`, well-formed as XML. Its <title> and <desc> hold the chart's title and how to read it, which are
     not written in the picture: the page does that.
 

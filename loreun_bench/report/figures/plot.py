@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loreun_bench.report.charts.chart import XY, DotPlot
+from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.draw import drawn
 from loreun_bench.report.charts.sketch import FAINT, LETTER, LINE, LOOKS, SIZE, WIDTH, Area, Marker, Part, Stroke, Words
 from loreun_bench.report.figures.style import figure, save
@@ -22,7 +22,7 @@ SHAPES = "os^DvPX"  # matplotlib's names of sketch.SHAPES
 ANCHORS = {"start": "left", "middle": "center", "end": "right"}
 
 
-def plot(chart: DotPlot | XY, out: Path) -> Path:
+def plot(chart: Chart, out: Path) -> Path:
     """Draw a chart and return `out`, whose ending is the format. UserError for another ending or without matplotlib."""
     sketch = drawn(chart)
     above, top = _paragraph("ink", chart.title, LINE, bold=True, size=SIZE)
@@ -42,9 +42,8 @@ def plot(chart: DotPlot | XY, out: Path) -> Path:
 def _paragraph(look: str, text: str, y: float, bold: bool = False, size: float = SMALL) -> tuple[list[Part], float]:
     """A text's lines, the first on the base line y, and the base line after the last."""
     lines = textwrap.wrap(text, int((WIDTH - 2 * EDGE) / (LETTER * size / SIZE))) or [""]
-    return [Words(look, EDGE, y + i * APART, line, size=size, bold=bold) for i, line in enumerate(lines)], y + len(
-        lines
-    ) * APART
+    words: list[Part] = [Words(look, EDGE, y + i * APART, line, size=size, bold=bold) for i, line in enumerate(lines)]
+    return words, y + len(lines) * APART
 
 
 def _paint(axes: Axes, part: Part, down: float) -> None:
