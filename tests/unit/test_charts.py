@@ -498,3 +498,17 @@ def test_svg_of_40_rows_is_small():
     assert len(svg(wide_one).encode()) < 60_000
     for chart in (crowd(40), crowd(40, 20)):
         assert len(svg(chart).encode()) < 60_000
+
+
+def test_an_axis_of_epochs_names_no_half_epoch():
+    epochs = [Mark(float(k), float(k), float(k)) for k in (1, 2)]
+    assert [text for _, text in scale(Axis("epoch", whole=True), epochs).ticks()] == ["1", "2"]
+    assert len(scale(Axis("epoch"), epochs).ticks()) > 2
+
+
+@pytest.mark.parametrize(("rows", "bars"), [(20, 20), (30, 0)])
+def test_in_a_crowd_points_have_no_intervals_and_the_words_say_where_these_are(rows, bars):
+    records = [record(f"M{k}", seed, forget=50.0 + k + seed, rte=1.0 + k) for k in range(rows) for seed in range(3)]
+    chart = cost(group(*records, *(record("Retrain", seed, forget=50.0) for seed in range(3))))
+    assert sum(isinstance(part, Stroke) and part.faint for part in drawn(chart).parts) == bars
+    assert ("the chart of distances has their intervals" in chart.about) == (not bars)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Axis:
     """What is along an axis, with its unit; log: whether it is logarithmic, so that what is not positive is at its end.
-    shows: values that are on it in any case, so that small differences look small."""
+    shows: values that are on it in any case, so that small differences look small. whole: its values are whole numbers."""
 
     label: str
     log: bool = False
     shows: tuple[float, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loreun_bench.report.charts.chart import XY, Axis, Mark, Trail
 from loreun_bench.report.charts.forest import axis
-from loreun_bench.report.charts.rows import bars, kind, kinds, mark, names, noise, rank, ranking, shown
+from loreun_bench.report.charts.rows import CROWD, bars, kind, kinds, mark, names, noise, rank, ranking, shown
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Column, Row
 from loreun_bench.report.text import plain
@@ -23,7 +23,9 @@ def cost(group: Group) -> XY | None:
     points = [point for row in rows if (point := _point(row, column)) is not None]
     trails = tuple(Trail(name, kind(r), (p,)) for name, r, p in zip(names(rows), rows, points, strict=True))
     best = "Down" if far or column.best == "low" else "Up"
-    about = f"{best} and to the left is better: closer, and faster. {bars(m for p in points for m in p)}."
+    crowd = "Points are means over seeds; the chart of distances has their intervals"
+    told = bars(m for p in points for m in p) if len(rows) <= CROWD else crowd
+    about = f"{best} and to the left is better: closer, and faster. {told}."
     title = f"Cost: RTE against {'1 − ToW' if far else plain(column.heading)}"
     time = Axis("RTE: time of unlearning (seconds)", log=True)
     return XY("rte", title, plain(group.title), about, time, axis(column), kinds(group), trails,

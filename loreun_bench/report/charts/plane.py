@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from loreun_bench.report.charts.chart import XY, Mark, Trail
 from loreun_bench.report.charts.labels import Boxes, spread
 from loreun_bench.report.charts.legend import legend
+from loreun_bench.report.charts.rows import CROWD
 from loreun_bench.report.charts.scale import Scale, scale
 from loreun_bench.report.charts.sketch import (
     LINE,
@@ -46,7 +47,8 @@ def plane(chart: XY) -> Sketch:
     frame = _Frame(top + LINE, top + LINE + high, _right(chart.trails) if lines else WIDTH - RIGHT, x, y)
     looks = {trail: _look(trail, chart.kinds) for trail in chart.trails}
     draw = _line if lines else _point
-    drawn = [part for trail in reversed(chart.trails) for part in draw(trail, frame, *looks[trail], n <= FEW)]
+    few = n <= (FEW if lines else CROWD)
+    drawn = [part for trail in reversed(chart.trails) for part in draw(trail, frame, *looks[trail], few)]
     names = _beside(chart.trails, frame) if lines else _near(chart.trails, frame)
     return Sketch(frame.bottom + 2 * LINE + 6, [*parts, *_ground(chart, frame), *drawn, *names])
 
@@ -106,13 +108,13 @@ def _ground(chart: XY, frame: _Frame) -> Iterator[Part]:
 
 
 def _point(trail: Trail, frame: _Frame, colour: str, shape: int, few: bool) -> Iterator[Part]:
-    """A point with its intervals, however few there are."""
+    """A point, with its intervals where there are few."""
     ((x, y),), (px, py) = trail.points, frame.end(trail)
     bars = [
         *([((frame.x(x.low), py), (frame.x(x.high), py))] if x.low < x.high else []),
         *([((px, frame.y(y.low)), (px, frame.y(y.high)))] if y.low < y.high else []),
     ]
-    if bars:
+    if bars and few:
         yield Stroke(colour, tuple(bars), faint=True)
     yield Marker(colour, shape, px, py, 4.5, f"{trail.name.text}: {_told(x)}; {_told(y)}")
 

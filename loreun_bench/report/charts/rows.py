@@ -14,6 +14,7 @@ from loreun_bench.report.statistics.estimate import Estimate
 from loreun_bench.report.text import count, plain
 
 MOST = 60  # rows of a chart
+CROWD = 24  # points in a plane, from which on their intervals would hide them
 NAMED = 6  # rows left out that are listed by name
 
 

@@ -15,11 +15,12 @@ BELOW = 4.0  # a logarithmic axis reaches down to the least value over this, wha
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`, both above 0 if it is logarithmic."""
+    """An axis from `low` to `high`, both above 0 if it is logarithmic. whole: it names whole numbers only."""
 
     low: float
     high: float
     log: bool
+    whole: bool = False
 
     def at(self, value: float) -> float:
         """A value's place, 0 to 1; what is beyond an end is at that end."""
@@ -51,6 +52,7 @@ class Scale:
         rough = (self.high - self.low) / MOST
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * s for s in (1, 2, 5, 10) if power * s >= rough)
+        step = max(step, 1.0) if self.whole else step
         places = max(0, -math.floor(math.log10(step) + 1e-9))
         numbers = range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
         return [(i * step, f"{i * step:.{places}f}".replace("-", "−")) for i in numbers]
@@ -66,7 +68,7 @@ def scale(axis: Axis, marks: Iterable[Mark], others: Iterable[float] = ()) -> Sc
         return _logarithmic(max(min((end for end in ends if end > 0), default=1.0), least / BELOW), max(*ends, least))
     low, high = min(ends), max(ends)
     room = ROOM * (high - low) or max(abs(high) * ROOM, 1.0)
-    return Scale(low - room, high + room, False)
+    return Scale(low - room, high + room, False, axis.whole)
 
 
 def _logarithmic(low: float, high: float) -> Scale:

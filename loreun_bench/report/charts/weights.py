@@ -27,7 +27,7 @@ def weights(group: Group, phase: str) -> XY | None:
         "The effective sample size (Σw)²/Σw² as a share of the samples: 100 % is the same weight for all, 10 % is a tenth "
         "of the samples with all the weight. Means over seeds."
     )
-    x = Axis("epoch" if whole else "training done (% of its epochs)")
+    x = Axis("epoch" if whole else "training done (% of its epochs)", whole=whole)
     y = Axis("effective sample size (% of the samples)", shows=(90.0, 100.0))
     return XY(f"weights-{phase}", f"Weights of the {phase} set over training", plain(group.title), about, x, y,
               kinds(group), trails, None, note)  # fmt: skip
