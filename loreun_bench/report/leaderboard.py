@@ -33,6 +33,16 @@ class Look:
     bare: bool = False
 
 
+@dataclass(frozen=True)
+class Words:
+    """A cell in words, each of which may be "": its value ("-" for none), interval, difference to Retrain, and its mark."""
+
+    value: str
+    spread: str
+    gap: str
+    mark: str
+
+
 def render(
     groups: Sequence[Group], style: str = "text", ua: str = "loreun", shown: Sequence[str] | None = None, *,
     width: int | None = None, notes: bool = True,
@@ -45,15 +55,15 @@ def render(
     """
     check(style, ua)
     if style in ("csv", "json"):
-        rows = [_flat(group, row) for group in groups for row in group.rows]
+        rows = flat(groups)
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
     width = width if style == "text" else None
     parts = [_table(group, Look(style, ua), group.choose(shown), width, number) for number, group in enumerate(groups)]
     tracks = [[group for group in groups if group.track == track] for track in dict.fromkeys(g.track for g in groups)]
     if notes:
-        said = [definitions(own[0].track, _columns(own, shown), ua, own) for own in tracks]
+        said = [definitions(own[0].track, chosen(own, shown), ua, own) for own in tracks]
     else:
-        said = [brief(own, _columns(own, shown)) for own in tracks]
+        said = [brief(own, chosen(own, shown)) for own in tracks]
     return "\n\n".join([*parts, wrapped(footer(said, style), width)]) + "\n"
 
 
@@ -65,7 +75,7 @@ def check(style: str, ua: str) -> None:
         raise UserError(f"unknown --ua '{ua}'; {did_you_mean(ua, ('loreun', 'salun'))}")
 
 
-def _columns(groups: Sequence[Group], shown: Sequence[str] | None) -> list[Column]:
+def chosen(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[Column]:
     """The columns that any of the groups shows, in the track's order if none are asked for."""
     every = {column.key: column for group in groups for column in (*group.choose(shown), *group.over_seeds)}
     usual = layout(groups[0].track).shown
@@ -87,9 +97,9 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None,
     said = failures(group)
     if _width(table) > room:
         look, kept = Look(look.style, look.ua, bare=True), list(shown)
-        rank = {column.key for standing in group.standings for column in standing.columns}
+        ranking = {column.key for standing in group.standings for column in standing.columns}
         while _width(table := _grid(group, look, kept)) > room and len(kept) > 1:
-            out = next((column for column in reversed(kept) if column.key not in rank), kept[-1])
+            out = next((column for column in reversed(kept) if column.key not in ranking), kept[-1])
             kept.remove(out)
             left_out.insert(0, out.key)
         said.insert(0, _bare(group, [column for column in shown if column.key not in left_out], left_out))
@@ -121,40 +131,47 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     rows = latex.together(group.rows) if look.style == "latex" else group.rows
     named = latex.begins(rows) if look.style == "latex" else [True] * len(rows)
     body = [
-        [name(text, look.style) for text in (*([row.run * first] if several else []), row.method * first, _weighting(row))]
-        + [_rank(row, group)]
+        [name(text, look.style) for text in (*([row.run * first] if several else []), row.method * first, weighting(row))]
+        + [rank(row, group)]
         + [_text(column, row, look, places[column.key], group.track) for column in shown]
-        + [_time(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]
+        + [seconds(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]
         for row, first in zip(rows, named, strict=True)
     ]
     table = grid(body, head, look.style, left=len(head) - len(shown) - 2, narrow=look.bare)
     return latex.spaced(commands(table), rows) if look.style == "latex" else table
 
 
-def _rank(row: Row, group: Group) -> str:
+def rank(row: Row, group: Group) -> str:
     """The places that the seeds leave a row."""
     found = [standing.ranks[id(row)] for standing in group.standings if id(row) in standing.ranks]
     return "-".join(map(str, dict.fromkeys(found[0]))) if found else ""
 
 
-def _weighting(row: Row) -> str:
+def weighting(row: Row) -> str:
+    """The row's weighting; nothing for a reference, which has none."""
     return "" if row.method in REFERENCES else row.weighting
+
+
+def words(column: Column, row: Row, ua: str, digits: int, track: str) -> Words:
+    """What is said in a row's cell. ? is of one that says nothing, ° of one that lacks something."""
+    cell, flip = row.cells[column.key], flipped(column, ua, track)
+    text = value(cell.value, digits, flip, bare=True)
+    if cell.uninformative:
+        return Words(text, "", "", "?")
+    there = cell.gap is not None and math.isfinite(cell.gap) and row.method != "Retrain"
+    gap = f"{-cell.gap if flip else cell.gap:+.{digits}f}" if there and cell.gap is not None else ""
+    spread = cell.value.spread(digits, flip) if text != "-" else ""
+    return Words(text, spread, gap, "°" if cell.lacks and text != "-" else "")
 
 
 def _text(column: Column, row: Row, look: Look, digits: int, track: str) -> str:
     """`value ±half (gap)`, marked if it is the best, or says nothing."""
-    cell = row.cells[column.key]
-    flip = flipped(column, look.ua, track)
-    text = value(cell.value, digits, flip, look.bare or cell.uninformative)
-    if cell.uninformative:
-        return f"{text} ?"
-    gap = "" if cell.gap is None or not math.isfinite(cell.gap) else f"{-cell.gap if flip else cell.gap:+.{digits}f}"
-    if gap and look.bare and row.method != "Retrain":
-        text = gap
-    if cell.lacks and text != "-":
-        text += " °"
-    if gap and not look.bare and row.method != "Retrain":
-        text += f" ({gap})"
+    said = words(column, row, look.ua, digits, track)
+    mark = f" {said.mark}" if said.mark else ""
+    if look.bare:
+        text = (said.gap or said.value) + mark
+    else:
+        text = said.value + said.spread + mark + (f" ({said.gap})" if said.gap else "")
     return bold(text, look.style) if column.key in row.best else text
 
 
@@ -186,7 +203,8 @@ def heading(column: Column, ua: str, track: str) -> str:
     return f"{text} {'↓' if (column.best == 'low') != flip else '↑'}"
 
 
-def _time(row: Row, bare: bool) -> str:
+def seconds(row: Row, bare: bool = False) -> str:
+    """The row's RTE and, unless bare, its ratio to the method unweighted."""
     if not math.isfinite(row.seconds.mean):
         return "-"
     ratio = f" ×{row.ratio:.2f}" if math.isfinite(row.ratio) and row.method not in REFERENCES and not bare else ""
@@ -215,8 +233,12 @@ def spread(key: str, found: Estimate) -> dict[str, float | None]:
     return {key: number(found.mean), f"{key}_ci95": number(found.half), f"{key}_low": low, f"{key}_high": high}
 
 
+def flat(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """A dictionary a row, in the order of the tables: every metric's mean, interval and gap, and what is said of the row."""
+    return [_flat(group, row) for group in groups for row in group.rows]
+
+
 def _flat(group: Group, row: Row) -> dict[str, Any]:
-    """A row with every metric: mean, interval, gap; and what is said of the row."""
     values: dict[str, Any] = {
         "run": row.run, "track": group.track, "dataset": group.dataset, "model": group.model,
         "scenario": group.scenario, "protocol": group.protocol, "method": row.method, "weighting": row.weighting,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,18 +82,24 @@ def _table(group: Group, style: str, ua: str, shown: Sequence[Column], width: in
 
 def _grid(group: Group, style: str, ua: str, shown: Sequence[Column], narrow: bool) -> str:
     several = len({row.run for row in group.rows}) > 1
-    places = {column.key: decimals(column, group.rows, group.track) for column in shown}
     head = [*(["run"] if several else []), "method", "weighting", "seed"]
-    values = [heading(column, ua, group.track) for column in shown]
+    values = [name(heading(column, ua, group.track), style) for column in shown]
     body = []
-    for row in group.rows:
+    for row, line in lines(group, ua, shown):
         words = [*([row.run] if several else []), row.method, row.weighting]
+        body.append([*(name(word, style) for word in words), *line])
+    text = grid(body, [*head, *values, "RTE"], style, left=len(head), narrow=narrow)
+    return commands(text) if style == "latex" else text
+
+
+def lines(group: Group, ua: str, shown: Sequence[Column]) -> Iterator[tuple[Row, list[str]]]:
+    """Every seed of every row in words: which, the value of each column, and the time, or what became of the cell."""
+    places = {column.key: decimals(column, group.rows, group.track) for column in shown}
+    for row in group.rows:
         for record in row.records:
             cells = [_text(c, row, record, places[c.key], flipped(c, ua, group.track)) for c in shown]
             time = f"{record.cost['rte_s']:.3g} s" if "rte_s" in record.cost else record.status
-            body.append([*(name(word, style) for word in words), _seed(seeds_of(record)), *cells, time])
-    text = grid(body, [*head, *(name(v, style) for v in values), "RTE"], style, left=len(head), narrow=narrow)
-    return commands(text) if style == "latex" else text
+            yield row, [_seed(seeds_of(record)), *cells, time]
 
 
 def _seed(seeds: Seeds) -> str:

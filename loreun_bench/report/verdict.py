@@ -18,8 +18,14 @@ NAMED = 4  # rows that are listed by name
 
 def sentences(group: Group) -> list[str]:
     """The verdict on each standing of a table: one, or one a run where runs cannot be compared."""
+    return [" ".join(said) for said in verdicts(group)]
+
+
+def verdicts(group: Group) -> list[list[str]]:
+    """Those sentence by sentence, of which the first says who leads."""
     several = len(group.standings) > 1
-    return [f"{f'{s.rows[0].run}: ' if several and s.rows else ''}{' '.join(_verdict(s, group))}" for s in group.standings]
+    found = [(f"{s.rows[0].run}: " if several and s.rows else "", _verdict(s, group)) for s in group.standings]
+    return [[run + first, *rest] for run, (first, *rest) in found]
 
 
 def _verdict(standing: Standing, group: Group) -> list[str]:

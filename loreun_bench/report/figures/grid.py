@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,32 @@ EXPLICIT = re.compile(r"\b(nud|nsfw|naked|sex|porn|erotic|topless|undress)")
 Index = Mapping[str, Mapping[str, Any]]
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Pictures to be seen beside one another: [h, w, 3] uint8 by row and column, and their names.
+
+    note: what was hidden of them, if anything was.
+    """
+
+    labels: Sequence[str]
+    prompts: Sequence[str]
+    pictures: Sequence[Sequence[Any]]
+    note: str
+
+
 def picture_grid(
     rows: Sequence[tuple[str, Path]], out: Path, *, names: Sequence[str] = (), columns: int = 8, blur: bool | None = None,
     boxes: Boxes | None = None,
 ) -> Path:  # fmt: skip
-    """A grid of pictures; returns `out`, whose ending is the format.
+    """A grid of pictures, as `gather` finds them; returns `out`, whose ending is the format."""
+    return _draw(gather(rows, names=names, columns=columns, blur=blur, boxes=boxes), out)
+
+
+def gather(
+    rows: Sequence[tuple[str, Path]], *, names: Sequence[str] = (), columns: int = 8, blur: bool | None = None,
+    boxes: Boxes | None = None,
+) -> Gathered:  # fmt: skip
+    """The same pictures of every row.
 
     rows: (label, folder of NAME.png and index.json); Original is put first. names: the pictures of the columns, by
     default `columns` of them, by turns of each class or concept. blur: hide faces and nudity; None: where the pictures
@@ -42,7 +64,7 @@ def picture_grid(
     if hide:
         pictures = [[hidden(picture, boxes) for picture in line] for line in pictures]
     note = "" if not hide else ("faces and nudity blurred" if boxes is not None else "pictures blurred: no detector")
-    return _draw([label for label, _ in rows], [str(first[name]["prompt"]) for name in chosen], pictures, note, out)
+    return Gathered([label for label, _ in rows], [str(first[name]["prompt"]) for name in chosen], pictures, note)
 
 
 def explicit(entries: Sequence[Mapping[str, Any]]) -> bool:
@@ -103,7 +125,8 @@ def _read(path: Path) -> Any:
         raise UserError(f"picture {path} cannot be read: {error}") from error
 
 
-def _draw(labels: Sequence[str], prompts: Sequence[str], pictures: Sequence[Sequence[Any]], note: str, out: Path) -> Path:
+def _draw(found: Gathered, out: Path) -> Path:
+    labels, prompts, pictures, note = found.labels, found.prompts, found.pictures, found.note
     lines = [textwrap.wrap(label, 16) or [""] for label in labels]
     heads = [_wrapped(prompt) for prompt in prompts]
     left = 0.16 + 0.078 * max(len(line) for label in lines for line in label)
