@@ -81,8 +81,12 @@ def _generated(
     from loreun_bench.report.figures.curves import LossCurve, loss_curves
     from loreun_bench.report.figures.grid import picture_grid
 
-    found = False
-    boxes = _boxes()
+    records = _records(run)
+    folder = out or run / "figures"
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    done: list[Path] = []
+    boxes = detector()
     for name, rows in _scenarios(records):
         found = True
         pictures = [(label, _pictures(values["pictures"])) for label, values in rows]
@@ -149,6 +153,12 @@ def _check_there(lost: list[Record]) -> None:
         raise UserError(f"pictures of {names} are gone from the store: run the sweep again, which makes them anew")
 
 
+def picture_folder(record: Record) -> Path | None:
+    """The folder of a record's pictures, if the store has all of them."""
+    values = _values(record.evaluation)
+    return _pictures(values["pictures"]) if values is not None and _whole(values) else None
+
+
 def _curves(records: list[Record]) -> dict[str, Any]:
     """The loss curves by set of the first row that used one."""
     found = (_values(record.artifact) for record in records if record.weighting != "none")
@@ -182,7 +192,7 @@ def _counts(about: dict[str, Any]) -> dict[str, float]:
     return {label: float(values["images"]) for label, values in by_label.items()}
 
 
-def _boxes() -> Any:
+def detector() -> Any:
     """What finds faces and nudity; None without the extra, and then whole pictures are blurred where it matters."""
     from loreun_bench.errors import UserError
     from loreun_bench.generation.scoring.detector import boxes

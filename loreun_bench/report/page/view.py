@@ -1,0 +1,204 @@
+"""What the page shows of a table: every part in words, for the template to put in its place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loreun_bench.report import leaderboard, seeds
+from loreun_bench.report.group import Group
+from loreun_bench.report.layout import layout
+from loreun_bench.report.marks import MARKS, WORDS
+from loreun_bench.report.rows import REFERENCES, Column, Row
+from loreun_bench.report.text import count, plain
+from loreun_bench.report.verdict import verdicts
+
+LONGEST = 120  # characters of a name that are shown
+LISTED = 3  # scenarios or data sets that a heading lists
+
+
+def short(text: str) -> str:
+    """Somebody's name in one line that is safe to show: what is too long is cut, and says so."""
+    safe = plain(text)
+    return safe if len(safe) <= LONGEST else f"{safe[: LONGEST // 2]}… ({len(safe)} characters)"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, what stands beside it (None: nothing does in its column) and below it. value: what it is sorted by, None
+    where there is none."""
+
+    text: str
+    value: float | None = None
+    beside: str | None = None
+    below: str = ""
+    best: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table."""
+
+    method: str
+    weighting: str
+    run: str
+    cells: Sequence[Cell]
+    marks: Sequence[str]
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that did not finish."""
+
+    name: str
+    seed: str
+    status: str
+    reason: str
+
+
+@dataclass
+class Table:
+    """A group of comparable rows. name: its heading; title: all that was compared.
+
+    verdict: sentences, the leading one first, once for each run where runs are not compared. numbers: headings of the columns of cells. seeds: the same values seed by seed, a list a row of the table.
+    """
+
+    name: str
+    title: str
+    verdict: Sequence[Sequence[str]]
+    numbers: Sequence[str]
+    several: bool
+    caption: str
+    lines: Sequence[Line]
+    failures: Sequence[Failure]
+    seeds: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
+    charts: Sequence[Any] = ()
+    pictures: Any = None
+    missing: str = ""
+    group: Group = field(kw_only=True)
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are, one a seed of a row."""
+        return sum(len(row.records) for row in self.group.rows)
+
+    @property
+    def marked(self) -> bool:
+        """Whether any row is marked."""
+        return any(line.marks for line in self.lines)
+
+
+def table(group: Group, ua: str, name: str) -> Table:
+    """The group as the page shows it, under a heading, but for charts and pictures."""
+    shown = group.choose()
+    headings = [plain(leaderboard.heading(column, ua, group.track)) for column in shown]
+    by_row: dict[int, list[Sequence[str]]] = {}
+    for row, line in seeds.lines(group, ua, shown):
+        by_row.setdefault(id(row), []).append([plain(text) for text in line])
+    return Table(
+        name=short(name),
+        title=plain(group.title) if len(group.title) <= 4 * LONGEST else short(group.title),
+        verdict=[[plain(sentence) for sentence in said] for said in verdicts(group)],
+        numbers=["rank", *headings, "RTE", "n"],
+        several=len({row.run for row in group.rows}) > 1,
+        caption=_caption(group),
+        lines=_lines(group, shown, ua),
+        failures=[_failure(row, record) for row in group.rows for record in row.records if record.status != "ok"],
+        seeds=[(_name(row), by_row[id(row)]) for row in group.rows],
+        group=group,
+    )
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """A heading for each table: its scenario, or all that was compared where two have the same."""
+    scenarios = [group.scenario for group in groups]
+    return scenarios if len(set(scenarios)) == len(scenarios) else [group.title for group in groups]
+
+
+def heading(groups: Sequence[Group]) -> str:
+    """What was compared, in a few words."""
+    data = list(dict.fromkeys(", ".join(dict.fromkeys([g.dataset, g.model])) for g in groups))
+    scenarios = list(dict.fromkeys(g.scenario for g in groups))
+    return f"{_listed(data, 'data sets and models')}: {_listed(scenarios, 'scenarios')}"
+
+
+def counted(groups: Sequence[Group]) -> str:
+    """How much there is, and how much of it failed."""
+    records = [record for group in groups for row in group.rows for record in row.records]
+    failed = sum(record.status != "ok" for record in records)
+    rows = sum(len(group.rows) for group in groups)
+    return (
+        f"{count(len(groups), 'table')}, {count(rows, 'row')}, {count(len(records), 'cell')}, "
+        f"{f'{failed} of them failed' if failed else 'none failed'}."
+    )
+
+
+def island(groups: Sequence[Group]) -> str:
+    """The leaderboard's rows as JSON that nothing in it can end: no character of it opens a tag or a comment."""
+    text = json.dumps(leaderboard.flat(groups), separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    shown = [short(name) for name in names]
+    if len(shown) > LISTED:
+        return f"{len(shown)} {what}"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _name(row: Row) -> str:
+    return short(row.name)
+
+
+def _caption(group: Group) -> str:
+    """How its cells are read, in one line."""
+    if layout(group.track).retrain:
+        return "Mean over seeds (signed difference to Retrain), below it its 95 % interval. Bold: closest to Retrain."
+    return "Mean over seeds, below it its 95 % interval. Bold: best."
+
+
+def _lines(group: Group, shown: Sequence[Column], ua: str) -> list[Line]:
+    digits = {column.key: leaderboard.decimals(column, group.rows, group.track) for column in shown}
+    gaps = {column.key for column in shown if any(row.cells[column.key].gap is not None for row in group.rows)}
+    found = []
+    for row in group.rows:
+        cells = [_cell(column, row, ua, digits[column.key], group, column.key in gaps) for column in shown]
+        weighting = leaderboard.weighting(row)
+        found.append(Line(
+            short(row.method), short(weighting), short(row.run),
+            [_rank(row, group), *cells, _seconds(row), Cell(f"{len(row.finished)}/{row.expected}", len(row.finished))],
+            [f"{symbol} {WORDS[name]}" for name, symbol in MARKS.items() if name in row.marks],
+            row.method in REFERENCES,
+        ))  # fmt: skip
+    return found
+
+
+def _cell(column: Column, row: Row, ua: str, digits: int, group: Group, gaps: bool) -> Cell:
+    said = leaderboard.words(column, row, ua, digits, group.track)
+    mean = row.cells[column.key].value.mean
+    value = leaderboard.number(100 - mean if leaderboard.flipped(column, ua, group.track) else mean)
+    gap = f"({said.gap})" if said.gap else ""
+    text = "–" if said.value == "-" else said.value
+    return Cell(text, value, gap if gaps else None, said.spread.strip(), column.key in row.best, said.mark)
+
+
+def _rank(row: Row, group: Group) -> Cell:
+    text = leaderboard.rank(row, group)
+    first, _, last = text.partition("-")
+    return Cell(text.replace("-", "–"), int(first) + int(last or first) / 1e6) if text else Cell("")
+
+
+def _seconds(row: Row) -> Cell:
+    text, _, ratio = leaderboard.seconds(row).partition(" ×")
+    value = row.seconds.mean
+    return Cell(text, value, below=f"×{ratio}" if ratio else "") if math.isfinite(value) else Cell("–")
+
+
+def _failure(row: Row, record: Any) -> Failure:
+    seed = str(record.seeds.get("unlearn", "?"))
+    return Failure(_name(row), seed, record.status, plain(record.reason))
