@@ -64,8 +64,8 @@ def strips(group: Group, find: Find, boxes: Callable[[], Boxes | None], budget: 
     said = f"The store holds no pictures of {', '.join(lost)}." if lost else ""
     try:
         gathered = gather(there, columns=COLUMNS, boxes=boxes())
-    except UserError as error:
-        return None, f"No pictures are shown: {error}"
+    except UserError:  # it names a path, which is nothing to a reader
+        return None, "No pictures are shown: those in the store are damaged, or not of the same prompts and seeds."
     seed = " ".join(f"{name} {value}" for name, value in seeds_of(found[0][1]))
     for side in SIDES:
         made = Strips([*_rows(gathered, side)], [short(prompt) for prompt in gathered.prompts], seed, gathered.note)

@@ -65,7 +65,8 @@ class Failure:
 class Table:
     """A group of comparable rows. name: its heading; title: all that was compared.
 
-    verdict: sentences, the leading one first, once for each run where runs are not compared. numbers: headings of the columns of cells. seeds: the same values seed by seed, a list a row of the table.
+    verdict: sentences, the leading one first, once for each run where runs are not compared. numbers: headings of the
+    columns of cells. seeds: the same values seed by seed, a list a row of the table.
     """
 
     name: str
