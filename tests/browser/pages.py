@@ -12,10 +12,11 @@ from loreun_bench.report.page.about import Run
 MARK = "window.pwned=1"
 ATTACKS = (
     f"<script>{MARK}</script>", f'"><img src=x onerror={MARK}>', f"</script><script>{MARK}</script>", "]]>", "{{7*7}}",
-    f"javascript:{MARK}", "a\u202eb\u2066c", "\x00\x07\x1b[2J\x7f", "漢字の名前", "🧠👩‍🔬", "<!--<script>", "</style><script>", "' onmouseover=alert(1) '",
-    "</td></tr></table>", "&lt;b&gt;&amp;#60;", "constructor", "__proto__", "\\u003c/script>", "${1+1}", "-- --><svg/onload=" + MARK + ">",
+    f"javascript:{MARK}", "a\u202eb\u2066c", "\x00\x07\x1b[2J\x7f", "漢字の名前", "🧠👩\u200d🔬", "<!--<script>",
+    "</style><script>", f"' onmouseover={MARK} '", "</td></tr></table>", "&lt;b&gt;&amp;#60;", "constructor", "__proto__",
+    "\\u003c/script>", "${1+1}", f"-- --><svg/onload={MARK}>",
 )  # fmt: skip
-LONG = "x<b>" * 200
+LONG = "x<b>" * 200  # as long as it may be in a record that has it twice
 
 
 def record(method, seed=0, weighting="none", *, scenario="random-10%", status="ok", **changes):
@@ -25,7 +26,8 @@ def record(method, seed=0, weighting="none", *, scenario="random-10%", status="o
     values = {
         "track": "classification", "dataset": "digits", "model": "small-cnn", "scenario": scenario, "method": method,
         "weighting": weighting, "seeds": dict.fromkeys(("split", "train", "unlearn", "eval"), seed), "status": status,
-        "metrics": metrics if status == "ok" else {}, "cost": {"rte_s": round(noise.uniform(0.5, 20), 4)} if status == "ok" else {},
+        "metrics": metrics if status == "ok" else {},
+        "cost": {"rte_s": round(noise.uniform(0.5, 20), 4)} if status == "ok" else {},
         "reason": "" if status == "ok" else "the loss is NaN", "environment": {"device": "cpu", "torch": "2.15.0"},
         "backend": "cpu-avx512", "artifact": f"{method}{weighting}{seed}",
     }  # fmt: skip

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import itertools
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,9 +86,9 @@ def read(request):
 def test_elements_are_nested_and_ids_unique(read):
     ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(ids) == len(set(ids)) > 4
-    assert all(re.fullmatch(r"[a-z]+(-\d+)*", each) for each in ids), ids
+    assert all(re.fullmatch(r"[a-z0-9-]+", each) for each in ids), ids
     wanted = {attributes["href"][1:] for attributes in read.all("a")}
-    named = {attributes[key] for _, attributes in read.elements for key in ("aria-labelledby", "for") if key in attributes}
+    named = {each for _, attributes in read.elements for each in attributes.get("aria-labelledby", "").split()}
     assert wanted | named <= set(ids)
 
 
@@ -103,7 +106,7 @@ def test_the_policy_lets_run_what_is_in_the_page_and_nothing_else(read):
 def test_nothing_has_a_style_an_event_or_an_address_elsewhere(read):
     for tag, attributes in read.elements:
         for name, value in attributes.items():
-            assert name != "style" and not name.startswith("on"), (tag, name)
+            assert not re.match("style$|on", name), (tag, name)
             if name in ("href", "src", "action", "data", "xlink:href"):
                 assert value.startswith(("#", "data:image/")), (tag, value)
     assert {tag for tag, _ in read.elements}.isdisjoint({"iframe", "object", "embed", "form", "base", "link"})
@@ -118,13 +121,18 @@ def test_a_hostile_name_is_shown_as_text(attacked, attack):
 
 def test_a_very_long_name_is_cut_and_says_so(attacked):
     assert "(800 characters)" in Read(attacked).shown
-    assert pages.LONG not in Read(attacked).shown
+    cells = re.findall("<t[hd].*?</t[hd]>", attacked)
+    assert max(map(len, cells)) < 1000
 
 
 @pytest.mark.parametrize("records", [pages.usual, pages.hostile])
 def test_the_records_read_back_as_the_leaderboards_rows(records):
     text = pages.html(records())
-    assert json.loads(Read(text).raw["application/json"]) == leaderboard.flat(table.build([("run", records())]))
+    wanted = leaderboard.flat(table.build([("run", records())]))
+    found = json.loads(Read(text).raw["application/json"])
+    assert [list(row) for row in found] == [list(row) for row in wanted]
+    for row, same in zip(found, wanted, strict=True):
+        assert {k: pytest.approx(v, rel=1e-8) if isinstance(v, float) else v for k, v in same.items()} == row
 
 
 def test_the_same_records_make_the_same_bytes(usual):
@@ -139,7 +147,8 @@ def test_verdict_numbers_failures_and_settings_are_there(usual):
             assert all(sentence in read.shown for sentence in said)
         for row in group.rows:
             for column in group.choose():
-                said = leaderboard.words(column, row, "loreun", leaderboard.decimals(column, group.rows, group.track), group.track)
+                digits = leaderboard.decimals(column, group.rows, group.track)
+                said = leaderboard.words(column, row, "loreun", digits, group.track)
                 for part in (said.value.replace("-", "–"), said.spread.strip(), said.gap):
                     assert part in read.shown
     assert read.shown.index(verdict.verdicts(groups[0])[0][0]) < read.shown.index("Seed by seed")
@@ -151,8 +160,8 @@ def test_verdict_numbers_failures_and_settings_are_there(usual):
 
 def test_headings_are_in_order_and_landmarks_there(read):
     levels = [int(tag[1]) for tag, _ in read.elements if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert (levels[0], levels.count(1)) == (1, 1)
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert {"header", "main", "footer"} <= {tag for tag, _ in read.elements}
     assert read.all("html")[0]["lang"] == "en"
     assert all(attributes.get("scope") for attributes in read.all("th"))
@@ -160,7 +169,7 @@ def test_headings_are_in_order_and_landmarks_there(read):
 
 def test_contents_are_listed_where_there_are_several_tables(usual):
     links = [a["href"] for a in Read(usual).all("a")]
-    assert "#table-1" in links and "#table-2" in links
+    assert {"#table-1", "#table-2"} <= set(links)
     assert not Read(pages.html([r for r in pages.usual() if r.scenario == "class-3"])).all("nav")
 
 
@@ -183,15 +192,16 @@ def test_a_page_that_would_be_too_large_leaves_parts_out_and_says_so(monkeypatch
     groups, sources = table.build([("run", pages.usual())]), page.Sources([about.Run("run", "name: tiny\n")])
     monkeypatch.setattr(page, "LIMIT", size)
     text, left_out = page.render(groups, sources)
-    assert left_out == ["the values seed by seed"]
+    assert left_out == ["the rows as JSON"]
     assert len(text.encode()) < size
-    assert "Left out, so that this page stays under 2 MB: the values seed by seed." in Read(text).shown
-    assert "Seed by seed" not in text
+    assert "Left out, so that this page stays under 2 MB: the rows as JSON." in Read(text).shown
+    assert "application/json" not in text
+    assert "leaderboard --format json" in text
     monkeypatch.setattr(page, "LIMIT", 10)
     text, left_out = page.render(groups, sources)
     assert left_out == list(page.PARTS.values())
-    assert "application/json" not in text
-    assert "leaderboard --format json" in text
+    assert "Seed by seed" not in text
+    assert "<svg" not in text
 
 
 def folder(where, *, label=0, colour=(200, 30, 30), size=256):
@@ -213,8 +223,6 @@ def generated(find, boxes=lambda: None):
 
 
 def decoded(url):
-    import io
-
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")).astype(int)
 
 
@@ -287,8 +295,6 @@ def test_the_command_that_runs_it_again_is_one(command, tmp_path, monkeypatch):
     line = about.Run("a run", "x").again([])
     assert line in read.shown
     monkeypatch.chdir(tmp_path)
-    import shlex
-
     assert command(*shlex.split(line.replace("sweep", "plan"))[3:])[0] == 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,19 @@ def picture_grid(
     boxes: Boxes | None = None,
 ) -> Path:  # fmt: skip
     """A grid of pictures, as `gather` finds them; returns `out`, whose ending is the format."""
-    return _draw(gather(rows, names=names, columns=columns, blur=blur, boxes=boxes), out)
+    return _draw(gather(rows, names=names, columns=columns, blur=blur, boxes=lambda: boxes), out)
 
 
 def gather(
     rows: Sequence[tuple[str, Path]], *, names: Sequence[str] = (), columns: int = 8, blur: bool | None = None,
-    boxes: Boxes | None = None,
+    boxes: Callable[[], Boxes | None] = lambda: None,
 ) -> Gathered:  # fmt: skip
     """The same pictures of every row.
 
     rows: (label, folder of NAME.png and index.json); Original is put first. names: the pictures of the columns, by
     default `columns` of them, by turns of each class or concept. blur: hide faces and nudity; None: where the pictures
-    are of an explicit concept or prompt, or of no class. boxes: finds what is to be hidden; without
-    it the whole picture is. UserError if the folders do not hold the same prompts, seeds and guidance.
+    are of an explicit concept or prompt, or of no class. boxes: asked, if anything is to be hidden, for what finds it; for
+    want of that the whole picture is. UserError if the folders do not hold the same prompts, seeds and guidance.
     """
     rows = sorted(rows, key=lambda row: row[0] != "Original")
     found = [(label, folder, _index(folder)) for label, folder in rows]
@@ -61,9 +61,11 @@ def gather(
     first = found[0][2]
     hide = explicit([first[name] for name in chosen]) if blur is None else blur
     pictures = [[_read(folder / f"{name}.png") for name in chosen] for _, folder, _ in found]
+    note = ""
     if hide:
-        pictures = [[hidden(picture, boxes) for picture in line] for line in pictures]
-    note = "" if not hide else ("faces and nudity blurred" if boxes is not None else "pictures blurred: no detector")
+        found_by = boxes()
+        pictures = [[hidden(picture, found_by) for picture in line] for line in pictures]
+        note = "faces and nudity blurred" if found_by is not None else "pictures blurred: no detector"
     return Gathered([label for label, _ in rows], [str(first[name]["prompt"]) for name in chosen], pictures, note)
 
 

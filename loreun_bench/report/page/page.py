@@ -11,6 +11,7 @@ from typing import Any
 
 from loreun_bench.harness.records import Record
 from loreun_bench.report import leaderboard, notes
+from loreun_bench.report.charts.every import charts
 from loreun_bench.report.figures.blur import Boxes
 from loreun_bench.report.group import Group
 from loreun_bench.report.page import about, view
@@ -19,8 +20,8 @@ from loreun_bench.report.page.pictures import strips
 LIMIT = 2_000_000  # bytes of a page
 PICTURES = 600_000  # of which pictures may take
 PARTS = {
-    "seeds": "the values seed by seed",
     "records": "the rows as JSON",
+    "seeds": "the values seed by seed",
     "charts": "the charts",
     "pictures": "the pictures",
 }  # in the order in which they are left out
@@ -56,6 +57,8 @@ def _values(groups: Sequence[Group], sources: Sources, ua: str) -> dict[str, Any
     """Everything that the template names."""
     tables = [view.table(group, ua, name) for group, name in zip(groups, view.names(groups), strict=True)]
     _illustrate(tables, sources)
+    for table in tables:
+        table.charts = [view.chart(found) for found in charts(table.group)]
     found, heading = about.facts(groups), view.heading(groups)
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return {

@@ -18,6 +18,7 @@ from loreun_bench.report.page.view import short
 from loreun_bench.report.rows import seeds_of
 
 SIDES = 96, 64, 48, 32  # pixels of a picture, the largest that fits
+LEAST = 64  # pixels of the page that a smaller one is shown in
 COLUMNS = 8
 GAP = 4  # pixels
 Find = Callable[[Record], "Path | None"]  # the folder of a record's pictures, if they are still stored
@@ -25,13 +26,14 @@ Find = Callable[[Record], "Path | None"]  # the folder of a record's pictures, i
 
 @dataclass(frozen=True)
 class Strip:
-    """A row's pictures in one. url: its bytes as a data: URI; width, height: in pixels."""
+    """A row's pictures in one. url: its bytes as a data: URI; width, height: in pixels; times: how much it is enlarged."""
 
     name: str
     url: str
     alt: str
     width: int
     height: int
+    times: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Strips:
 def strips(group: Group, find: Find, boxes: Callable[[], Boxes | None], budget: int) -> tuple[Strips | None, str]:
     """The pictures of the group's first seed, within a budget of characters; without them, and with some missing, why.
 
-    boxes: gives what finds what is to be hidden, or None.
+    boxes: as for `gather`.
     """
     first = next((record.seeds for row in group.rows for record in row.finished), {})
     found = [(row, record) for row in group.rows for record in row.finished if record.seeds == first]
@@ -63,7 +65,7 @@ def strips(group: Group, find: Find, boxes: Callable[[], Boxes | None], budget: 
     lost = [name for name, folder in folders if folder is None]
     said = f"The store holds no pictures of {', '.join(lost)}." if lost else ""
     try:
-        gathered = gather(there, columns=COLUMNS, boxes=boxes())
+        gathered = gather(there, columns=COLUMNS, boxes=boxes)
     except UserError:  # it names a path, which is nothing to a reader
         return None, "No pictures are shown: those in the store are damaged, or not of the same prompts and seeds."
     seed = " ".join(f"{name} {value}" for name, value in seeds_of(found[0][1]))
@@ -83,11 +85,11 @@ def _rows(found: Gathered, side: int) -> Any:
     alt = f"{len(found.prompts)} pictures{', ' + found.note if found.note else ''}: {'; '.join(map(short, found.prompts))}"
     for label, pictures in zip(found.labels, found.pictures, strict=True):
         strip = _strip(pictures, side)
-        yield Strip(label, _url(strip), f"{label}, {short(alt)}", *strip.size)
+        yield Strip(label, _url(strip), f"{label}, {short(alt)}", *strip.size, max(1, min(LEAST, side) // strip.height))
 
 
 def _strip(pictures: Sequence[Any], side: int) -> Any:
-    """The pictures beside one another, none larger than `side`, on white."""
+    """The pictures beside one another on white, none larger than `side`."""
     from PIL import Image
 
     small = []

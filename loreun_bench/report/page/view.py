@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loreun_bench.report import leaderboard, seeds
+from loreun_bench.report.charts.chart import XY, DotPlot
+from loreun_bench.report.charts.svg import svg
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.marks import MARKS, WORDS
@@ -61,6 +63,15 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A chart as an SVG element, and what stands below it."""
+
+    title: str
+    about: str
+    svg: str
+
+
 @dataclass
 class Table:
     """A group of comparable rows. name: its heading; title: all that was compared.
@@ -78,7 +89,7 @@ class Table:
     lines: Sequence[Line]
     failures: Sequence[Failure]
     seeds: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
-    charts: Sequence[Any] = ()
+    charts: Sequence[Drawing] = ()
     pictures: Any = None
     missing: str = ""
     group: Group = field(kw_only=True)
@@ -115,6 +126,11 @@ def table(group: Group, ua: str, name: str) -> Table:
     )
 
 
+def chart(found: DotPlot | XY) -> Drawing:
+    """A chart as the page shows it."""
+    return Drawing(plain(found.title), plain(f"{found.about} {found.note}".strip()), svg(found))
+
+
 def names(groups: Sequence[Group]) -> list[str]:
     """A heading for each table: its scenario, or all that was compared where two have the same."""
     scenarios = [group.scenario for group in groups]
@@ -140,9 +156,14 @@ def counted(groups: Sequence[Group]) -> str:
 
 
 def island(groups: Sequence[Group]) -> str:
-    """The leaderboard's rows as JSON that nothing in it can end: no character of it opens a tag or a comment."""
-    text = json.dumps(leaderboard.flat(groups), separators=(",", ":"))
+    """The leaderboard's rows as JSON, to nine digits, that nothing in it can end: none of it opens a tag or a comment."""
+    rows = [{key: _nine(value) for key, value in row.items()} for row in leaderboard.flat(groups)]
+    text = json.dumps(rows, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _nine(value: Any) -> Any:
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _listed(names: Sequence[str], what: str) -> str:
