@@ -85,7 +85,8 @@ def _rows(found: Gathered, side: int) -> Any:
     alt = f"{len(found.prompts)} pictures{', ' + found.note if found.note else ''}: {'; '.join(map(short, found.prompts))}"
     for label, pictures in zip(found.labels, found.pictures, strict=True):
         strip = _strip(pictures, side)
-        yield Strip(label, _url(strip), f"{label}, {short(alt)}", *strip.size, max(1, min(LEAST, side) // strip.height))
+        times = max(1, min(LEAST, side) // strip.height)
+        yield Strip(label, _url(strip), f"{label}, {short(alt)}", strip.width, strip.height, times)
 
 
 def _strip(pictures: Sequence[Any], side: int) -> Any:
