@@ -197,9 +197,15 @@ def test_a_page_that_would_be_too_large_leaves_parts_out_and_says_so(monkeypatch
     assert "Left out, so that this page stays under 2 MB: the rows as JSON." in Read(text).shown
     assert "application/json" not in text
     assert "leaderboard --format json" in text
+    size = len(text.encode())
+    monkeypatch.setattr(page, "LIMIT", size)
+    text, left_out = page.render(groups, sources)
+    assert left_out == ["all but the first chart of each table", "the rows as JSON"]
+    assert text.count("<svg") == 2
+    assert len(text.encode()) < size
     monkeypatch.setattr(page, "LIMIT", 10)
     text, left_out = page.render(groups, sources)
-    assert left_out == list(page.PARTS.values())
+    assert left_out == ["the pictures", "the charts", "the values seed by seed", "the rows as JSON"]
     assert "Seed by seed" not in text
     assert "<svg" not in text
 
