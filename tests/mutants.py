@@ -18,6 +18,7 @@ C, G, T, H, R = "classification/", "generation/", "training/", "harness/", "repo
 
 # name: (what the bug is, file, the right code, the bug, the tests that must notice)
 BASELINES = "stages/test_baselines.py"
+UNIT_PAGE, BROWSER = "unit/test_report_page.py", "browser/test_report_page.py"
 MUTANTS = {
     "1": ("the original is trained on another split", C + "data/splits.py", "    if not one_split:", "    if True:", "unit/test_splits.py"),
     "2": ("unlearning draws from the training seed", C + "planning.py", 'derive(self.seeds.unlearn, "unlearn")', 'derive(self.seeds.train, "unlearn")', "stages/test_planning.py"),
@@ -172,6 +173,25 @@ MUTANTS = {
     "n15": ("the average is taken for the trained weights", C + "unlearning/checkpoints.py", "if not ASIDE.search(r.where + r.prefix)", "if False", "unit/test_checkpoints.py"),
     "n16": ("of several sets of weights the first is taken", C + "unlearning/checkpoints.py", "    if len(chosen) > 1:", "    if False:", "unit/test_checkpoints.py"),
     "n17": ("float64 weights become infinite", C + "unlearning/checkpoints.py", "torch.isfinite(converted)", "torch.isfinite(tensor)", "unit/test_checkpoints.py"),
+    "p1": ("names are markup", R + "page/page.py", "autoescape=True", "autoescape=False", UNIT_PAGE),
+    "p2": ("a name ends the JSON", R + "page/view.py", '.replace("<", "\\\\u003c").replace(">", "\\\\u003e")', "", UNIT_PAGE),
+    "p3": ("the policy's hash is of another script", R + "page/page.py", "'{_hash(script)}'", "'{_hash(script.strip())}'", UNIT_PAGE),
+    "p4": ("the policy allows any style", R + "page/page.py", "style-src '{_hash(style)}'", "style-src 'unsafe-inline'", UNIT_PAGE),
+    "p5": ("an element has a style of its own", R + "page/template.html.j2", '<p class="eyebrow">', '<p class="eyebrow" style="margin: 0">', UNIT_PAGE),
+    "p6": ("numbers are sorted as text", R + "page/page.js", "if (!number) return", "if (true) return", BROWSER),
+    "p7": ("what is missing comes first", R + "page/page.js", "(a.key === null) - (b.key === null) ||", "(b.key === null) - (a.key === null) ||", BROWSER),
+    "p8": ("nobody is told how a table is sorted", R + "page/page.js", 'if (way) head.setAttribute("aria-sort", way);', "", BROWSER),
+    "p9": ("a heading is no button", R + "page/page.js", 'make("button", { type: "button" }, ', 'make("span", {}, ', BROWSER),
+    "p10": ("explicit pictures are shown", R + "figures/grid.py", "hide = explicit([first[name] for name in chosen]) if blur is None else blur", "hide = bool(blur)", UNIT_PAGE),
+    "p11": ("a table makes the page scroll", R + "page/page.css", ".scroll { overflow: auto; max-width: 100%; }", ".scroll { overflow: visible; }", BROWSER),
+    "p12": ("quiet text is too light", R + "page/page.css", "--quiet: #575f6b;", "--quiet: #8a929e;", BROWSER),
+    "p13": ("the dark scheme keeps light links", R + "page/page.css", "--link: #8ec3f5;", "--link: #0b5394;", BROWSER),
+    "p14": ("paper does not open what is closed", R + "page/page.css", "details::details-content { content-visibility: visible !important;", "details::details-content {", BROWSER),
+    "p15": ("the page is not the same twice", R + "page/about.py", "sorted(found.items())", "sorted(found.items(), key=lambda item: id(item))", UNIT_PAGE),
+    "p16": ("a page too large is written whole", R + "page/page.py", "if len(text.encode()) < LIMIT:", "if True:", UNIT_PAGE),
+    "p17": ("control characters are written", R + "page/about.py", 'plain(line) for line in text.split("\\n")', 'text.split("\\n")', UNIT_PAGE),
+    "p18": ("the filter knows no weighting", R + "page/page.js", 'all(row, "th, .name")', 'all(row, "th")', BROWSER),
+    "p19": ("a focus is not seen", R + "page/page.css", "thead button:focus-visible { outline: 3px solid var(--accent);", "thead button:focus-visible { outline: none;", BROWSER),
 }  # fmt: skip
 
 

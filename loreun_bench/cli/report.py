@@ -47,7 +47,7 @@ def report(
     configs = [Run(label, _config(run)) for label, run in folders]
     sources = Sources(configs, [path.name for path in plugin or ()], picture_folder, functools.cache(detector))
     text, left_out = render(table.build(found), sources, ua)
-    place = out or runs[0] / "report.html"
+    place = out or _folder(runs[0]) / "report.html"
     with written(place):
         write_atomic(place, text)
     print(place)
@@ -55,7 +55,12 @@ def report(
         print(f"note: left out, so that the page stays under 2 MB: {', '.join(left_out)}", file=sys.stderr)
 
 
+def _folder(run: Path) -> Path:
+    """The run folder; a run may be given by its records' file."""
+    return run if run.is_dir() else run.parent
+
+
 def _config(run: Path) -> str:
     """The text of a run's configuration; nothing if it has none."""
-    path = (run if run.is_dir() else run.parent) / "config.yaml"
+    path = _folder(run) / "config.yaml"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -21,13 +21,14 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio",
     "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
+PLACES = os.pathsep.join([os.environ.get("PATH") or os.defpath, os.defpath, "/usr/local/bin"])
 PATIENCE = 60  # seconds
 KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), " ": (32, " ")}
 
 
 def find():
     """The browser's path, or None."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    return next((path for name in NAMES if (path := shutil.which(name, path=PLACES))), None)
 
 
 class Chrome:
@@ -45,6 +46,7 @@ class Chrome:
         self.process = subprocess.Popen(
             [path, *FLAGS, f"--user-data-dir={self.folder}", "about:blank"], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=place, start_new_session=True,
+            env=os.environ | {"PATH": PLACES},
         )  # fmt: skip
         for end in (theirs_in, theirs_out, *high):
             os.close(end)

@@ -98,9 +98,7 @@ def test_a_click_sorts_by_numbers_and_a_third_gives_the_order_back(seen):
     rte = page.run("[...document.querySelectorAll('.board thead th')].findIndex(h => h.textContent === 'RTE')") + 1
     assert not in_order(page.run(NUMBERS.format(rte - 1)))
     page.click(HEAD.format(rte))
-    values = page.run(NUMBERS.format(rte - 1))
-    assert in_order(values)
-    assert sorted(values) != values  # as text they would stand in another order
+    assert in_order(page.run(NUMBERS.format(rte - 1)))
     assert page.run(f"document.querySelector('.board thead th:nth-child({rte})').ariaSort") == "ascending"
     assert "by RTE, ascending" in page.run("document.querySelector('[role=status]').textContent")
     page.click(HEAD.format(rte))

@@ -126,6 +126,14 @@ def test_a_very_long_name_is_cut_and_says_so(attacked):
 
 
 @pytest.mark.parametrize("records", [pages.usual, pages.hostile])
+def test_a_sentence_of_very_long_names_is_cut():
+    names = [f"{letter}{pages.LONG}" for letter in "abcdef"]
+    records = [pages.record(name, seed) for seed in range(3) for name in ("Retrain", *names)]
+    read = Read(pages.html(records))
+    assert max(len(text) for text in read.text) < 1100
+    assert "characters)" in read.shown
+
+
 def test_the_records_read_back_as_the_leaderboards_rows(records):
     text = pages.html(records())
     wanted = leaderboard.flat(table.build([("run", records())]))

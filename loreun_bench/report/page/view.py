@@ -19,13 +19,14 @@ from loreun_bench.report.text import count, plain
 from loreun_bench.report.verdict import verdicts
 
 LONGEST = 120  # characters of a name that are shown
+SENTENCE = 1000  # and of a sentence, or a reason
 LISTED = 3  # scenarios or data sets that a heading lists
 
 
-def short(text: str) -> str:
-    """Somebody's name in one line that is safe to show: what is too long is cut, and says so."""
+def short(text: str, longest: int = LONGEST) -> str:
+    """Somebody's words in one line that is safe to show: what is too long is cut, and says so."""
     safe = plain(text)
-    return safe if len(safe) <= LONGEST else f"{safe[: LONGEST // 2]}… ({len(safe)} characters)"
+    return safe if len(safe) <= longest else f"{safe[: longest // 2]}… ({len(safe)} characters)"
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ class Table:
 def table(group: Group, ua: str, name: str) -> Table:
     """The group as the page shows it, under a heading, but for charts and pictures."""
     shown = group.choose()
-    headings = [plain(leaderboard.heading(column, ua, group.track)) for column in shown]
+    headings = [short(leaderboard.heading(column, ua, group.track)) for column in shown]
     by_row: dict[int, list[Sequence[str]]] = {}
     for row, line in seeds.lines(group, ua, shown):
         by_row.setdefault(id(row), []).append([plain(text) for text in line])
     return Table(
         name=short(name),
-        title=plain(group.title) if len(group.title) <= 4 * LONGEST else short(group.title),
-        verdict=[[plain(sentence) for sentence in said] for said in verdicts(group)],
+        title=short(group.title, SENTENCE),
+        verdict=[[short(sentence, SENTENCE) for sentence in said] for said in verdicts(group)],
         numbers=["rank", *headings, "RTE", "n"],
         several=len({row.run for row in group.rows}) > 1,
         caption=_caption(group),
@@ -223,4 +224,4 @@ def _seconds(row: Row) -> Cell:
 
 def _failure(row: Row, record: Any) -> Failure:
     seed = str(record.seeds.get("unlearn", "?"))
-    return Failure(_name(row), seed, record.status, plain(record.reason))
+    return Failure(_name(row), seed, record.status, short(record.reason, SENTENCE))
