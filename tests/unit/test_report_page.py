@@ -125,7 +125,6 @@ def test_a_very_long_name_is_cut_and_says_so(attacked):
     assert max(map(len, cells)) < 1000
 
 
-@pytest.mark.parametrize("records", [pages.usual, pages.hostile])
 def test_a_sentence_of_very_long_names_is_cut():
     names = [f"{letter}{pages.LONG}" for letter in "abcdef"]
     records = [pages.record(name, seed) for seed in range(3) for name in ("Retrain", *names)]
@@ -134,6 +133,7 @@ def test_a_sentence_of_very_long_names_is_cut():
     assert "characters)" in read.shown
 
 
+@pytest.mark.parametrize("records", [pages.usual, pages.hostile])
 def test_the_records_read_back_as_the_leaderboards_rows(records):
     text = pages.html(records())
     wanted = leaderboard.flat(table.build([("run", records())]))
@@ -190,9 +190,11 @@ def test_ua_as_salun_prints_it_is_turned_in_cells_and_in_what_they_are_sorted_by
 def test_what_differs_between_rows_is_said(usual):
     found = about.facts(table.build([("run", pages.usual())]))
     assert about.differing(found) == ["device"]
-    assert "Not the same for all rows: device." in Read(usual).shown
+    assert "Not the same for all cells: device." in Read(usual).shown
     (device,) = [fact for fact in found if fact.name == "device"]
     assert ("cuda", "GA") in device.values
+    other = [pages.record("RL", seed, environment={"curve": str(seed)}) for seed in range(3)]
+    assert about.facts(table.build([("run", other)]))[0] == about.Fact("curve", [("0", ""), ("1", ""), ("2", "")])
 
 
 def test_a_page_that_would_be_too_large_leaves_parts_out_and_says_so(monkeypatch, usual):

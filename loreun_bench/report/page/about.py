@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that the records say of their making. values: (the value, of which rows; "" for all)."""
+    """Something that the records say of their making. values: (the value, of which rows; "" where that tells nothing)."""
 
     name: str
     values: Sequence[tuple[str, str]]
@@ -57,24 +57,28 @@ def facts(groups: Sequence[Group]) -> list[Fact]:
                 for key, value in about.items():
                     found.setdefault(key, {}).setdefault(_text(value), {})[name] = None
     return [
-        Fact(short(key), [(value, _of(rows, every, len(values))) for value, rows in sorted(values.items())])
+        Fact(short(key), [(value, _of(rows) if _apart(values, every) else "") for value, rows in sorted(values.items())])
         for key, values in sorted(found.items())
     ]
 
 
 def differing(found: Sequence[Fact]) -> list[str]:
-    """The names of what is not the same for all rows."""
-    return [fact.name for fact in found if len(fact.values) > 1 or fact.values[0][1]]
+    """The names of what is not the same for all cells."""
+    return [fact.name for fact in found if len(fact.values) > 1]
 
 
 def _text(value: Any) -> str:
     return short(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
 
 
-def _of(rows: dict[str, None], every: dict[str, None], values: int) -> str:
+def _apart(values: dict[str, dict[str, None]], every: dict[str, None]) -> bool:
+    """Whether some rows have one value and others another, or none, rather than each seed its own."""
+    rows = {frozenset(names) for names in values.values()}
+    return len(rows) > 1 or (len(values) == 1 and len(next(iter(rows))) < len(every))
+
+
+def _of(rows: dict[str, None]) -> str:
     """The rows that a value is of, in words."""
-    if values == 1 and len(rows) == len(every):
-        return ""
     names = list(rows)
     more = f" and {count(len(names) - NAMED, 'more row')}" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"

@@ -20,7 +20,6 @@ from loreun_bench.report.rows import seeds_of
 SIDES = 96, 64, 48, 32  # pixels of a picture, the largest that fits
 LEAST = 64  # pixels of the page that a smaller one is shown in
 COLUMNS = 8
-GAP = 4  # pixels
 Find = Callable[[Record], "Path | None"]  # the folder of a record's pictures, if they are still stored
 
 
@@ -98,10 +97,11 @@ def _strip(pictures: Sequence[Any], side: int) -> Any:
         image = Image.fromarray(pixels)
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         small.append(image)
-    step = max(max(image.size) for image in small) + GAP
-    strip = Image.new("RGB", (step * len(small) - GAP, step - GAP), "white")
+    size = max(max(image.size) for image in small)
+    gap = max(1, size // 24)
+    strip = Image.new("RGB", ((size + gap) * len(small) - gap, size), "white")
     for number, image in enumerate(small):
-        strip.paste(image, (number * step, 0))
+        strip.paste(image, (number * (size + gap), 0))
     return strip
 
 
