@@ -31,7 +31,7 @@ def report(
     from loreun_bench.registry import load_plugin
     from loreun_bench.report import table
     from loreun_bench.report.page.about import Run
-    from loreun_bench.report.page.page import Sources, render
+    from loreun_bench.report.page.page import LIMIT, Sources, render
     from loreun_bench.report.runs import labelled
 
     if out is None and len(runs) > 1:
@@ -53,6 +53,8 @@ def report(
     print(place)
     if left_out:
         print(f"note: left out, so that the page stays under 2 MB: {', '.join(left_out)}", file=sys.stderr)
+    if len(text.encode()) >= LIMIT:
+        print("note: the tables alone take more than 2 MB: give fewer runs at a time", file=sys.stderr)
 
 
 def _folder(run: Path) -> Path:

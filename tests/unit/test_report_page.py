@@ -290,6 +290,32 @@ def test_pictures_shrink_to_their_budget(tmp_path):
     assert "too large" in why
 
 
+def test_the_command_finds_pictures_in_the_store(command, tmp_path):
+    from loreun_bench.harness.stage import Output
+    from loreun_bench.harness.store import Store, default_root
+
+    root = default_root()
+    Store(root).put("a" * 64, Output(values={"pictures": "some"}), {})
+    (root / "pictures").mkdir()
+    folder(root / "pictures" / "some", label=None)
+    about_it = {"track": "generation", "metrics": {"forget_ua": 5.0}, "evaluation": "a" * 64}
+    append(tmp_path / "run" / "records.jsonl", [pages.record("RL", 0, **about_it)])
+    assert command("report", tmp_path / "run" / "records.jsonl")[0] == 0
+    read = Read((tmp_path / "run" / "report.html").read_text())
+    assert len(read.all("img")) == 1
+    assert "blurred" in read.shown
+    (root / "pictures" / "some" / "p0.png").unlink()
+    assert command("report", tmp_path / "run")[0] == 0
+    assert "holds no pictures" in Read((tmp_path / "run" / "report.html").read_text()).shown
+
+
+def test_a_page_of_tables_too_large_is_written_and_noted(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "LIMIT", 10)
+    append(tmp_path / "records.jsonl", pages.usual())
+    code, _, err = command("report", tmp_path)
+    assert (code, "give fewer runs at a time" in err) == (0, True)
+
+
 @pytest.mark.parametrize("name", ["digits", "digits-baselines", "fashion-mnist", "baselines", "digits-diffusion"])
 def test_a_run_becomes_a_page_by_the_command(command, tmp_path, name):
     out = tmp_path / "page.html"

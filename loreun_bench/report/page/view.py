@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loreun_bench.report import leaderboard, seeds
-from loreun_bench.report.charts.chart import XY, DotPlot
+from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.svg import svg
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
@@ -127,7 +127,7 @@ def table(group: Group, ua: str, name: str) -> Table:
     )
 
 
-def chart(found: DotPlot | XY) -> Drawing:
+def chart(found: Chart) -> Drawing:
     """A chart as the page shows it."""
     return Drawing(plain(found.title), plain(f"{found.about} {found.note}".strip()), svg(found))
 
