@@ -81,11 +81,7 @@ def _generated(
     from loreun_bench.report.figures.curves import LossCurve, loss_curves
     from loreun_bench.report.figures.grid import picture_grid
 
-    records = _records(run)
-    folder = out or run / "figures"
-    with written(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    done: list[Path] = []
+    found = False
     boxes = detector()
     for name, rows in _scenarios(records):
         found = True
