@@ -211,6 +211,8 @@ def test_text_stands_out_in_both_schemes(seen, scheme):
     page.run("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = page.run(CONTRAST)
     assert len(found) > 15
+    hint = "getComputedStyle(document.querySelector('input[type=search]'), '::placeholder').color"
+    assert page.run(hint) == page.run("getComputedStyle(document.querySelector('p.quiet')).color")
     assert {name: round(ratio, 2) for name, ratio in found.items() if ratio < 4.5} == {}
     background = page.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
