@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.harness.records import Record
 from loreun_bench.report import latex, over_seeds, verdict
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
@@ -211,10 +212,14 @@ def seconds(row: Row, bare: bool = False) -> str:
     return f"{row.seconds.mean:.3g} s{ratio}"
 
 
+def cells_of(row: Row) -> list[Record]:
+    """The records of a row: those of its seeds, and the one over all of them."""
+    return [*row.records, *([row.over] if row.over is not None else [])]
+
+
 def failures(group: Group) -> list[str]:
     """A line for every seed that did not finish."""
-    every = [record for row in group.rows for record in (*row.records, *([row.over] if row.over else []))]
-    bad = [record for record in every if record.status != "ok"]
+    bad = [record for row in group.rows for record in cells_of(row) if record.status != "ok"]
     seeds = [r.seeds.get("unlearn", "?") if r.seeds else "all" for r in bad]
     return [
         plain(f"failed: {r.method} {r.weighting}, seed {seed}: {r.status}, {r.reason}")

@@ -116,6 +116,21 @@ def test_the_table_has_them_below_beside_retrainings_and_csv_in_the_rows(run, co
     assert "RMIA AUC" in out
 
 
+def test_the_report_has_them_as_a_table_of_its_own(run, command):
+    assert command("report", run)[0] == 0
+    page = (run / "report.html").read_text()
+    board = page[page.index("<h3>Over seeds</h3>") :]
+    board = board[: board.index("</table>")]
+    value = over(load_records(run))["RL/w_f"]
+    low, high = value.null["rmia_auc"]
+    assert "Over 3 seeds of one split" in board
+    assert f"{low:.1f} to {high:.1f}" in board
+    own = value.metrics["rmia_auc"]
+    assert f'data-value="{own:.8g}">{own:.1f}{" =" * (low <= own <= high)}</td>' in board.replace("\n", "")
+    assert page.count('id="caption-1-') == 2
+    assert "RMIA AUC and TPR at 1% FPR: telling forget" in page
+
+
 def test_what_retraining_shows_as_well_is_marked_and_nothing_else(run):
     for value, shown in ((61.0, "61.0  "), (60.0, "60.0 =")):
         change = {"metrics": {"rmia_auc": value}, "null": {"rmia_auc": [40.0, 60.0]}}
@@ -153,7 +168,7 @@ def test_more_seeds_in_place_make_the_cells_over_seeds_anew(run):
     assert len(load_records(run)) == 4 + 4 * 5
 
 
-def test_a_row_that_failed_in_one_seed_has_none_and_says_why(tmp_path):
+def test_a_row_that_failed_in_one_seed_has_none_and_says_why(tmp_path, command):
     (tmp_path / "m.py").write_text(
         "from dataclasses import dataclass\nfrom loreun_bench import method\n"
         "from loreun_bench.classification import Method\n\n"
@@ -169,6 +184,8 @@ def test_a_row_that_failed_in_one_seed_has_none_and_says_why(tmp_path):
     assert [found["fails"].status, found["Retrain-2"].status] == ["failed", "ok"]
     text = leaderboard.render(table.build([("run", records)]), width=80)
     assert "failed: fails none, seed all: failed, ValueError: no" in " ".join(text.split())
+    assert command("report", tmp_path / "run")[0] == 0
+    assert "<b>fails</b>, seed all: failed, ValueError: no" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loreun_bench.report import leaderboard, seeds
+from loreun_bench.report import leaderboard, over_seeds, seeds
 from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.svg import svg
 from loreun_bench.report.group import Group
@@ -55,6 +55,20 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Board:
+    """The lines of a table, and how their cells are read. numbers: headings of the columns of cells."""
+
+    caption: str
+    numbers: Sequence[str]
+    lines: Sequence[Line]
+
+    @property
+    def marked(self) -> bool:
+        """Whether any row is marked."""
+        return any(line.marks for line in self.lines)
+
+
+@dataclass(frozen=True)
 class Failure:
     """A cell that did not finish."""
 
@@ -77,17 +91,15 @@ class Drawing:
 class Table:
     """A group of comparable rows. name: its heading; title: all that was compared.
 
-    verdict: sentences, the leading one first, once for each run where runs are not compared. numbers: headings of the
-    columns of cells. seeds: the same values seed by seed, a list a row of the table.
+    verdict: sentences, the leading one first, once for each run where runs are not compared. boards: its table, and that
+    of metrics over seeds where there are any. seeds: the same values seed by seed, a list a row of the table.
     """
 
     name: str
     title: str
     verdict: Sequence[Sequence[str]]
-    numbers: Sequence[str]
+    boards: Sequence[Board]
     several: bool
-    caption: str
-    lines: Sequence[Line]
     failures: Sequence[Failure]
     seeds: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
     charts: Sequence[Drawing] = ()
@@ -98,12 +110,7 @@ class Table:
     @property
     def cells(self) -> int:
         """How many cells there are, one a seed of a row."""
-        return sum(len(row.records) for row in self.group.rows)
-
-    @property
-    def marked(self) -> bool:
-        """Whether any row is marked."""
-        return any(line.marks for line in self.lines)
+        return sum(len(leaderboard.cells_of(row)) for row in self.group.rows)
 
 
 def table(group: Group, ua: str, name: str) -> Table:
@@ -117,11 +124,11 @@ def table(group: Group, ua: str, name: str) -> Table:
         name=short(name),
         title=short(group.title, SENTENCE),
         verdict=[[short(sentence, SENTENCE) for sentence in said] for said in verdicts(group)],
-        numbers=["rank", *headings, "RTE", "n"],
+        boards=[
+            Board(_caption(group), ["rank", *headings, "RTE", "n"], _lines(group, shown, ua)), *_over_seeds(group)
+        ],
         several=len({row.run for row in group.rows}) > 1,
-        caption=_caption(group),
-        lines=_lines(group, shown, ua),
-        failures=[_failure(row, record) for row in group.rows for record in row.records if record.status != "ok"],
+        failures=[_failure(row, r) for row in group.rows for r in leaderboard.cells_of(row) if r.status != "ok"],
         seeds=[(_name(row), by_row[id(row)]) for row in group.rows],
         group=group,
     )
@@ -147,7 +154,7 @@ def heading(groups: Sequence[Group]) -> str:
 
 def counted(groups: Sequence[Group]) -> str:
     """How much there is, and how much of it failed."""
-    records = [record for group in groups for row in group.rows for record in row.records]
+    records = [record for group in groups for row in group.rows for record in leaderboard.cells_of(row)]
     failed = sum(record.status != "ok" for record in records)
     rows = sum(len(group.rows) for group in groups)
     return (
@@ -201,6 +208,28 @@ def _lines(group: Group, shown: Sequence[Column], ua: str) -> list[Line]:
     return found
 
 
+def _over_seeds(group: Group) -> list[Board]:
+    """The board of metrics over seeds, the range of retraining first; [] if there are none."""
+    shown = group.over_seeds
+    if not shown:
+        return []
+    null = [Cell(text) for text in over_seeds.nulls(group, shown)]
+    lines = [Line(over_seeds.NULL, "", "", null, [], True)]
+    for row in over_seeds.held(group):
+        cells = [_over(row, column) for column in shown]
+        lines.append(Line(short(row.method), short(leaderboard.weighting(row)), short(row.run), cells, [],
+                          row.method in REFERENCES))  # fmt: skip
+    return [Board(over_seeds.caption(group), [short(column.heading) for column in shown], lines)]
+
+
+def _over(row: Row, column: Column) -> Cell:
+    found = row.cells[column.key]
+    mean = found.value.mean
+    if not math.isfinite(mean):
+        return Cell("–")
+    return Cell(f"{mean:.{over_seeds.places(column)}f}", mean, mark="=" * found.as_retrained)
+
+
 def _cell(column: Column, row: Row, ua: str, digits: int, group: Group, gaps: bool) -> Cell:
     said = leaderboard.words(column, row, ua, digits, group.track)
     mean = row.cells[column.key].value.mean
@@ -223,5 +252,5 @@ def _seconds(row: Row) -> Cell:
 
 
 def _failure(row: Row, record: Any) -> Failure:
-    seed = str(record.seeds.get("unlearn", "?"))
+    seed = str(record.seeds.get("unlearn", "?")) if record.seeds else "all"
     return Failure(_name(row), seed, record.status, short(record.reason, SENTENCE))
