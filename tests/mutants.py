@@ -156,6 +156,8 @@ MUTANTS = {
     "o11": ("a margin overflows where the model is sure", C + "scoring/evaluation.py", "        others = self.logits.double().scatter(1, label, -torch.inf).logsumexp(1)\n", "        return (-self.losses).exp().logit()\n", "unit/test_over_seeds.py"),
     "o12": ("seeds may draw other splits", C + "over_seeds.py", "if len({each.split for each in config.seeds}) > 1:", "if False:", "stages/test_over_seeds.py"),
     "o13": ("the table calls all as retraining", R + "rows.py", "self.null[0] <= self.value.mean <= self.null[1]", "True", "stages/test_over_seeds.py"),
+    "o14": ("an interval leaves out one seed as if it were a group", C + "scoring/ensembles.py", "math.sqrt((groups - 1) ** 2 / groups)", "math.sqrt((groups - 1) / groups)", "unit/test_over_seeds.py"),
+    "o15": ("intervals are of too few seeds", C + "scoring/ensembles.py", 'if registry("metrics").get(name).info["seeds"] <= left]', "]", "unit/test_over_seeds.py"),
     "n1": ("a last batch of one image stays alone", T + "loop.py", "if whole and 0 < rest < least <= batch_size:", "if False:", "stages/test_networks.py"),
     "n2": ("images are channels last whatever the model", C + "unlearning/trial.py", "if isinstance(last, _Pass) and _same(plain, last):", "if True:", "stages/test_networks.py"),
     "n3": ("grey images stay channels last", C + "unlearning/networks.py", "return x.clone(memory_format=torch.contiguous_format)", "return x.contiguous()", "stages/test_networks.py"),

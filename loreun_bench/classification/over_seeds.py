@@ -98,11 +98,12 @@ def null(config: Mapping[str, Any], inputs: Mapping[str, Artifact], device: str)
 
 def compare(config: Mapping[str, Any], inputs: Mapping[str, Artifact], device: str) -> Output:
     """The metrics of a row's models beside the retrained ones, and what retraining alone would have shown."""
-    from loreun_bench.classification.scoring.ensembles import Ensembles
+    from loreun_bench.classification.scoring.ensembles import Ensembles, ci95
     from loreun_bench.harness.measuring import measured
 
     outputs = Ensembles(*(_margins(inputs, name, device) for name in (OWN, RETRAINED)))
-    return Output(values=measured(config["metrics"], "classification", outputs).record() | {"null": inputs["null"].values()})
+    found = measured(config["metrics"], "classification", outputs).record()
+    return Output(values=found | {"null": inputs["null"].values(), "ci95": ci95(config["metrics"], outputs)})
 
 
 def _margins(inputs: Mapping[str, Artifact], name: str, device: str) -> dict[str, Tensor]:

@@ -239,6 +239,7 @@ class _Run:
             counts=measured.get("counts", {}),
             uninformative=measured.get("uninformative", []),
             null=measured.get("null", {}),
+            ci95=measured.get("ci95", {}),
             evaluation=self.keys[cell.evaluation.recipe],
         )
         return record if cell.model is None else self._with_model(record, cell.model.recipe, measured)

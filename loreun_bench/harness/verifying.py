@@ -90,12 +90,17 @@ def _compared(record: Record, cell: Cell, there: dict[str, Artifact], device: st
     if cell.model is not None:
         model = there[cell.model.recipe]
         key, cost = str(model.manifest["key"]), model.cost
-    ranges = {f"{name} null": pair for name, pair in found.get("null", {}).items()}
-    now = _told(key, found["metrics"] | ranges, found["counts"], found["uninformative"], cost)
-    ranges = {f"{name} null": pair for name, pair in record.null.items()}
-    was = _told(record.artifact, record.metrics | ranges, record.counts, record.uninformative, record.cost)
+    more = _over_seeds(found.get("null", {}), found.get("ci95", {}))
+    now = _told(key, found["metrics"] | more, found["counts"], found["uninformative"], cost)
+    more = _over_seeds(record.null, record.ci95)
+    was = _told(record.artifact, record.metrics | more, record.counts, record.uninformative, record.cost)
     keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return [f"{name}: {key} {was.get(key)} is recorded, {now.get(key)} found" for key in keys]
+
+
+def _over_seeds(null: Mapping[str, list[float]], ci95: Mapping[str, float]) -> dict[str, Any]:
+    """What a cell over seeds says beside its metrics."""
+    return {f"{key} null": pair for key, pair in null.items()} | {f"{key} ci95": half for key, half in ci95.items()}
 
 
 def _told(

@@ -59,7 +59,7 @@ def render(
         rows = flat(groups)
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
     width = width if style == "text" else None
-    parts = [_table(group, Look(style, ua), group.choose(shown), width, number) for number, group in enumerate(groups)]
+    parts = [_table(group, Look(style, ua), shown, width, number) for number, group in enumerate(groups)]
     tracks = [[group for group in groups if group.track == track] for track in dict.fromkeys(g.track for g in groups)]
     if notes:
         said = [definitions(own[0].track, chosen(own, shown), ua, own) for own in tracks]
@@ -78,10 +78,17 @@ def check(style: str, ua: str) -> None:
 
 def chosen(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[Column]:
     """The columns that any of the groups shows, in the track's order if none are asked for."""
-    every = {column.key: column for group in groups for column in (*group.choose(shown), *group.over_seeds)}
+    every = {column.key: column for group in groups for own in parted(group, shown) for column in own}
     usual = layout(groups[0].track).shown
     order = every if shown is not None else sorted(every, key=lambda key: usual.index(key) if key in usual else len(usual))
     return [every[key] for key in order]
+
+
+def parted(group: Group, shown: Sequence[str] | None = None) -> tuple[list[Column], list[Column]]:
+    """The columns of the group's table, and of that over seeds."""
+    every = group.choose(shown)
+    over = group.over_seeds if shown is None else [column for column in every if column.over_seeds]
+    return [column for column in every if not column.over_seeds], over
 
 
 def footer(notes: Sequence[str], style: str) -> str:
@@ -90,9 +97,10 @@ def footer(notes: Sequence[str], style: str) -> str:
     return "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
 
 
-def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None, number: int) -> str:
+def _table(group: Group, look: Look, keys: Sequence[str] | None, width: int | None, number: int) -> str:
     """A group's title, verdict, table and what is said of it. Too wide a table has one number a cell, and then loses its
     last columns, but for those that rank."""
+    shown, over = parted(group, keys)
     table, room = _grid(group, look, shown), width or 10**9
     left_out: list[str] = []
     said = failures(group)
@@ -109,7 +117,7 @@ def _table(group: Group, look: Look, shown: Sequence[Column], width: int | None,
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
     above = wrapped(footer([name(line, look.style) for line in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
-    return "\n\n".join([title, above, table, *([below] if said else []), *over_seeds.parts(group, look.style, width)])
+    return "\n\n".join([title, above, table, *([below] if said else []), *over_seeds.parts(group, over, look.style, width)])
 
 
 def _bare(group: Group, kept: Sequence[Column], left_out: Sequence[str]) -> str:

@@ -12,11 +12,11 @@ from loreun_bench.report.text import commands, count, grid, name, plain, wrapped
 NULL = "Retrain"  # in halves, one against the other
 
 
-def parts(group: Group, style: str, width: int | None) -> list[str]:
+def parts(group: Group, shown: Sequence[Column], style: str, width: int | None) -> list[str]:
     """What stands below a group's table: a title line, the table of its metrics over seeds, and how to read it; [] if it has
     none. width: columns that the text is to fit, for which the last of the table are left out."""
-    shown, rows = group.over_seeds, held(group)
-    if not shown:
+    rows = held(group)
+    if not shown or not rows:
         return []
     kept = list(shown)
     while _width(table := _grid(group, rows, kept, style, width is not None)) > (width or math.inf) and len(kept) > 1:
@@ -68,5 +68,7 @@ def _range(null: tuple[float, float] | None, digits: int) -> str:
 
 
 def _text(row: Row, column: Column) -> str:
-    cell = row.cells[column.key]
-    return f"{cell.value.mean:.{places(column)}f}{' =' * cell.as_retrained}" if math.isfinite(cell.value.mean) else "-"
+    cell, digits = row.cells[column.key], places(column)
+    if not math.isfinite(cell.value.mean):
+        return "-"
+    return f"{cell.value.mean:.{digits}f}{cell.value.spread(digits)}{' =' * cell.as_retrained}"

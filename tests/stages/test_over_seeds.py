@@ -111,9 +111,12 @@ def test_the_table_has_them_below_beside_retrainings_and_csv_in_the_rows(run, co
     assert [mine["rmia_auc_null_low"], mine["rmia_auc_null_high"]] == value.null["rmia_auc"]
     for style in ("md", "latex"):
         assert "to" in leaderboard.render(groups, style)
-    code, out, err = command("leaderboard", run, "--sort", "rmia_auc", "--columns", "tow,rmia_auc")
+    code, out, err = command("leaderboard", run, "--sort", "rmia_auc", "--columns", "tow,rmia_auc", "--no-notes")
     assert (code, err) == (0, "")
-    assert "RMIA AUC" in out
+    assert "RMIA AUC" in out[out.index("Over 3 seeds") :]
+    assert "RMIA AUC" not in out[: out.index("Over 3 seeds")]
+    assert "TPR" not in out
+    assert "Over 3 seeds" not in command("leaderboard", run, "--columns", "tow", "--no-notes")[1]
 
 
 def test_the_report_has_them_as_a_table_of_its_own(run, command):
@@ -152,6 +155,7 @@ def test_the_verbs_that_take_a_seed_pass_over_them(run, command, tmp_path):
 def test_verify_finds_a_changed_value_over_seeds(run, command):
     path = run / "records.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[-1]["ci95"] == {}  # of three seeds none can be left out
     lines[-1]["null"]["rmia_auc"][0] -= 1e-6
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, out, _ = command("verify", run)
@@ -163,6 +167,10 @@ def test_more_seeds_in_place_make_the_cells_over_seeds_anew(run):
     before = over(load_records(run))
     loreun_bench.sweep(CONFIG | {"seeds": {"count": 4, "split": 0}}, out=run, workers=0)
     after = over(load_records(run))
+    assert all(record.ci95["rmia_auc"] > 0 for record in after.values())  # of four one can
+    below = leaderboard.render(table.build([("run", load_records(run))]), width=80).partition("Over 4 seeds")[2]
+    value = after["RL"]
+    assert f"{value.metrics['rmia_auc']:.1f} ±{value.ci95['rmia_auc']:.1f}" in below
     assert before.keys() == after.keys()
     assert all(before[row].metrics != after[row].metrics for row in before if row != "Original")
     assert len(load_records(run)) == 4 + 4 * 5

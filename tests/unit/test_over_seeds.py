@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from loreun_bench.classification import Ensembles
 from loreun_bench.classification.metrics import epsilon, klom, rmia, ulira
-from loreun_bench.classification.scoring.ensembles import PARTITIONS, null
+from loreun_bench.classification.scoring.ensembles import PARTITIONS, ci95, null
 from loreun_bench.classification.scoring.evaluation import Predictions
 
 SIZES = {"forget": 30, "retain": 50, "test": 40}
@@ -172,3 +172,33 @@ def test_a_retraining_falls_out_of_the_null_as_often_as_it_says():
 def test_the_null_is_the_same_again_and_another_with_another_seed():
     given = margins(1), margins(2)
     assert null(["klom"], *given, 3) == null(["klom"], *given, 3) != null(["klom"], *given, 4)
+
+
+def test_an_interval_is_the_jackknifes_by_groups_of_seeds():
+    outputs = Ensembles(margins(1, 25, shift=0.7), margins(2, 25))
+    kept = [[k for k in range(25) if k % 10 != group] for group in range(10)]
+    values = np.array([ulira.ulira(outputs.of(torch.tensor(part)))["ulira_auc"] for part in kept])
+    half = stats.t.ppf(0.975, 9) * math.sqrt(0.9 * ((values - values.mean()) ** 2).sum())
+    assert ci95(["ulira"], outputs)["ulira_auc"] == pytest.approx(half, abs=1e-5)
+
+
+def test_there_is_no_interval_where_too_few_seeds_would_be_left():
+    found = [set(ci95(NAMES, Ensembles(margins(1, seeds), margins(2, seeds)))) for seeds in (3, 4, 12, 18)]
+    assert found[0] == set()
+    assert found[1] == {"rmia_auc", "rmia_tpr_1fpr"}
+    assert "klom_forget" in found[2]
+    assert "ulira_auc" not in found[2]
+    assert {"ulira_auc", "epsilon_score"} <= found[3]
+
+
+def test_an_interval_over_seeds_holds_the_truth():
+    """About 95 of 100 by U-LiRA, more by KLoM, whose interval is wider than it need be."""
+    held = {"ulira_auc": 0, "klom_forget": 0}
+    sweeps = [Ensembles(margins(5000 + k, 18, shift=0.7), margins(9000 + k, 18)) for k in range(60)]
+    values = [klom.klom(each) | ulira.ulira(each) for each in sweeps]
+    halves = [ci95(["klom", "ulira"], each) for each in sweeps]
+    for key in held:
+        truth = np.mean([value[key] for value in values])
+        held[key] = sum(abs(v[key] - truth) <= h[key] for v, h in zip(values, halves, strict=True))
+    assert 51 <= held["ulira_auc"] <= 60
+    assert held["klom_forget"] >= 56

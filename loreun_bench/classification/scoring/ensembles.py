@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.seeding import derive
+from loreun_bench.registry import registry
 
+GROUPS = 10  # of seeds, one of which is left out
 PARTITIONS = 39  # the least and the largest of so many values hold 95 % of the next one
 
 
@@ -27,6 +31,28 @@ class Ensembles:
     def seeds(self) -> int:
         """How many models there are on either side."""
         return len(self.retrained["forget"])
+
+    def of(self, chosen: Tensor) -> Ensembles:
+        """Those of some seeds, by number or as a mask."""
+        return Ensembles(*({k: v[chosen] for k, v in side.items()} for side in (self.unlearned, self.retrained)))
+
+
+def ci95(metrics: Sequence[str], outputs: Ensembles) -> dict[str, float]:
+    """By column, the half-width of the 95 % interval of a value over seeds: the delete-a-group jackknife with at most GROUPS
+    groups of seeds, and Student's t. A metric has none where too few seeds for it are left (`seeds` of its decorator)."""
+    from scipy.special import stdtrit
+
+    groups = min(GROUPS, outputs.seeds)
+    group = torch.arange(outputs.seeds) % groups
+    left = outputs.seeds - math.ceil(outputs.seeds / groups)
+    names = [name for name in metrics if registry("metrics").get(name).info["seeds"] <= left]
+    found: dict[str, list[float]] = {}
+    for number in range(groups):
+        for key, value in measured(names, "classification", outputs.of(group != number)).items():
+            found.setdefault(key, []).append(value)
+    factor = float(stdtrit(groups - 1, 0.975)) * math.sqrt((groups - 1) ** 2 / groups)
+    halves = {key: factor * statistics.stdev(values) for key, values in found.items() if all(map(math.isfinite, values))}
+    return {key: round(half, 6) for key, half in halves.items() if len(found[key]) == groups}
 
 
 def null(

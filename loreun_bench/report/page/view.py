@@ -227,7 +227,8 @@ def _over(row: Row, column: Column) -> Cell:
     mean = found.value.mean
     if not math.isfinite(mean):
         return Cell("–")
-    return Cell(f"{mean:.{over_seeds.places(column)}f}", mean, mark="=" * found.as_retrained)
+    digits = over_seeds.places(column)
+    return Cell(f"{mean:.{digits}f}", mean, below=found.value.spread(digits).strip(), mark="=" * found.as_retrained)
 
 
 def _cell(column: Column, row: Row, ua: str, digits: int, group: Group, gaps: bool) -> Cell:
