@@ -19,7 +19,7 @@ from loreun_bench.report.marks import MARKS, symbols
 from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
 from loreun_bench.report.statistics.estimate import Estimate
-from loreun_bench.report.text import bold, commands, grid, name, plain, wrapped
+from loreun_bench.report.text import bold, commands, grid, name, plain, widest, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
 
@@ -104,10 +104,10 @@ def _table(group: Group, look: Look, keys: Sequence[str] | None, width: int | No
     table, room = _grid(group, look, shown), width or 10**9
     left_out: list[str] = []
     said = failures(group)
-    if _width(table) > room:
+    if widest(table) > room:
         look, kept = Look(look.style, look.ua, bare=True), list(shown)
         ranking = {column.key for standing in group.standings for column in standing.columns}
-        while _width(table := _grid(group, look, kept)) > room and len(kept) > 1:
+        while widest(table := _grid(group, look, kept)) > room and len(kept) > 1:
             out = next((column for column in reversed(kept) if column.key not in ranking), kept[-1])
             kept.remove(out)
             left_out.insert(0, out.key)
@@ -127,10 +127,6 @@ def _bare(group: Group, kept: Sequence[Column], left_out: Sequence[str]) -> str:
     return f"{shown}--wide: intervals{''.join(f', {plain(key)}' for key in left_out)}."
 
 
-def _width(table: str) -> int:
-    return max(map(len, table.split("\n")))
-
-
 def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     several = len({row.run for row in group.rows}) > 1
     places = {column.key: decimals(column, group.rows, group.track) for column in shown}
@@ -140,7 +136,7 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     rows = latex.together(group.rows) if look.style == "latex" else group.rows
     named = latex.begins(rows) if look.style == "latex" else [True] * len(rows)
     body = [
-        [name(text, look.style) for text in (*([row.run * first] if several else []), row.method * first, weighting(row))]
+        [name(text, look.style, look.bare) for text in (*[row.run * first] * several, row.method * first, weighting(row))]
         + [rank(row, group)]
         + [_text(column, row, look, places[column.key], group.track) for column in shown]
         + [seconds(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Column, Row
-from loreun_bench.report.text import commands, count, grid, name, plain, wrapped
+from loreun_bench.report.text import commands, count, grid, name, plain, widest, wrapped
 
 NULL = "Retrain"  # in halves, one against the other
 
@@ -19,7 +19,7 @@ def parts(group: Group, shown: Sequence[Column], style: str, width: int | None) 
     if not shown or not rows:
         return []
     kept = list(shown)
-    while _width(table := _grid(group, rows, kept, style, width is not None)) > (width or math.inf) and len(kept) > 1:
+    while widest(table := _grid(group, rows, kept, style, width is not None)) > (width or math.inf) and len(kept) > 1:
         kept.pop()
     said, left_out = caption(group), [plain(c.key) for c in shown[len(kept) :]]
     said += f" --wide: {', '.join(left_out)}." if left_out else ""
@@ -48,13 +48,9 @@ def places(column: Column) -> int:
     return 1 if column.unit == "%" else 2
 
 
-def _width(table: str) -> int:
-    return max(map(len, table.split("\n")))
-
-
 def _grid(group: Group, rows: Sequence[Row], shown: Sequence[Column], style: str, narrow: bool) -> str:
     body = [
-        [name(row.method, style), name("" if row.weighting == "none" else row.weighting, style)]
+        [name(text, style, narrow) for text in (row.method, "" if row.weighting == "none" else row.weighting)]
         + [_text(row, column) for column in shown]
         for row in rows
     ]

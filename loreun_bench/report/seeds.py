@@ -15,7 +15,7 @@ from loreun_bench.report.group import Group
 from loreun_bench.report.leaderboard import as_csv, check, decimals, flipped, heading, number
 from loreun_bench.report.rows import Column, Row, Seeds, seeds_of
 from loreun_bench.report.runs import labelled
-from loreun_bench.report.text import commands, grid, name, wrapped
+from loreun_bench.report.text import commands, grid, name, widest, wrapped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,7 +72,7 @@ def _flat(group: Group, row: Row, record: Record) -> dict[str, Any]:
 
 def _table(group: Group, style: str, ua: str, shown: Sequence[Column], width: int | None) -> str:
     kept = list(shown)
-    while max(map(len, (text := _grid(group, style, ua, kept, width is not None)).split("\n"))) > (width or math.inf):
+    while widest(text := _grid(group, style, ua, kept, width is not None)) > (width or math.inf):
         if len(kept) == 1:
             break
         kept.pop()
@@ -87,7 +87,7 @@ def _grid(group: Group, style: str, ua: str, shown: Sequence[Column], narrow: bo
     body = []
     for row, line in lines(group, ua, shown):
         words = [*([row.run] if several else []), row.method, row.weighting]
-        body.append([*(name(word, style) for word in words), *line])
+        body.append([*(name(word, style, narrow) for word in words), *line])
     text = grid(body, [*head, *values, "RTE"], style, left=len(head), narrow=narrow)
     return commands(text) if style == "latex" else text
 

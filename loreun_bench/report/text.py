@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 import tabulate
+from wcwidth import wcswidth
 
 STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`<>[]"})
@@ -16,6 +17,8 @@ _LATEX = str.maketrans(
 _COMMANDS = {"±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "°": r"$^\circ$", "×": r"$\times$"}
 _COMMANDS |= {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 _BOLD = "\uf000", "\uf001"  # private characters, which no name holds once it is `plain`
+_BRACKET = "\uf002"  # the first of a cell, which LaTeX would take for an option of the line break before it
+LONGEST = 24  # letters of a name in a table that is to fit
 
 
 def plain(text: str) -> str:
@@ -23,9 +26,22 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def name(text: str, style: str) -> str:
-    """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by tabulate."""
-    return plain(text).translate(_MARKDOWN) if style == "md" else plain(text)
+def name(text: str, style: str, narrow: bool = False) -> str:
+    """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by tabulate. narrow: of a long one
+    the middle is left out."""
+    text = _short(plain(text)) if narrow else plain(text)
+    if style == "latex" and text.startswith("["):
+        return _BRACKET + text[1:]
+    return text.translate(_MARKDOWN) if style == "md" else text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[LONGEST // 2 + 1 - LONGEST :]}"
+
+
+def widest(text: str) -> int:
+    """The columns of a terminal that the widest line takes."""
+    return max(len(line) if line.isascii() else max(wcswidth(line), 0) for line in text.split("\n"))
 
 
 def escaped(text: str) -> str:
@@ -40,7 +56,7 @@ def bold(text: str, style: str) -> str:
 
 def commands(table: str) -> str:
     """LaTeX's commands for what tabulate would have escaped."""
-    for mark, command in {_BOLD[0]: r"\textbf{", _BOLD[1]: "}", **_COMMANDS}.items():
+    for mark, command in {_BOLD[0]: r"\textbf{", _BOLD[1]: "}", _BRACKET: "{[}", **_COMMANDS}.items():
         table = table.replace(mark, command)
     return table
 

@@ -8,6 +8,7 @@ import json
 import math
 
 import pytest
+from wcwidth import wcswidth
 
 import loreun_bench
 from loreun_bench.errors import UserError
@@ -287,3 +288,20 @@ def test_the_command_fits_a_width_and_gives_the_rest_on_request(tmp_path, comman
     _, out, _ = command("leaderboard", tmp_path)  # no terminal: everything
     assert "ToW: the product" in out
     assert max(map(len, out.splitlines())) > 80
+
+
+def test_long_names_and_wide_letters_fit_a_terminal_too():
+    names = ["RL", "随机标签" * 3, "a-method-whose-name-is-longer-than-a-terminal-is-wide-" * 2 + "end"]
+    records = [record(method, seed) for method in ("Retrain", *names) for seed in range(3)]
+    text = board(*records, width=80, notes=False)
+    lines = text[text.index("method") :].split("\n\n")[0].split("\n")
+    assert max(map(wcswidth, lines)) <= 80
+    assert len({wcswidth(line) for line in lines[:2]}) == 1  # columns stand below one another
+    assert "a-method-who…is-wide-end" in text
+    assert names[2] in board(*records, notes=False)
+
+
+def test_a_latex_cell_that_begins_with_a_bracket_is_no_option_of_the_line_before():
+    text = board(record("Retrain"), record("[2pt]own"), style="latex")
+    assert "{[}2pt]own" in text
+    assert "\n [2pt]" not in text
