@@ -158,6 +158,8 @@ MUTANTS = {
     "o13": ("the table calls all as retraining", R + "rows.py", "self.null[0] <= self.value.mean <= self.null[1]", "True", "stages/test_over_seeds.py"),
     "o14": ("an interval leaves out one seed as if it were a group", C + "scoring/ensembles.py", "math.sqrt((groups - 1) ** 2 / groups)", "math.sqrt((groups - 1) / groups)", "unit/test_over_seeds.py"),
     "o15": ("intervals are of too few seeds", C + "scoring/ensembles.py", 'if registry("metrics").get(name).info["seeds"] <= left]', "]", "unit/test_over_seeds.py"),
+    "o16": ("each seed's original may choose other samples", C + "over_seeds.py", "        if len(splits) > 1:", "        if False:", "stages/test_over_seeds.py"),
+    "o17": ("seeds of one split choose the same by any losses", C + "planning.py", "bool(others or len(originals) > 1)", "bool(others)", "stages/test_planning.py"),
     "n1": ("a last batch of one image stays alone", T + "loop.py", "if whole and 0 < rest < least <= batch_size:", "if False:", "stages/test_networks.py"),
     "n2": ("images are channels last whatever the model", C + "unlearning/trial.py", "if isinstance(last, _Pass) and _same(plain, last):", "if True:", "stages/test_networks.py"),
     "n3": ("grey images stay channels last", C + "unlearning/networks.py", "return x.clone(memory_format=torch.contiguous_format)", "return x.contiguous()", "stages/test_networks.py"),

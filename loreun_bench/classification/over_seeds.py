@@ -38,10 +38,12 @@ def cells(config: ClassificationConfig, single: Sequence[Cell]) -> list[Cell]:
     entries = parted(config.metrics)[1]
     if not entries:
         return []
-    _check(config, entries)
     rows: dict[Row, list[Cell]] = {}
+    drawn: dict[str, set[str]] = {}
     for cell in single:
         rows.setdefault((cell.record.scenario, cell.record.method, cell.record.weighting), []).append(cell)
+        drawn.setdefault(cell.record.scenario, set()).add(cell.evaluation.inputs["split"].recipe)
+    _check(config, entries, drawn)
     nulls: dict[str, Stage] = {}
     found = []
     for (scenario, method, weighting), own in rows.items():
@@ -57,8 +59,8 @@ def cells(config: ClassificationConfig, single: Sequence[Cell]) -> list[Cell]:
     return found
 
 
-def _check(config: ClassificationConfig, entries: Sequence[Entry]) -> None:
-    """UserError in one line for what a metric over seeds cannot do without."""
+def _check(config: ClassificationConfig, entries: Sequence[Entry], drawn: Mapping[str, set[str]]) -> None:
+    """UserError in one line for what a metric over seeds cannot do without. drawn: the splits of each scenario."""
     names, most = " and ".join(entry.name for entry in entries), max(entries, key=lambda entry: int(entry.info["seeds"]))
     least, seeds = most.info["seeds"], len(config.seeds)
     if seeds < least:
@@ -67,6 +69,10 @@ def _check(config: ClassificationConfig, entries: Sequence[Entry]) -> None:
     if len({each.split for each in config.seeds}) > 1:
         raise UserError(f"metrics: {names} look at the same samples in the models of all seeds, and each seed draws others: "
                         f"set seeds={{count: {seeds}, split: 0}}")  # fmt: skip
+    for scenario, splits in drawn.items():
+        if len(splits) > 1:
+            raise UserError(f"metrics: {names} look at the same samples in the models of all seeds, and in {scenario} each "
+                            "seed's original decides on others: leave either out")  # fmt: skip
     if len({each.train for each in config.seeds}) < seeds:
         raise UserError(f"metrics: {names} compare with {seeds} retrained models, and some seeds share theirs: let `train` "
                         "differ in all")  # fmt: skip

@@ -88,7 +88,9 @@ class Requests:
         first, *others = dict.fromkeys(seeds.split for seeds in config.seeds)
         drawn = self._draw(people, first)
         again = self._draw(people, others[0]) if others else drawn
-        redrawn = [splits.redrawn(*pair) or bool(others and self.needs_losses) for pair in zip(drawn, again, strict=True)]
+        originals = {seeds.train for seeds in config.seeds} if config.checkpoint is None else ()
+        by_losses = self.needs_losses and bool(others or len(originals) > 1)  # each original has its own
+        redrawn = [splits.redrawn(*pair) or by_losses for pair in zip(drawn, again, strict=True)]
         self.overlaps = [round(len(s.forget) / len(s.retain), 4) if r else 0.0 for s, r in zip(drawn, redrawn, strict=True)]
         parts = ("forget", "retain", "validation", "test", "test_forget")
         self.sizes = [{name: len(getattr(split, name)) for name in parts} for split in drawn]

@@ -205,6 +205,7 @@ def test_a_row_that_failed_in_one_seed_has_none_and_says_why(tmp_path, command):
         ({"seeds": {"count": 3, "split": 0, "train": 1}}, "some seeds share theirs"),
         ({"methods": {"RL": {}}}, "compare with Retrain, and no row is called so"),
         ({"noise_floor": False}, "noise_floor: false leaves out"),
+        ({"scenarios": [{"kind": "by-loss", "fraction": 0.1}]}, "each seed's original decides on others"),
         ({"seeds": {"count": 0}}, "got count 0"),
         ({"seeds": {"split": 0}}, "got count None"),
         ({"seeds": {"count": True}}, "got count True"),

@@ -52,7 +52,10 @@ def test_a_record_says_how_much_of_the_same_pictures_each_seed_forgets_anew():
     found = {c.record.scenario: c.record.overlap for c in plan(scenarios=scenarios).cells}
     assert found == {"random-10%": 0.1107, "class-3": 0.0, "lowest-loss-10%": 0.1107}
     one_split = [{"split": 0, "train": seed, "unlearn": seed, "eval": seed} for seed in range(2)]
-    assert {c.record.overlap for c in plan(scenarios=scenarios, seeds=one_split).cells} == {0.0}
+    found = {c.record.scenario: c.record.overlap for c in plan(scenarios=scenarios, seeds=one_split).cells}
+    assert found == {"random-10%": 0.0, "class-3": 0.0, "lowest-loss-10%": 0.1107}
+    one_original = [each | {"train": 0} for each in one_split]
+    assert {c.record.overlap for c in plan(scenarios=scenarios, seeds=one_original).cells} == {0.0}
 
 
 def test_only_a_row_called_retrain_is_what_gaps_are_measured_to():
