@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 LIMIT = 180  # seconds after which a test gives up waiting
 CLASS = {"kind": "class", "forget_class": "seven"}
 
@@ -67,3 +69,22 @@ def stat_of(path: Path) -> list[str]:
         return path.read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def swept(folder: Path, config: dict) -> Path:
+    """A folder with a store of its own, and in it the run of a sweep."""
+    import loreun_bench
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOREUN_STORE", str(folder / "store"))
+        loreun_bench.sweep(config, out=folder / "run", workers=0)
+    return folder
+
+
+def copied(stored: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """A copy of the run that `swept` made, for a test to change; it finds the store."""
+    monkeypatch.setenv("LOREUN_STORE", str(stored / "store"))
+    (folder / "run").mkdir()
+    for name in ("config.yaml", "records.jsonl"):
+        (folder / "run" / name).write_text((stored / "run" / name).read_text())
+    return folder / "run"

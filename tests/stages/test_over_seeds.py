@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import copied, swept
 
 import loreun_bench
 from loreun_bench import config as configuration
@@ -40,20 +41,12 @@ def spread(outputs):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A store of this file's own, and a run in it."""
-    folder = tmp_path_factory.mktemp("over")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOREUN_STORE", str(folder / "store"))
-        loreun_bench.sweep(CONFIG, out=folder / "run", workers=0)
-    return folder
+    return swept(tmp_path_factory.mktemp("over"), CONFIG)
 
 
 @pytest.fixture
 def run(stored, monkeypatch, tmp_path):
-    monkeypatch.setenv("LOREUN_STORE", str(stored / "store"))
-    (tmp_path / "run").mkdir()
-    for name in ("config.yaml", "records.jsonl"):
-        (tmp_path / "run" / name).write_text((stored / "run" / name).read_text())
-    return tmp_path / "run"
+    return copied(stored, monkeypatch, tmp_path)
 
 
 def over(records):

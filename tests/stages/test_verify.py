@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from helpers import copied, swept
 from safetensors import safe_open
 
 import loreun_bench
@@ -23,20 +24,12 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A store of this file's own, and a run in it."""
-    folder = tmp_path_factory.mktemp("verify")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOREUN_STORE", str(folder / "store"))
-        loreun_bench.sweep(CONFIG, out=folder / "run", workers=0)
-    return folder
+    return swept(tmp_path_factory.mktemp("verify"), CONFIG)
 
 
 @pytest.fixture
 def run(stored, monkeypatch, tmp_path):
-    monkeypatch.setenv("LOREUN_STORE", str(stored / "store"))
-    (tmp_path / "run").mkdir()
-    for name in ("config.yaml", "records.jsonl"):
-        (tmp_path / "run" / name).write_text((stored / "run" / name).read_text())
-    return tmp_path / "run"
+    return copied(stored, monkeypatch, tmp_path)
 
 
 def test_a_run_as_it_was_is_verified(run, command):
