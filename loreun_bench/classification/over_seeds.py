@@ -109,7 +109,8 @@ def compare(config: Mapping[str, Any], inputs: Mapping[str, Artifact], device: s
 
     outputs = Ensembles(*(_margins(inputs, name, device) for name in (OWN, RETRAINED)))
     found = measured(config["metrics"], "classification", outputs).record()
-    return Output(values=found | {"null": inputs["null"].values(), "ci95": ci95(config["metrics"], outputs)})
+    more = {"null": inputs["null"].values(), "ci95": ci95(config["metrics"], outputs), "models": outputs.seeds}
+    return Output(values=found | more)
 
 
 def _margins(inputs: Mapping[str, Artifact], name: str, device: str) -> dict[str, Tensor]:

@@ -129,6 +129,7 @@ class Record:
     counts: dict[Text, Annotated[list[Whole], AfterValidator(_pair)]] = field(default_factory=dict)  # hits, of how many
     uninformative: list[Text] = field(default_factory=list)  # metrics whose values say nothing here
     null: dict[Text, Annotated[list[Number], AfterValidator(_range)]] = field(default_factory=dict)  # of one over seeds
+    models: Whole = 0  # of one over seeds: how many there are of each
     ci95: dict[Text, Number] = field(default_factory=dict)  # of one over seeds: half-widths of intervals
     trials: Whole = 0  # settings that were tried for the method before; 0: it has those that it was given
     weights: Plain = field(default_factory=dict)  # by phase, how uneven the weighting was: training/tally.py

@@ -240,6 +240,7 @@ class _Run:
             uninformative=measured.get("uninformative", []),
             null=measured.get("null", {}),
             ci95=measured.get("ci95", {}),
+            models=measured.get("models", 0),
             evaluation=self.keys[cell.evaluation.recipe],
         )
         return record if cell.model is None else self._with_model(record, cell.model.recipe, measured)

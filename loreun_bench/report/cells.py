@@ -50,7 +50,7 @@ def _over_seeds(column: Column, row: Row) -> Cell:
     if row.over is None or column.key not in row.over.metrics:
         return NOTHING
     value, null = row.over.metrics[column.key], row.over.null.get(column.key)
-    found = Estimate(value, row.over.ci95.get(column.key, math.nan), len(row.finished), span=column.span)
+    found = Estimate(value, row.over.ci95.get(column.key, math.nan), row.over.models, span=column.span)
     if null is None:
         return Cell(found)
     gap = value - (null[0] + null[1]) / 2 if column.best == "retrain" else None

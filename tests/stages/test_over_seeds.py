@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -59,7 +60,7 @@ def test_each_row_but_retrain_has_a_cell_over_seeds_with_what_retraining_shows(r
     assert list(found) == ["Original", "RL", "RL/w_f", "Retrain-2"]
     for record in found.values():
         assert (record.status, record.artifact, record.cost) == ("ok", "", {})
-        assert record.metrics.keys() == record.null.keys() == {"rmia_auc", "rmia_tpr_1fpr"}
+        assert record.metrics.keys() == record.null.keys() == {"rmia_auc"}  # too few unseen for a rate of 1 %
         assert record.null == found["RL"].null
     assert len(records) == 4 + 3 * 5
 
@@ -92,11 +93,11 @@ def test_the_table_has_them_below_beside_retrainings_and_csv_in_the_rows(run, co
     assert {row.name for row in groups[0].rows if row.over is not None} == {"Original", "Retrain-2", "RL", "RL w_f"}
     text = leaderboard.render(groups, width=80)
     assert max(map(len, text.split("\n"))) <= 80
-    below = text[text.index("Over 3 seeds of one split"):]
+    below = text[text.index("Over 3 seeds, one split"):]
     value = over(load_records(run))["RL/w_f"]
     low, high = value.null["rmia_auc"]
-    assert f"{low:.1f} to {high:.1f}" in below
-    assert f"{value.metrics['rmia_auc']:.1f}{' =' * (low <= value.metrics['rmia_auc'] <= high)}" in below
+    assert re.search(rf"Retrain +{low:.1f}\d* to {high:.1f}\d*\n", below)
+    assert re.search(rf"w_f +{value.metrics['rmia_auc']:.1f}\d*{' =' * (low <= value.metrics['rmia_auc'] <= high)}\n", below)
     assert "RMIA AUC and TPR at 1% FPR: telling forget" in " ".join(text.split())  # its definition
     rows = json.loads(leaderboard.render(groups, "json"))
     mine = next(row for row in rows if (row["method"], row["weighting"]) == ("RL", "w_f"))
@@ -112,6 +113,26 @@ def test_the_table_has_them_below_beside_retrainings_and_csv_in_the_rows(run, co
     assert "Over 3 seeds" not in command("leaderboard", run, "--columns", "tow", "--no-notes")[1]
 
 
+def test_two_runs_have_a_range_of_retraining_each_and_unlike_numbers_of_models_are_said(run):
+    records = load_records(run)
+    others = [replace(r, models=7, null={"rmia_auc": [1.0, 99.0]}) if not r.seeds else r for r in records]
+    groups = table.build([("a", records), ("b", others)])
+    below = leaderboard.render(groups, width=80, notes=False).partition("Over ")[2]
+    assert "3 seeds of a, 7 seeds of b (of unlike numbers" in " ".join(below.split())
+    lines = [line.split() for line in below.split("\n") if line.startswith(("a ", "b "))]
+    assert [line[:2] for line in lines if "to" in line] == [["a", "Retrain"], ["b", "Retrain"]]
+    assert all(line[-1] == "=" for line in lines if line[0] == "b" and "to" not in line)
+    assert len(lines) == 2 * 5
+
+
+def test_a_value_beside_an_end_of_the_range_is_seen_on_its_side_of_it(run):
+    change = {"metrics": {"rmia_auc": 50.3449}, "null": {"rmia_auc": [50.1, 50.3451]}}
+    records = [replace(r, **change) if not r.seeds else r for r in load_records(run)]
+    below = leaderboard.render(table.build([("run", records)]), width=80, notes=False).partition("Over 3 seeds")[2]
+    assert "50.10 to 50.35" in below
+    assert "50.34 =" in below
+
+
 def test_the_report_has_them_as_a_table_of_its_own(run, command):
     assert command("report", run)[0] == 0
     page = (run / "report.html").read_text()
@@ -119,10 +140,10 @@ def test_the_report_has_them_as_a_table_of_its_own(run, command):
     board = board[: board.index("</table>")]
     value = over(load_records(run))["RL/w_f"]
     low, high = value.null["rmia_auc"]
-    assert "Over 3 seeds of one split" in board
-    assert f"{low:.1f} to {high:.1f}" in board
-    own = value.metrics["rmia_auc"]
-    assert f'data-value="{own:.8g}">{own:.1f}{" =" * (low <= own <= high)}</td>' in board.replace("\n", "")
+    assert "Over 3 seeds, one split" in board
+    assert re.search(rf"<td>{low:.1f}\d* to {high:.1f}\d*</td>", board)
+    own, same = value.metrics["rmia_auc"], " =" * (low <= value.metrics["rmia_auc"] <= high)
+    assert re.search(rf'data-value="{own:.8g}">{own:.1f}\d*{same}</td>', board.replace("\n", ""))
     assert page.count('id="caption-1-') == 2
     assert "RMIA AUC and TPR at 1% FPR: telling forget" in page
 
@@ -228,6 +249,15 @@ def test_somebodys_metric_over_seeds_is_checked_runs_and_has_a_null(tmp_path, co
     found = over(loreun_bench.sweep(config, out=tmp_path / "run", workers=0, plugins=[tmp_path / "own.py"]))
     assert found["RL"].metrics["spread"] > 0
     assert found["RL"].null["spread"][0] < found["RL"].null["spread"][1]
+
+
+def test_a_metric_over_seeds_that_finds_nothing_is_a_dash_without_a_range(tmp_path):
+    (tmp_path / "own.py").write_text(PLUGIN.replace("float(outputs.unlearned[\"forget\"].std(0).mean())", "float('nan')"))
+    config = CONFIG | {"metrics": ["accuracy", "spread"], "weightings": ["none"]}
+    records = loreun_bench.sweep(config, out=tmp_path / "run", workers=0, plugins=[tmp_path / "own.py"])
+    assert {(record.status, len(record.null), len(record.ci95)) for record in over(records).values()} == {("ok", 0, 0)}
+    below = leaderboard.render(table.build([("run", records)]), width=80, notes=False).partition("Over 3 seeds")[2]
+    assert [line.split()[-1] for line in below.split("\n") if line.startswith(("Retrain ", "RL "))] == ["-", "-"]
 
 
 def test_one_model_alone_has_no_metric_over_seeds():

@@ -39,7 +39,8 @@ def test_a_margin_is_the_logit_of_the_labels_probability_and_gives_the_loss():
 
 
 def test_rmia_is_that_of_its_definition():
-    own, other = margins(1, 4, shift=0.7), margins(2, 4)
+    sizes = SIZES | {"test": 200}
+    own, other = margins(1, 4, shift=0.7, sizes=sizes), margins(2, 4, sizes=sizes)
     aucs, rates = [], []
     for k in range(4):
         def ratio(name, sample, k=k):
@@ -47,13 +48,13 @@ def test_rmia_is_that_of_its_definition():
             unseen = np.mean([1 / (1 + math.exp(-float(other[name][j, sample]))) for j in range(4) if j != k])
             return p / (0.5 * ((1 + 0.3) * unseen + 1 - 0.3))
 
-        population = [ratio("test", z) for z in range(1, 40, 2)]
+        population = [ratio("test", z) for z in range(1, 200, 2)]
         members, strangers = (
             [np.mean([ratio(name, x) / r > 1 for r in population]) for x in those]
-            for name, those in (("forget", range(30)), ("test", range(0, 40, 2)))
+            for name, those in (("forget", range(30)), ("test", range(0, 200, 2)))
         )
-        aucs.append(roc_auc_score([1] * 30 + [0] * 20, members + strangers))
-        rates.append(np.mean(np.array(members) > max(strangers)))  # of 20 strangers none may be called a member at 1 %
+        aucs.append(roc_auc_score([1] * 30 + [0] * 100, members + strangers))
+        rates.append(np.mean(np.array(members) > sorted(strangers)[-2]))  # of 100 strangers one may be called a member
     found = rmia.rmia(Ensembles(own, other))
     assert found["rmia_auc"] == pytest.approx(100 * np.mean(aucs))
     assert found["rmia_tpr_1fpr"] == pytest.approx(100 * np.mean(rates))
@@ -65,6 +66,12 @@ def test_rmia_of_a_forgotten_class_looks_at_nothing_but_that_class():
     found = rmia.rmia(Ensembles(own, other))
     assert rmia.rmia(Ensembles(own | {"test": own["test"] + 5}, other)) == found
     assert rmia.rmia(Ensembles(own | {"test_forget": own["test_forget"] + 5}, other)) != found
+
+
+def test_rmia_gives_no_rate_of_1_percent_of_fewer_than_100_and_nothing_of_one():
+    for size, keys in ((200, {"rmia_auc", "rmia_tpr_1fpr"}), (198, {"rmia_auc"}), (2, {"rmia_auc"}), (1, set())):
+        sizes = SIZES | {"test_forget": size}
+        assert rmia.rmia(Ensembles(margins(1, 4, sizes=sizes), margins(2, 4, sizes=sizes))).keys() == keys
 
 
 def test_klom_is_that_of_its_definition():
@@ -185,7 +192,7 @@ def test_an_interval_is_the_jackknifes_by_groups_of_seeds():
 def test_there_is_no_interval_where_too_few_seeds_would_be_left():
     found = [set(ci95(NAMES, Ensembles(margins(1, seeds), margins(2, seeds)))) for seeds in (3, 4, 12, 18)]
     assert found[0] == set()
-    assert found[1] == {"rmia_auc", "rmia_tpr_1fpr"}
+    assert found[1] == {"rmia_auc"}
     assert "klom_forget" in found[2]
     assert "ulira_auc" not in found[2]
     assert {"ulira_auc", "epsilon_score"} <= found[3]

@@ -19,7 +19,6 @@ DELTA, CAP, BUCKET = 1e-5, 50.0, 0.5  # the challenge's
     "epsilon",
     columns={"epsilon_score": "ε score", "epsilon_median": "median ε"},
     unit="",
-    best={"epsilon_score": "high", "epsilon_median": "low"},
     needs={"seeds"},
     span=(0, math.inf),
     seeds=16,

@@ -22,7 +22,6 @@ BINS, CLIP, LEAST = 20, 100.0, 1e-5  # the source's: bins between the least and 
         "klom_test": "KLoM test",
     },
     unit="nats",
-    best="low",
     needs={"seeds"},
     span=(0, math.inf),
     seeds=10,
@@ -31,7 +30,7 @@ BINS, CLIP, LEAST = 20, 100.0, 1e-5  # the source's: bins between the least and 
 def klom(outputs: Ensembles) -> dict[str, float]:
     """KLoM: the divergence of a sample's margin over unlearned models from that over retrained ones, in 20 bins, in
     nats; the mean over the forget, retain and test samples, and the 95% quantile of the forget samples. Few models make
-    it large by themselves: compare with what retraining has beside retraining."""
+    it large by themselves, and outliers among them small: compare with what retraining has beside retraining."""
     found = {name: divergence(outputs.unlearned[name], outputs.retrained[name]) for name in ("forget", "retain", "test")}
     means = {f"klom_{name}": float(values.mean()) for name, values in found.items()}
     return means | {"klom_forget_95": float(found["forget"].quantile(0.95))}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loreun_bench.classification.scoring.ensembles import Ensembles
 
 GAMMA, OFFLINE = 1.0, 0.3  # the paper's settings of the offline attack
+FEWEST = 100  # unseen samples of which one in a hundred can be called a member
 
 
 @metric(
@@ -29,11 +30,13 @@ def rmia(outputs: Ensembles) -> dict[str, float]:
     test = "test_forget" if "test_forget" in outputs.unlearned else "test"
     members, unseen = ((outputs.unlearned[name], outputs.retrained[name]) for name in ("forget", test))
     strangers, population = (gain(*(margins[:, half::2] for margins in unseen)) for half in (0, 1))
+    if not strangers.shape[1] or not population.shape[1]:
+        return {}
     gains = population.sort(dim=1).values
     scores = [score(each, gains).cpu().numpy() for each in (gain(*members), strangers)]
     found = [ranking(*pair) for pair in zip(*scores, strict=True)]
     auc, tpr = (sum(values) / len(found) for values in zip(*found, strict=True))
-    return {"rmia_auc": 100 * auc, "rmia_tpr_1fpr": 100 * tpr}
+    return {"rmia_auc": 100 * auc} | ({"rmia_tpr_1fpr": 100 * tpr} if strangers.shape[1] >= FEWEST else {})
 
 
 def gain(margins: Tensor, references: Tensor) -> Tensor:

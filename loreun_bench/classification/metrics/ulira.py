@@ -18,7 +18,6 @@ NARROWEST = 1e-3  # standard deviation of a margin
 @metric(
     "ulira",
     columns={"ulira_acc": "U-LiRA acc.", "ulira_auc": "U-LiRA AUC", "ulira_tpr_1fpr": "U-LiRA TPR@1%FPR"},
-    best="low",
     needs={"seeds"},
     seeds=16,
     paper="Hayes et al., 2024 (2403.01218)",

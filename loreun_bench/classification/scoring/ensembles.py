@@ -51,8 +51,7 @@ def ci95(metrics: Sequence[str], outputs: Ensembles) -> dict[str, float]:
         for key, value in measured(names, "classification", outputs.of(group != number)).items():
             found.setdefault(key, []).append(value)
     factor = float(stdtrit(groups - 1, 0.975)) * math.sqrt((groups - 1) ** 2 / groups)
-    halves = {key: factor * statistics.stdev(values) for key, values in found.items() if all(map(math.isfinite, values))}
-    return {key: round(half, 6) for key, half in halves.items() if len(found[key]) == groups}
+    return {key: round(factor * statistics.stdev(values), 6) for key, values in found.items() if _whole(values, groups)}
 
 
 def null(
@@ -68,4 +67,9 @@ def null(
         halves = Ensembles(*({name: values[part] for name, values in both.items()} for part in (one, other)))
         for key, value in measured(metrics, "classification", halves).items():
             found.setdefault(key, []).append(value)
-    return {key: [min(values), max(values)] for key, values in found.items()}
+    return {key: [min(values), max(values)] for key, values in found.items() if _whole(values, PARTITIONS)}
+
+
+def _whole(values: Sequence[float], count: int) -> bool:
+    """Whether there are as many, and all say something."""
+    return len(values) == count and all(map(math.isfinite, values))

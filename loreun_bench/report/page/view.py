@@ -213,12 +213,15 @@ def _over_seeds(group: Group) -> list[Board]:
     shown = group.over_seeds
     if not shown:
         return []
-    null = [Cell(text) for text in over_seeds.nulls(group, shown)]
-    lines = [Line(over_seeds.NULL, "", "", null, [], True)]
-    for row in over_seeds.held(group):
-        cells = [_over(row, column) for column in shown]
-        lines.append(Line(short(row.method), short(leaderboard.weighting(row)), short(row.run), cells, [],
-                          row.method in REFERENCES))  # fmt: skip
+    lines = []
+    for row, null in over_seeds.lines(group, shown):
+        if null is None:
+            cells, words = [_over(row, column) for column in shown], (row.method, over_seeds.weighting(row))
+        else:
+            cells = [Cell(over_seeds.span(each, column)) for each, column in zip(null, shown, strict=True)]
+            words = (over_seeds.NULL, "")
+        reference = null is not None or row.method in REFERENCES
+        lines.append(Line(short(words[0]), short(words[1]), short(row.run), cells, [], reference))
     return [Board(over_seeds.caption(group), [short(column.heading) for column in shown], lines)]
 
 
@@ -227,7 +230,7 @@ def _over(row: Row, column: Column) -> Cell:
     mean = found.value.mean
     if not math.isfinite(mean):
         return Cell("–")
-    digits = over_seeds.places(column)
+    digits = over_seeds.places(column, found.null)
     return Cell(f"{mean:.{digits}f}", mean, below=found.value.spread(digits).strip(), mark="=" * found.as_retrained)
 
 
