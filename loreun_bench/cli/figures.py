@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loreun_bench.harness.records import Record
 
 Rows = list[tuple[str, dict[str, Any]]]  # label of a row, what its evaluation found
+LONGEST = 100  # bytes of a scenario in the name of a file
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,7 @@ def figures(
 
     records = load_records(run)
     finished = [record for record in records if record.status == "ok"]
-    folder = out or run / "figures"
+    folder = out or (run if run.is_dir() else run.parent) / "figures"
     with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
     drawn = _said(_charts(records, folder, style))
@@ -116,6 +117,7 @@ def stem(name: str, used: set[str]) -> str:
     import re
 
     plain = re.sub(r"[^\w.%+-]+", "-", name).lstrip(".") or "scenario"
+    plain = plain.encode()[:LONGEST].decode(errors="ignore")
     found, number = plain, 1
     while found.casefold() in used:
         number += 1

@@ -107,7 +107,8 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
 def _retrained(shown: Sequence[Column], ua: str, groups: Sequence[Group]) -> list[str]:
     conventions = {
         "loreun": "- UA is the accuracy on the forget set, as LoReUn prints it; SalUn prints 100 minus it (--ua salun).",
-        "salun": "- UA (100-FA) is 100 minus the accuracy on the forget set, as SalUn prints it.",
+        "salun": "- UA (100-FA) is 100 minus the accuracy on the forget set, as SalUn prints it; verdict, marks and charts "
+        "go by UA itself.",
     }
     return [
         *_metrics(shown),
@@ -134,7 +135,8 @@ def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record], grou
     keys = {column.key for column in shown}
     conventions = {
         "loreun": "- UA counts what is still recognised, as LoReUn prints it; SalUn prints 100 minus it (--ua salun).",
-        "salun": "- UA (100-FA) is 100 minus the share that is still recognised, as SalUn prints it.",
+        "salun": "- UA (100-FA) is 100 minus the share that is still recognised, as SalUn prints it; verdict, marks and "
+        "charts go by UA itself.",
     }
     lines = [
         "All rows of a table share prompts, seeds and initial latents: only the model differs.",

@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -341,14 +342,19 @@ def test_the_command_that_runs_it_again_is_one(command, tmp_path, monkeypatch):
 
 
 def test_several_runs_are_one_page(command, tmp_path):
-    for name in ("a", "b"):
-        append(tmp_path / name / "records.jsonl", pages.usual())
+    for name, device in (("a", "cpu"), ("b", "cuda")):
+        append(tmp_path / name / "records.jsonl", [replace(r, environment={"device": device}) for r in pages.usual()])
     refused(command("report", tmp_path / "a", tmp_path / "b"), "--out: say where the report of several runs goes")
     out = tmp_path / "both.html"
     assert command("report", tmp_path / "a", tmp_path / "b", "--out", out)[0] == 0
     shown = Read(out.read_text()).shown
     assert "Runs: a, b." in shown
     assert shown.count("holds no config.yaml") == 2
+    assert "cuda b: Original" in " ".join(shown.split())  # which run was on which device
+    page = out.read_text()
+    assert all(f'scope="rowgroup" rowspan="3">{run}: RL</th>' in page for run in "ab")
+    failed = [r for r in pages.usual() if r.status != "ok"]
+    assert page.count("<li><b>a: ") == page.count("<li><b>b: ") == len(failed) > 0
 
 
 def test_what_cannot_be_done_is_one_line(command, tmp_path):

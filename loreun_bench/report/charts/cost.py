@@ -17,13 +17,13 @@ def cost(group: Group) -> XY | None:
         return None
     far = column.key == "tow"
     others = [row for row in group.rows if not (far and row.method == "Retrain")]
-    rows, note = shown(others, lambda row: _point(row, column) is not None)
+    rows, note = shown(others, lambda row: _point(row, column) is not None, "a number or of any time")
     if not rows:
         return None
     points = [point for row in rows if (point := _point(row, column)) is not None]
     trails = tuple(Trail(name, kind(r), (p,)) for name, r, p in zip(names(rows), rows, points, strict=True))
     best = "Down" if far or column.best == "low" else "Up"
-    crowd = "Points are means over seeds; the chart of distances has their intervals"
+    crowd = "Points are means over seeds; the first chart has their intervals"
     told = bars(m for p in points for m in p) if len(rows) <= CROWD else crowd
     about = f"{best} and to the left is better: closer, and faster. {told}."
     title = f"Cost: RTE against {'1 − ToW' if far else plain(column.heading)}"

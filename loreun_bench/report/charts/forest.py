@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loreun_bench.report.charts.chart import Axis, DotPlot, Series
-from loreun_bench.report.charts.rows import bars, kind, kinds, names, noise, rank, ranking, shown
+from loreun_bench.report.charts.rows import BEYOND, bars, kind, kinds, names, noise, rank, ranking, shown
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Column, Row
 from loreun_bench.report.text import plain
@@ -50,4 +50,4 @@ def _about(column: Column, points: str, band: bool) -> str:
     if column.key != "tow":
         return f"{points}. {plain(column.entry.summary) if column.entry else ''}".strip()
     within = " A row within the band is as far from Retrain as another retraining is." if band else ""
-    return f"{points}; a bar without an end mark goes on beyond the axis.{within}"
+    return f"{points}{BEYOND}.{within}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loreun_bench.report.charts.chart import Axis, DotPlot, Mark, Series
-from loreun_bench.report.charts.rows import bars, mark, names, shown
+from loreun_bench.report.charts.rows import BEYOND, bars, mark, names, shown
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Row
 from loreun_bench.report.text import plain
@@ -23,7 +23,8 @@ def losses(group: Group) -> DotPlot | None:
     series = [Series(name, tuple(_mark(row, key) for row in rows), lines[key]) for key, name in SETS.items()]
     drawn = tuple(own for own in series if any(own.marks))
     positive = any(found.value > 0 for own in drawn for found in own.marks if found)
-    about = f"{bars(m for own in drawn for m in own.marks)}. Good unlearning has Retrain's losses on all sets: the lines."
+    points = bars(m for own in drawn for m in own.marks)
+    about = f"{points}{BEYOND}. Good unlearning has Retrain's losses on all sets: the lines."
     return DotPlot("loss", "Mean loss by set", plain(group.title), about, Axis("mean loss (nats)", log=positive),
                    names(rows), drawn, line="Retrain" if retrain else "", note=note)  # fmt: skip
 

@@ -18,15 +18,16 @@ CROWD = 24  # points in a plane, from which on their intervals would hide them
 NAMED = 6  # rows left out that are listed by name
 
 
-def shown(rows: Iterable[Row], drawn: Callable[[Row], bool]) -> tuple[list[Row], str]:
-    """The rows of a chart: those that can be drawn, at most MOST; and what is to be said of the others, or ""."""
+def shown(rows: Iterable[Row], drawn: Callable[[Row], bool], lacking: str = "a number") -> tuple[list[Row], str]:
+    """The rows of a chart: those that can be drawn, at most MOST; and what is to be said of the others, or "". lacking: what
+    these have not got."""
     rows = list(rows)
     found = [row for row in rows if drawn(row)]
     lost = [plain(row.name) for row in rows if not drawn(row)]
     notes = [f"The first {MOST} of {len(found)} rows."] if len(found) > MOST else []
     if lost:
         others = [f"{len(lost) - NAMED} more"] if len(lost) > NAMED else []
-        notes.append(f"Left out for lack of a number: {', '.join([*lost[:NAMED], *others])}.")
+        notes.append(f"Left out for lack of {lacking}: {', '.join([*lost[:NAMED], *others])}.")
     return found[:MOST], " ".join(notes)
 
 
@@ -62,6 +63,9 @@ def bars(marks: Iterable[Mark | None]) -> str:
     """What points and their bars are, as the beginning of a sentence."""
     known = any(mark.low < mark.high for mark in marks if mark)
     return f"Points are means over seeds{', bars their 95 % intervals' if known else '; no interval is known'}"
+
+
+BEYOND = "; a bar without an end mark goes on beyond the axis"
 
 
 def ranking(group: Group) -> Column | None:

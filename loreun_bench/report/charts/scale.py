@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loreun_bench.report.charts.chart import Axis, Mark
 
 ROOM = 0.03  # of an axis, beyond the outermost value
 MOST = 7  # ticks
+APART = 0.08  # of an axis, between the tick of 0 and the next
 BELOW = 4.0  # a logarithmic axis reaches down to the least value over this, whatever an interval's end is
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`, both above 0 if it is logarithmic. whole: it names whole numbers only."""
+    """An axis from `low` to `high`, both above 0 if it is logarithmic. whole: it names whole numbers only. zero: the lower
+    end of a logarithmic axis stands for 0, and is named so."""
 
     low: float
     high: float
     log: bool
     whole: bool = False
+    zero: bool = False
 
     def at(self, value: float) -> float:
         """A value's place, 0 to 1; what is beyond an end is at that end."""
@@ -33,7 +36,11 @@ class Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Round values on the axis and how they are written."""
-        return self._decades() if self.log else self._steps()
+        if not self.log:
+            return self._steps()
+        if not self.zero:
+            return self._decades()
+        return [(self.low, "0"), *(tick for tick in self._decades() if self.at(tick[0]) > APART)]
 
     def _even(self, value: float) -> float:
         return math.log10(value) if self.log else value
@@ -63,9 +70,10 @@ def scale(axis: Axis, marks: Iterable[Mark], others: Iterable[float] = ()) -> Sc
     marks = list(marks)
     values = [mark.value for mark in marks]
     ends = [*values, *(end for mark in marks for end in (mark.low, mark.high)), *others, *axis.shows]
-    if axis.log:
-        least = min((value for value in values if value > 0), default=1.0)
-        return _logarithmic(max(min((end for end in ends if end > 0), default=1.0), least / BELOW), max(*ends, least))
+    least = min((value for value in values if value > 0), default=None)
+    if axis.log and least is not None:
+        found = _logarithmic(max(min(end for end in ends if end > 0), least / BELOW), max(ends))
+        return replace(found, low=found.low / BELOW, zero=True) if min(values) <= 0 else found
     low, high = min(ends), max(ends)
     room = ROOM * (high - low) or max(abs(high) * ROOM, 1.0)
     return Scale(low - room, high + room, False, axis.whole)

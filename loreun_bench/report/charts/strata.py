@@ -28,7 +28,7 @@ def strata(group: Group) -> DotPlot | None:
     series = [Series(name, tuple(_gap(group, row, key) for row in rows), 0.0) for key, name in QUARTILES.items()]
     about = (
         "The forget set in quarters by the original model's loss. Left of the line a row knows less of a quarter than "
-        f"Retrain, right of it more. {bars(m for own in series for m in own.marks)}."
+        f"Retrain, right of it more. {bars(m for own in series for m in own.marks)}, none where all seeds are alike."
     )
     title = "Forget accuracy less Retrain's, by the original's loss"
     axis = Axis("accuracy less Retrain's (percentage points)")

@@ -54,6 +54,5 @@ def _number(value: object) -> bool:
 
 
 def _points(marks: Sequence[Mark], whole: bool) -> tuple[tuple[Mark, Mark], ...]:
-    last = max(len(marks) - 1, 1)
-    places = [float(i + 1) if whole else 100.0 * i / last for i in range(len(marks))]
+    places = [float(i) if whole else 100.0 * i / len(marks) for i in range(1, len(marks) + 1)]
     return tuple((Mark(x, x, x), y) for x, y in zip(places, marks, strict=True))

@@ -48,9 +48,10 @@ def facts(groups: Sequence[Group]) -> list[Fact]:
     """Everything that the records say of their environment, and of which rows where they do not all say the same."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     every: dict[str, None] = {}
+    several = len({row.run for group in groups for row in group.rows}) > 1
     for group in groups:
         for row in group.rows:
-            name = short(row.name)
+            name = short(f"{row.run}: {row.name}" if several else row.name)
             for record in row.finished:
                 every[name] = None
                 about = {**record.environment, "operator": record.backend} if record.backend else record.environment

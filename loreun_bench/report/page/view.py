@@ -115,7 +115,7 @@ class Table:
 
 def table(group: Group, ua: str, name: str) -> Table:
     """The group as the page shows it, under a heading, but for charts and pictures."""
-    shown = group.choose()
+    shown, several = group.choose(), len({row.run for row in group.rows}) > 1
     headings = [short(leaderboard.heading(column, ua, group.track)) for column in shown]
     by_row: dict[int, list[Sequence[str]]] = {}
     for row, line in seeds.lines(group, ua, shown):
@@ -127,9 +127,11 @@ def table(group: Group, ua: str, name: str) -> Table:
         boards=[
             Board(_caption(group), ["rank", *headings, "RTE", "n"], _lines(group, shown, ua)), *_over_seeds(group)
         ],
-        several=len({row.run for row in group.rows}) > 1,
-        failures=[_failure(row, r) for row in group.rows for r in leaderboard.cells_of(row) if r.status != "ok"],
-        seeds=[(_name(row), by_row[id(row)]) for row in group.rows],
+        several=several,
+        failures=[
+            _failure(_name(row, several), r) for row in group.rows for r in leaderboard.cells_of(row) if r.status != "ok"
+        ],
+        seeds=[(_name(row, several), by_row[id(row)]) for row in group.rows],
         group=group,
     )
 
@@ -181,8 +183,8 @@ def _listed(names: Sequence[str], what: str) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def _name(row: Row) -> str:
-    return short(row.name)
+def _name(row: Row, several: bool) -> str:
+    return short(f"{row.run}: {row.name}" if several else row.name)
 
 
 def _caption(group: Group) -> str:
@@ -255,6 +257,6 @@ def _seconds(row: Row) -> Cell:
     return Cell(text, value, below=f"×{ratio}" if ratio else "") if math.isfinite(value) else Cell("–")
 
 
-def _failure(row: Row, record: Any) -> Failure:
+def _failure(name: str, record: Any) -> Failure:
     seed = str(record.seeds.get("unlearn", "?")) if record.seeds else "all"
-    return Failure(_name(row), seed, record.status, short(record.reason, SENTENCE))
+    return Failure(name, seed, record.status, short(record.reason, SENTENCE))
