@@ -11,7 +11,7 @@ from loreun_bench.report.figures.style import COLOURS, INK, QUIET, REFERENCE
 
 WIDTH = 640.0  # of every sheet
 SIZE = 13.0  # of letters
-LETTER = 7.6  # a letter's width, or a little more
+LETTER = 7.9  # a letter's width, or a little more
 FAINT = 0.4  # opacity
 LINE = 18.0  # from one line of words to the next
 LOOKS = {
