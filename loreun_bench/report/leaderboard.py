@@ -136,7 +136,7 @@ def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:
     rows = latex.together(group.rows) if look.style == "latex" else group.rows
     named = latex.begins(rows) if look.style == "latex" else [True] * len(rows)
     body = [
-        [name(text, look.style, look.bare) for text in (*[row.run * first] * several, row.method * first, weighting(row))]
+        [name(text, look.style, look.bare) for text in (*[row.run * first] * several, row.method * first, row.rule)]
         + [rank(row, group)]
         + [_text(column, row, look, places[column.key], group.track) for column in shown]
         + [seconds(row, look.bare), f"{f'{len(row.finished)}/{row.expected} ' * n}{symbols(row)}".rstrip()]
@@ -150,11 +150,6 @@ def rank(row: Row, group: Group) -> str:
     """The places that the seeds leave a row."""
     found = [standing.ranks[id(row)] for standing in group.standings if id(row) in standing.ranks]
     return "-".join(map(str, dict.fromkeys(found[0]))) if found else ""
-
-
-def weighting(row: Row) -> str:
-    """The row's weighting; nothing for a reference, which has none."""
-    return "" if row.method in REFERENCES else row.weighting
 
 
 def words(column: Column, row: Row, ua: str, digits: int, track: str) -> Words:

@@ -68,17 +68,12 @@ def _grid(group: Group, rows: Sequence[Row], shown: Sequence[Column], style: str
     several = len({row.run for row in rows}) > 1
     body = []
     for row, null in lines(group, shown):
-        words = [row.run, *((NULL, "") if null is not None else (row.method, weighting(row)))][not several :]
+        words = [row.run, *((NULL, "") if null is not None else (row.method, row.rule))][not several :]
         cells = [_text(row, c) for c in shown] if null is None else [span(n, c) for n, c in zip(null, shown, strict=True)]
         body.append([*(name(word, style, narrow) for word in words), *cells])
     head = ["run", "method", "weighting"][not several :]
     table = grid(body, [*head, *(name(c.heading, style) for c in shown)], style, left=len(head), narrow=narrow)
     return commands(table) if style == "latex" else table
-
-
-def weighting(row: Row) -> str:
-    """A row's weighting, if it has one."""
-    return "" if row.weighting == "none" else row.weighting
 
 
 def _text(row: Row, column: Column) -> str:

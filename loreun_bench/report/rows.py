@@ -116,6 +116,11 @@ class Row:
         return {key for record in self.finished for key in record.uninformative}
 
     @property
+    def rule(self) -> str:
+        """The weighting as a table says it: a reference has none."""
+        return "" if self.method in REFERENCES else self.weighting
+
+    @property
     def name(self) -> str:
         """Method and weighting."""
         return self.method if self.weighting == "none" else f"{self.method} {self.weighting}"

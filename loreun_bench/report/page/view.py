@@ -200,7 +200,7 @@ def _lines(group: Group, shown: Sequence[Column], ua: str) -> list[Line]:
     found = []
     for row in group.rows:
         cells = [_cell(column, row, ua, digits[column.key], group, column.key in gaps) for column in shown]
-        weighting = leaderboard.weighting(row)
+        weighting = row.rule
         found.append(Line(
             short(row.method), short(weighting), short(row.run),
             [_rank(row, group), *cells, _seconds(row), Cell(f"{len(row.finished)}/{row.expected}", len(row.finished))],
@@ -218,7 +218,7 @@ def _over_seeds(group: Group) -> list[Board]:
     lines = []
     for row, null in over_seeds.lines(group, shown):
         if null is None:
-            cells, words = [_over(row, column) for column in shown], (row.method, over_seeds.weighting(row))
+            cells, words = [_over(row, column) for column in shown], (row.method, row.rule)
         else:
             cells = [Cell(over_seeds.span(each, column)) for each, column in zip(null, shown, strict=True)]
             words = (over_seeds.NULL, "")
