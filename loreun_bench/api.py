@@ -30,19 +30,23 @@ def sweep(
     workers: int | None = None,
     plugins: Sequence[str | Path] = (),
     fresh: bool = False,
+    shard: str | None = None,
     listen: Callable[[scheduler.Event], None] = lambda event: None,
 ) -> list[Record]:
     """Run a sweep and return its records, in the plan's order; running it again continues it.
 
     config: a preset's name, a YAML file, a dict or a checked configuration. out: the run folder, by default
     `runs/<name>`. workers: processes, by default one a core on the CPU and one on a GPU; 0 runs in this process,
-    where what a plug-in does can reach other rows. fresh: make every result anew, also what the store has.
+    where what a plug-in does can reach other rows. fresh: make every result anew, also what the store has. shard: only
+    every n-th cell from the k-th on, as "k/n"; sweeps that run at once on one store, on however many machines, make each
+    stage once, and one without `shard` collects.
     Raises UserError for input that a user can mend. Failures of single cells are records with a status and a reason.
     """
     for path in plugins:
         load_plugin(path)
     config = resolve(config)
     plan = planning.build(config)
+    plan = plan if shard is None else planning.shard(plan, shard)
     return execute(config, plan, run_folder(config, out), workers=workers, fresh=fresh, listen=listen)
 
 
@@ -62,13 +66,11 @@ def execute(
         raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
     if said := claim(out, config):
         listen(scheduler.Event("note", text=said))
-    store = Store(default_root())
-    with store.in_use():
-        engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
-        try:
-            return scheduler.run(plan, engine, store, out, config.device, listen, fresh)
-        finally:
-            engine.close()
+    engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
+    try:
+        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
+    finally:
+        engine.close()
 
 
 def resolve(config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
@@ -104,7 +106,7 @@ def claim(out: Path, config: SweepConfig) -> str:
 def _claim(out: Path, path: Path, config: SweepConfig) -> str:
     text = configuration.dump(config)
     if not path.is_file():
-        if (out / "records.jsonl").exists():
+        if (out / "records.jsonl").exists() and not path.is_file():  # another part of the sweep may write it now
             raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
         write_atomic(path, text)
         return ""

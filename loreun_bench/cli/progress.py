@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,13 @@ class Progress:
         self._start = time.monotonic()
         self._work = {stage.recipe: max(stage.work, 1) for stage in plan.stages}
         self._left: dict[str, float] = dict(self._work)
+        self._left_of: dict[str, float] = defaultdict(float)  # by kind of stage
+        for stage in plan.stages:
+            self._left_of[stage.run] += self._work[stage.recipe]
+        self._all = sum(self._work.values())
         self._done: dict[str, list[float]] = {}  # by kind of stage: work and seconds
         self._running: dict[str, tuple[Stage, float, float]] = {}  # the stage, when it started, the share done
+        self._elsewhere: set[str] = set()  # those of them that another sweep makes
         self._workers = 0
         self._said = self._start
         self._cells = 0
@@ -51,7 +57,7 @@ class Progress:
             self._print(f"note: {note}")
         self._print(f"{len(self._plan.cells)} cells, {len(self._plan.stages)} stages → {self._folder}")
         if sys.stderr.isatty():
-            self._bar = _bar(sum(self._work.values()))
+            self._bar = _bar(self._all)
             self._bar.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -74,31 +80,42 @@ class Progress:
             self._cells += 1
             self._print(self._line(event.record))
         if self._bar is not None:
-            completed = sum(self._work.values()) - sum(self._left.values())
+            completed = self._all - sum(self._left_of.values())
             self._bar.update(self._bar.task_ids[0], completed=completed, left=self._time_left(), what=self._under_way())
         elif self._running and time.monotonic() - self._said >= EVERY:
             self._print(f"under way: {self._under_way()}  ({self._time_left()})")
 
     def _under_way(self) -> str:
-        return ", ".join(f"{stage.label} {share:.0%}" for stage, _, share in self._running.values())
+        theirs = dict.fromkeys(self._elsewhere, " (another sweep)")
+        return ", ".join(f"{s.label} {share:.0%}{theirs.get(key, '')}" for key, (s, _, share) in self._running.items())
 
     def _follow(self, event: Event, stage: Stage) -> None:
         """Keep account of what is running, what is left, and how fast each kind of stage is."""
         now, work = time.monotonic(), self._work[stage.recipe]
-        if event.kind == "started":
+        if event.kind != "running":
+            (self._elsewhere.add if event.kind == "elsewhere" else self._elsewhere.discard)(stage.recipe)
+        if event.kind in ("started", "elsewhere"):
             self._running[stage.recipe] = (stage, now, 0.0)
             self._workers = max(self._workers, len(self._running))
         elif event.kind == "running":
             share = max(event.share, self._running[stage.recipe][2])
             self._running[stage.recipe] = (stage, self._running[stage.recipe][1], share)
-            self._left[stage.recipe] = work * (1 - share)
+            self._leave(stage, work * (1 - share))
+        elif event.kind == "again":
+            self._running.pop(stage.recipe, None)
+            self._leave(stage, work)
         else:
             self._running.pop(stage.recipe, None)
-            self._left[stage.recipe] = 0
+            self._leave(stage, 0)
             if event.outcome is not None and stage.work:  # a split takes no samples and says nothing of the rate
                 done = self._done.setdefault(stage.run, [0.0, 0.0])
                 done[0] += work
                 done[1] += event.outcome.seconds
+
+    def _leave(self, stage: Stage, work: float) -> None:
+        """So much of a stage is left."""
+        self._left_of[stage.run] += work - self._left[stage.recipe]
+        self._left[stage.recipe] = work
 
     def stop(self, message: str) -> None:
         """End the display with a last line."""
@@ -140,7 +157,7 @@ class Progress:
             return "time left: ?"
         usual = sum(seconds for _, seconds in done.values()) / sum(work for work, _ in done.values())
         rates = {kind: seconds / work for kind, (work, seconds) in done.items()}
-        seconds = sum(self._left[s.recipe] * rates.get(s.run, usual) for s in self._plan.stages) / max(self._workers, 1)
+        seconds = sum(left * rates.get(kind, usual) for kind, left in self._left_of.items()) / max(self._workers, 1)
         return f"{_clock(seconds)} left"
 
     def _print(self, line: str) -> None:

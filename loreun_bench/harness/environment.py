@@ -53,6 +53,7 @@ def _now(name: str) -> str:
         return "not installed"
 
 
+@cache
 def package_version() -> str:
     """The installed version of this package."""
     try:

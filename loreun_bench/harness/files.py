@@ -72,19 +72,3 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def shared(path: Path) -> Iterator[bool]:
-    """Hold the lock file at `path` together with others; whether nobody else held it. Never so without locks (Windows)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        alone = False
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone = True
-            fcntl.flock(file, fcntl.LOCK_SH)
-        yield alone

@@ -73,6 +73,19 @@ def _check_rows(cells: Iterable[Cell]) -> None:
         seen.add(key)
 
 
+def shard(plan: Plan, which: str) -> Plan:
+    """The part "k/n" of a plan: every n-th of its cells, from the k-th on, and what they need. Cells over seeds, which need
+    all, are left to a sweep of the whole. UserError if there is no such part."""
+    k, _, n = which.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise UserError(f"--shard {which}: give k/n, the k-th of n parts, as 1/8")
+    single = [cell for cell in plan.cells if cell.record.seeds]
+    cells = tuple(single[int(k) - 1 :: int(n)])
+    if not cells:
+        raise UserError(f"--shard {which}: the sweep has {len(single)} cells, so at most as many parts")
+    return Plan(cells, tuple(_ordered(cells)), plan.notes)
+
+
 def closure(stage: Stage) -> set[str]:
     """The recipes of a stage and of all that it needs."""
     found, waiting = set(), [stage]

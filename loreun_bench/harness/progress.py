@@ -23,6 +23,7 @@ def report(share: float) -> None:
         return
     _written = time.monotonic()
     with contextlib.suppress(OSError):  # a full disk is for the stage to complain about
+        _file.parent.mkdir(parents=True, exist_ok=True)
         _file.write_text(f"{share:.4f}")
 
 
@@ -30,9 +31,6 @@ def report(share: float) -> None:
 def told_in(file: Path) -> Iterator[None]:
     """What is reported inside goes to `file`, which is gone afterwards."""
     global _file
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)  # of a run that was killed
     _file = file
     try:
         yield

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,7 +152,7 @@ class Record:
 def encode(record: Record) -> bytes:
     """The record's line. Raises TooLarge over MAX_BYTES, ValueError for what could not be read back."""
     reason = record.reason.encode(errors="replace").decode()  # of a file's name, half a character may come with it
-    values = asdict(record) | {"reason": reason}
+    values = vars(record) | {"reason": reason}
     _checked(values)
     line = (json.dumps(values, sort_keys=True) + "\n").encode()
     if len(line) > MAX_BYTES:
@@ -162,13 +162,18 @@ def encode(record: Record) -> bytes:
 
 def append(path: Path, records: Iterable[Record]) -> None:
     """Append to the journal; a line that a crash cut short is dropped first."""
-    lines = [encode(record) for record in records]
+    append_lines(path, [encode(record) for record in records])
+
+
+def append_lines(path: Path, lines: Iterable[bytes], lasting: bool = True) -> None:
+    """Append records that are encoded; lasting: force them to disk now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(".records.lock")), open(path, "a+b") as file:
         _drop_torn_tail(file)
         file.write(b"".join(lines))
         file.flush()
-        sync(file.fileno())
+        if lasting:
+            sync(file.fileno())
 
 
 def load_records(path: str | Path) -> list[Record]:
@@ -219,11 +224,8 @@ def _shape() -> TypeAdapter[Record]:
 
 def _drop_torn_tail(file: Any) -> None:
     end = file.seek(0, os.SEEK_END)
-    if end == 0:
+    file.seek(max(0, end - 1))
+    if file.read() in (b"", b"\n"):
         return
-    start = max(0, end - 2 * MAX_BYTES)
-    file.seek(start)
-    tail = file.read()
-    if not tail.endswith(b"\n"):
-        file.truncate(start + tail.rfind(b"\n") + 1)
-        file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, end - 2 * MAX_BYTES))
+    file.truncate(start + file.read().rfind(b"\n") + 1)

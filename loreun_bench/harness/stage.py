@@ -45,7 +45,7 @@ class Stage:
         """The content key: config, the digests of the upstream artifacts, the code, the schema version."""
         return digest(self._identity(upstream))
 
-    @property
+    @cached_property
     def plugins(self) -> tuple[Path, ...]:
         """The user's files among the sources: such a stage runs in a process of its own, and its files are watched."""
         return tuple(dict.fromkeys(path for path in self.sources if is_users(str(path))))
@@ -56,8 +56,7 @@ class Stage:
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
     def _identity(self, upstream: Mapping[str, str]) -> dict[str, Any]:
-        own = set(self.sources) - set(self.plugins)
-        code = [code_digest(path) for path in sorted(own)] + sorted(map(code_digest, self.plugins))
+        code = [*_own_code(self.sources), *sorted(map(code_digest, self.plugins))]
         about = {"schema": SCHEMA, "run": self.run, "config": self.config, "inputs": dict(upstream), "code": code}
         return about | ({"watched": 2} if self.plugins else {})
 
@@ -90,6 +89,12 @@ def code_digest(path: Path) -> str:
 @cache
 def _cached_digest(path: Path, _: tuple[int, ...] | None) -> str:
     return _digest_of(path)
+
+
+@cache
+def _own_code(sources: tuple[Path, ...]) -> list[str]:
+    """The hashes of those files that are ours."""
+    return [code_digest(path) for path in sorted({path for path in sources if not is_users(str(path))})]
 
 
 def _digest_of(path: Path) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import locked, sha256_file, shared, sync, sync_folder, write_atomic
+from loreun_bench.harness.files import locked, sha256_file, sync, sync_folder, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
+from loreun_bench.plugins import signature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 
 MOST_SETS = 32  # of files that the runs of one stage used, which are kept
+SYNC_FROM = 1.0  # seconds that an artifact took, from which it is forced to disk; what is lost of others is made again
+RACY = 0.1  # seconds after a file's last change in which its times cannot tell another change
 
 FIELDS = {"schema", "key", "digest", "files", "cost"}
 
@@ -55,26 +60,49 @@ class Artifact:
 
     def values(self) -> dict[str, Any]:
         """The JSON values, after their hash was checked."""
-        return json.loads(self._checked(VALUES).read_text())  # type: ignore[no-any-return]
+        path = self.folder / VALUES
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != self.manifest["files"].get(VALUES):
+            raise Corrupt(f"{path} does not match its manifest")
+        return json.loads(content)  # type: ignore[no-any-return]
 
     def _checked(self, name: str) -> Path:
         path = self.folder / name
-        if not path.is_file() or sha256_file(path) != self.manifest["files"].get(name):
+        found = signature(path)
+        if found is None or _hash(path, found) != self.manifest["files"].get(name):
             raise Corrupt(f"{path} does not match its manifest")
         return path
 
 
-class Store:
-    """Artifacts by key under one folder (`$LOREUN_STORE`)."""
+def _hash(path: Path, found: tuple[int, ...]) -> str:
+    """The hash of a file, taken once a process as long as its signature is the same, which of two changes at once may
+    show one."""
+    return sha256_file(path) if abs(time.time() - found[2] / 1e9) < RACY else _known_hash(path, found)
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+
+@lru_cache(maxsize=1 << 14)
+def _known_hash(path: Path, _: tuple[int, ...]) -> str:
+    return sha256_file(path)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Artifacts by key under one folder (`$LOREUN_STORE`), as a sweep sees it: what it writes is below `tmp` until whole."""
+
+    root: Path
+    sweep: str = "alone"
+
+    @cached_property
+    def tmp(self) -> Path:
+        """Where this sweep keeps what goes with it."""
+        return self.root / "tmp" / self.sweep
 
     def find(self, key: str) -> Artifact | None:
         """The artifact with this key, or None if it is not there or its manifest is unreadable."""
         folder = self._folder(key)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            with open(f"{folder}/{MANIFEST}", "rb") as file:
+                manifest = json.loads(file.read())
         except (OSError, ValueError):
             return None
         if not isinstance(manifest, dict) or not manifest.keys() >= FIELDS:
@@ -99,40 +127,29 @@ class Store:
     def put(self, key: str, output: Output, about: dict[str, Any], replace: bool = False) -> Artifact:
         """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays,
         unless it is to be replaced."""
-        from safetensors.torch import save_file
-
-        temporary = self.root / "tmp" / uuid.uuid4().hex
+        lasting = about.get("seconds", SYNC_FROM) >= SYNC_FROM
+        temporary = self.tmp / uuid.uuid4().hex
         temporary.mkdir(parents=True)
         try:
-            files: dict[str, str] = {}
-            if output.tensors:
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, temporary / TENSORS)
-                files[TENSORS] = sha256_file(temporary / TENSORS)
-            (temporary / VALUES).write_text(json.dumps(output.values, sort_keys=True, allow_nan=True))
-            files[VALUES] = sha256_file(temporary / VALUES)
+            files = _write_payload(temporary, output)
             manifest = {
                 "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
                 "created": time.time(), **about,
             }  # fmt: skip
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            for path in temporary.iterdir():
+            text = json.dumps(manifest, sort_keys=True)
+            (temporary / MANIFEST).write_text(text)
+            for path in temporary.iterdir() if lasting else ():
                 with open(path, "rb") as file:
                     sync(file.fileno())
-            self._publish(temporary, key, replace)
+            if self._publish(temporary, key, replace, lasting):
+                return Artifact(self._folder(key), json.loads(text))
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if temporary.exists():
+                shutil.rmtree(temporary, ignore_errors=True)
         artifact = self.find(key)
-        assert artifact is not None
+        if artifact is None:
+            raise Corrupt(f"{self._folder(key)} vanished as soon as it was written")
         return artifact
-
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Inside, a sweep uses the store. The first removes what those that were killed have left half-written."""
-        with shared(self.root / "tmp" / ".lock") as alone:
-            for path in [*self.root.glob("tmp/[!.]*"), *self.root.glob("used/*/.*")] if alone else ():
-                with contextlib.suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            yield
 
     def set_aside(self, artifact: Artifact) -> None:
         """Move a corrupt artifact to `corrupt/`, for a look, out of the way of a rebuild."""
@@ -143,7 +160,7 @@ class Store:
 
     def progress_file(self, key: str) -> Path:
         """Where the stage that makes this artifact says how far it is."""
-        return self.root / "tmp" / f"{key}.share"
+        return self.tmp / f"{key}.share"
 
     def used(self, base: str) -> list[dict[str, str | None]]:
         """For the stage with this key of its own, the files of the user's that its runs used, with the hashes that they had:
@@ -166,25 +183,51 @@ class Store:
     def _used_file(self, base: str) -> Path:
         return self.root / "used" / base[:2] / f"{base}.json"
 
-    def _publish(self, temporary: Path, key: str, replace: bool) -> None:
+    def _publish(self, temporary: Path, key: str, replace: bool, lasting: bool) -> bool:
+        """Give an artifact its place; False if another has it and stays."""
         folder = self._folder(key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         if replace and folder.exists():
-            old = self.root / "tmp" / uuid.uuid4().hex
+            old = self.tmp / uuid.uuid4().hex
             with contextlib.suppress(OSError):
                 os.replace(folder, old)
             shutil.rmtree(old, ignore_errors=True)
         try:
-            os.replace(temporary, folder)
-        except OSError:  # the place is taken
+            _rename(temporary, folder)
+        except OSError:
+            if not folder.exists():
+                raise
             if self.verified(key) is not None:
-                return
+                return False
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-        sync_folder(folder.parent)
+            _rename(temporary, folder)
+        if lasting:
+            sync_folder(folder.parent)
+        return True
 
     def _folder(self, key: str) -> Path:
-        return self.root / "artifacts" / key[:2] / key
+        return Path(f"{self.root}/artifacts/{key[:2]}/{key}")
+
+
+def _write_payload(folder: Path, output: Output) -> dict[str, str]:
+    """Write what a stage returned; the hash of each file by its name."""
+    from safetensors.torch import save_file
+
+    files: dict[str, str] = {}
+    if output.tensors:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, folder / TENSORS)
+        files[TENSORS] = sha256_file(folder / TENSORS)
+    values = json.dumps(output.values, sort_keys=True, allow_nan=True).encode()
+    (folder / VALUES).write_bytes(values)
+    files[VALUES] = hashlib.sha256(values).hexdigest()
+    return files
+
+
+def _rename(folder: Path, place: Path) -> None:
+    try:
+        os.replace(folder, place)
+    except FileNotFoundError:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder, place)
 
 
 def default_root() -> Path:

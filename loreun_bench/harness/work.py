@@ -41,7 +41,7 @@ class Task:
     stage: Stage
     key: str
     inputs: Mapping[str, str]
-    store: Path
+    store: Store
     device: str
     load: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
@@ -115,9 +115,8 @@ def anew() -> bool:
 
 
 def _log(task: Task) -> Path:
-    folder = task.store / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{task.key}.files"
+    task.store.tmp.mkdir(parents=True, exist_ok=True)
+    return task.store.tmp / f"{task.key}.files"
 
 
 def classify(error: BaseException) -> str:
@@ -137,7 +136,7 @@ def _run(task: Task, start: float) -> str:
     from loreun_bench.ops.functional import backend
 
     global _anew
-    store, _anew = Store(task.store), task.replace
+    store, _anew = task.store, task.replace
     inputs = {}
     for name, key in task.inputs.items():
         artifact = store.verified(key)

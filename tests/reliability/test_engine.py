@@ -64,7 +64,7 @@ def task(
 ) -> Task:
     """A task with a key of its own."""
     stage = Stage(f"toy_stages:{function}", {"number": next(numbers), **config}, sources=sources, timeout_s=timeout_s)
-    return Task(stage, stage.key({}), {}, root, "cpu", code=plugin_digests(stage))
+    return Task(stage, stage.key({}), {}, Store(root), "cpu", code=plugin_digests(stage))
 
 
 def outcome(engine: Engine, a_task: Task) -> Outcome:
@@ -125,7 +125,7 @@ def test_a_disk_that_fills_up_while_tensors_are_written_is_disk_full() -> None:
 
 def test_a_missing_input_is_a_failure_that_names_it(engine: Engine, root: Path) -> None:
     one = task(root, "ok")
-    result = outcome(engine, Task(one.stage, one.key, {"model": "0" * 64}, root, "cpu"))
+    result = outcome(engine, Task(one.stage, one.key, {"model": "0" * 64}, Store(root), "cpu"))
     assert result.status == "failed"
     assert "'model'" in result.reason
 
@@ -206,7 +206,7 @@ def test_the_time_a_worker_takes_to_start_does_not_count_as_the_stages(root: Pat
     stage = Stage("toy_stages:ok", {"number": next(numbers)}, sources=(slow,), timeout_s=2.0)
     code = {str(slow): code_digest(slow)}
     try:
-        assert outcome(engine, Task(stage, stage.key({}), {}, root, "cpu", (str(slow),), code)).status == "ok"
+        assert outcome(engine, Task(stage, stage.key({}), {}, Store(root), "cpu", (str(slow),), code)).status == "ok"
     finally:
         engine.close()
 

@@ -23,6 +23,7 @@ import loreun_bench
 from loreun_bench.harness import scratch
 from loreun_bench.harness.engines.local import LocalEngine
 from loreun_bench.harness.files import write_atomic
+from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: guards of processes")
@@ -120,26 +121,28 @@ def test_what_a_stage_has_started_ends_with_the_sweep_and_the_next_removes_what_
     plugin(tmp_path, "Parent", "pass")
     environment = os.environ | {"TMPDIR": str(temporary)}
     subprocess.run([sys.executable, *map(str, words)], env=environment, check=True, capture_output=True)
-    assert [path.name for path in store.iterdir()] == [".lock"]
+    assert not list(store.iterdir())
     assert not list(store.parent.glob("used/*/.*"))
     assert [path.name for path in temporary.iterdir() if path.name.startswith(("pymp", "loreun"))] == []
 
 
 def test_what_a_living_sweep_has_half_written_stays(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    with store.in_use():
-        (tmp_path / "store" / "tmp" / "theirs").mkdir()
-        other = (
-            "from pathlib import Path\nfrom loreun_bench.harness import scratch\n"
-            "from loreun_bench.harness.store import Store\n"
-            f"scratch.folder()\nwith Store(Path({str(tmp_path / 'store')!r})).in_use(): pass"
-        )
+    other = (
+        "from pathlib import Path\nfrom loreun_bench.harness import scratch\n"
+        "from loreun_bench.harness.leases import Leases\nfrom loreun_bench.harness.store import Store\n"
+        f"scratch.folder()\nwith Leases(Store(Path({str(tmp_path / 'store')!r}))): pass"
+    )
+    with Leases(Store(tmp_path / "store")) as leases:
+        theirs = leases.store.tmp / "theirs"
+        theirs.mkdir()
         own = scratch.folder()
         subprocess.run([sys.executable, "-c", other], check=True)
-        assert (tmp_path / "store" / "tmp" / "theirs").is_dir()
+        assert theirs.is_dir()
         assert own.is_dir()
+    assert not theirs.exists()
+    theirs.mkdir(parents=True)  # of a sweep that is dead
     subprocess.run([sys.executable, "-c", other], check=True)
-    assert not (tmp_path / "store" / "tmp" / "theirs").exists()
+    assert not theirs.parent.exists()
 
 
 NAMES = """

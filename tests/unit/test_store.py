@@ -15,7 +15,7 @@ from loreun_bench.harness.stage import SCHEMA, Output
 from loreun_bench.harness.store import MANIFEST, TENSORS, VALUES, Artifact, Corrupt, Store
 
 KEY = "ab" + "0" * 62
-ABOUT = {"label": "toy", "seconds": 0.5}
+ABOUT = {"label": "toy", "seconds": 1.5}
 
 
 def output(fill: float = 1.0, **cost: float) -> Output:
@@ -168,7 +168,7 @@ def test_a_put_that_fails_half_way_leaves_no_artifact_and_no_temporary_folder(
         store.put(KEY, output(), ABOUT)
     monkeypatch.undo()
     assert files_under(store.root) == []
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list(store.tmp.iterdir()) == []
     assert store.find(KEY) is None
     assert store.put(KEY, output(), ABOUT).values() == output().values
 
@@ -178,6 +178,43 @@ def test_a_put_syncs_every_file_before_it_shows(store: Store, monkeypatch: pytes
     monkeypatch.setattr(module, "sync", lambda _: seen.append(store.find(KEY) is None))
     store.put(KEY, output(), ABOUT)
     assert seen == [True, True, True]
+
+
+def test_what_took_less_than_a_second_is_not_worth_the_wait_for_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(module, "sync", seen.append)
+    artifact = store.put(KEY, output(), {**ABOUT, "seconds": 0.9})
+    assert seen == []
+    for name in (TENSORS, VALUES, MANIFEST):
+        os.truncate(artifact.folder / name, 0)  # what a power cut may leave of it
+    assert store.verified(KEY) is None
+    assert store.put(KEY, output(), ABOUT).values() == output().values
+    assert store.verified(KEY) is not None
+
+
+def test_a_file_is_hashed_once_as_long_as_it_is_the_same(
+    store: Store, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RACY", 0.0)
+    hashed: list[Path] = []
+    whole = module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: (hashed.append(path), whole(path))[1])
+    for _ in range(3):
+        assert store.verified(KEY) is not None
+    assert sorted(path.name for path in hashed) == [TENSORS, VALUES]
+    flip(artifact.folder / TENSORS)
+    assert store.verified(KEY) is None
+
+
+def test_of_two_changes_at_once_the_second_is_seen(store: Store, artifact: Artifact) -> None:
+    for _ in range(20):
+        flip(artifact.folder / TENSORS)
+        with pytest.raises(Corrupt):
+            artifact.tensors()
+        flip(artifact.folder / TENSORS)
+        artifact.tensors()
 
 
 def test_a_manifest_whose_digest_was_changed_counts_as_missing(store: Store) -> None:

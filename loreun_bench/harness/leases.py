@@ -1,0 +1,179 @@
+"""Who makes a stage: of all the sweeps on a store, on one machine or several, one at a time.
+
+A lease is a file that names its holder, a sweep; a sweep that lives holds a lock on a file of its own and changes it every
+few seconds. Nobody's clock is compared with another's: whoever watches counts for how long it has not changed. A lease saves
+work and no more: two that make the same do no harm, as the store keeps what was there first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+import threading
+import time
+import uuid
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from loreun_bench.harness.files import locked
+from loreun_bench.harness.store import Store
+
+BEAT, EXPIRES = 5.0, 60.0  # seconds between two signs of life, and without one until a sweep counts as dead
+ALIVE = "alive"
+
+
+class Leases:
+    """The leases of one sweep: entered when it begins, all given back when it ends. `store` is its own view of the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = Store(store.root, uuid.uuid4().hex[:12])
+        self._held: set[str] = set()
+        self._folder = store.root / "leases"
+        self._sweeps = Sweeps(store)
+        self._stop = threading.Event()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Leases:
+        self._sweeps.clean()
+        new = self.store.tmp.with_name(f".{self.store.sweep}")  # until it can be seen to live
+        new.mkdir(parents=True)
+        self._file = open(new / ALIVE, "xb", buffering=0)
+        _lock(self._file)
+        self._beat(0)
+        new.rename(self.store.tmp)
+        threading.Thread(target=self._live, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        for key in list(self._held):
+            self.give_back(key)
+        if self._file is not None:
+            self._file.close()
+        shutil.rmtree(self.store.tmp, ignore_errors=True)
+
+    def take(self, key: str) -> bool:
+        """Whether this sweep may make the stage with this key: nobody else does, or who did is dead."""
+        if self._write(key):
+            return True
+        holder = self.holder(key)
+        if holder is not None and self._sweeps.live(holder):
+            return holder == self.store.sweep
+        if holder is not None:
+            self._clear(key, holder)
+        return self._write(key)
+
+    def holder(self, key: str) -> str | None:
+        """The sweep that has the lease; None if nobody has."""
+        try:
+            return (self._folder / key).read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def progress_file(self, key: str) -> Path:
+        """Where who makes the stage says how far it is."""
+        return Store(self.store.root, self.holder(key) or self.store.sweep).progress_file(key)
+
+    def give_back(self, key: str) -> None:
+        """The stage is made, or has failed."""
+        self._held.discard(key)
+        if self.holder(key) == self.store.sweep:  # else it was taken over
+            (self._folder / key).unlink(missing_ok=True)
+
+    def _write(self, key: str) -> bool:
+        """Whether nobody had the lease, so that this sweep has it now."""
+        try:
+            with open(self._folder / key, "x") as file:
+                file.write(self.store.sweep)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # the first lease of a store
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return self._write(key)
+        self._held.add(key)
+        return True
+
+    def _clear(self, key: str, dead: str) -> None:
+        """Take away the lease of a sweep that is dead, unless somebody has taken it over meanwhile."""
+        with locked(self._folder / ".lock"):
+            if self.holder(key) == dead:
+                (self._folder / key).unlink(missing_ok=True)
+
+    def _live(self) -> None:
+        number = 0
+        while not self._stop.wait(BEAT):
+            number += 1
+            with contextlib.suppress(OSError, ValueError):  # a full disk does not end a sweep; it may have just ended
+                self._beat(number)
+
+    def _beat(self, number: int) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.write(f"{machine()} {number:012d}\n".encode())
+
+
+class Sweeps:
+    """The sweeps on a store, as one of them, or `store`, sees them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[str, tuple[bytes | None, float]] = {}
+
+    def live(self, sweep: str) -> bool:
+        """Whether a sweep lives. On another machine, and if it hangs, it counts as dead when it was seen for EXPIRES seconds
+        without a sign of life; on this one, at once when it has ended."""
+        path = self._store.root / "tmp" / sweep / ALIVE if sweep else None
+        try:
+            said = path.read_bytes() if path is not None else b""  # a lease that is being written names nobody yet
+        except OSError:
+            return False
+        before, since = self._seen.get(sweep, (None, 0.0))
+        if said != before:
+            since = time.monotonic()
+            self._seen[sweep] = said, since
+        if time.monotonic() - since >= EXPIRES:
+            return False
+        return path is None or not said.startswith(machine().encode()) or not _free(path)
+
+    def clean(self) -> None:
+        """Remove what sweeps that are dead have left half-written."""
+        tmp = self._store.root / "tmp"
+        folders = [path for path in tmp.glob("[!.]*") if path.is_dir()]
+        dead = [path for path in folders if not self.live(path.name)]
+        for path in dead:
+            shutil.rmtree(path, ignore_errors=True)
+        if len(dead) == len(folders):  # nobody writes here now
+            for path in [*tmp.glob("[!.]*"), *self._store.root.glob("used/*/.*")]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+@cache
+def machine() -> str:
+    """What tells this machine, as it was last started, from others; containers on it are the same."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{platform.node()}-{uuid.getnode():x}"
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for as long as this process lives; without locks (Windows) only its changes tell that it does."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _free(path: Path) -> bool:
+    """Whether nobody holds the lock on a file. Never so without locks (Windows)."""
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
