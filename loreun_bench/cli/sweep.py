@@ -21,6 +21,7 @@ Workers = Annotated[int | None, typer.Option("--workers", help=WORKERS)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="make every result anew, also what the store has")]
+Shard = Annotated[str | None, typer.Option("--shard", metavar="K/N", help="only this part, as 1/8, of an array of jobs")]
 EngineName = Annotated[str, typer.Option("--engine", help="local")]
 
 
@@ -32,9 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     source: Source = "digits", set_: Set = None, out: Out = None, engine: EngineName = "local",
-    workers: Workers = None, device: Device = "auto", plugin: Plugins = None, fresh: Fresh = False,
+    workers: Workers = None, device: Device = "auto", plugin: Plugins = None, fresh: Fresh = False, shard: Shard = None,
 ) -> None:  # fmt: skip
-    """Plan, run, print the leaderboard. Running it again continues it."""
+    """Plan, run, print the leaderboard. Running it again continues it; several at once on one store share the work."""
     from loreun_bench import api
     from loreun_bench.cli.progress import Progress
     from loreun_bench.cli.tables import terminal
@@ -43,7 +44,7 @@ def sweep(
     from loreun_bench.report import leaderboard, table
 
     signal.signal(signal.SIGTERM, _interrupt)
-    config, planned = _prepare(source, set_, engine, device, plugin)
+    config, planned = _prepare(source, set_, engine, device, plugin, shard)
     folder = api.run_folder(config, out)
     with Progress(planned, folder) as progress:
         try:
@@ -54,6 +55,10 @@ def sweep(
         except DiskFull as error:
             progress.stop(f"error: {error}")
             raise typer.Exit(1) from None
+    if shard is not None:
+        progress.close(records)
+        progress.stop(f"part {shard} is done: the same command without --shard collects all parts and prints the table")
+        raise typer.Exit(1 if any(record.status != "ok" for record in records) else 0)
     groups = table.build([(folder.name, records)])
     try:
         write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
@@ -68,7 +73,7 @@ def sweep(
 
 def plan(
     source: Source = "digits", set_: Set = None, engine: EngineName = "local", device: Device = "auto",
-    plugin: Plugins = None, workers: Workers = None, out: Out = None,
+    plugin: Plugins = None, workers: Workers = None, out: Out = None, shard: Shard = None,
 ) -> None:  # fmt: skip
     """Print the stages, which are cached, and what the others will cost. Runs nothing."""
     from loreun_bench.cli.tables import terminal
@@ -76,7 +81,7 @@ def plan(
     from loreun_bench.harness.store import Store, default_root
     from loreun_bench.report.text import wrapped
 
-    _, planned = _prepare(source, set_, engine, device, plugin)
+    _, planned = _prepare(source, set_, engine, device, plugin, shard)
     stages = forecast(planned, Store(default_root()))
     rows = [
         [
@@ -120,7 +125,7 @@ def _cost(seconds: list[float | None]) -> str:
 
 
 def _prepare(
-    source: str, set_: list[str] | None, engine: str, device: str, plugin: list[Path] | None
+    source: str, set_: list[str] | None, engine: str, device: str, plugin: list[Path] | None, shard: str | None
 ) -> tuple[SweepConfig, Plan]:
     from loreun_bench import api
     from loreun_bench.errors import UserError, did_you_mean
@@ -133,7 +138,8 @@ def _prepare(
         load_plugin(path)
     overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
     config = api.resolve(source, overrides)
-    return config, planning.build(config)
+    planned = planning.build(config)
+    return config, planned if shard is None else planning.shard(planned, shard)
 
 
 def _seconds(value: float | None) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from loreun_bench.classification import planning
 from loreun_bench.config import load
-from loreun_bench.harness.plan import build
+from loreun_bench.errors import UserError
+from loreun_bench.harness.plan import build, closure, shard
 
 SCENARIOS = [{"kind": "random", "fraction": 0.1}, {"kind": "class", "forget_class": 3}]
 BASE = {
@@ -45,6 +46,28 @@ def test_one_original_for_all_scenarios_and_one_retrain_for_each_split_and_seed(
     retrains = [s for s in found.stages if s.config.get("method") == "Retrain"]
     assert len(retrains) == 4
     assert kinds(plan(noise_floor=True))["unlearn"] - kinds(found)["unlearn"] == 4
+
+
+def test_the_parts_of_a_sweep_have_each_cell_once_and_what_it_needs():
+    whole = plan(metrics=["accuracy", "mia", "loss", "strata"])
+    parts = [shard(whole, f"{k}/5") for k in range(1, 6)]
+    assert sorted(c.record.cell for part in parts for c in part.cells) == sorted(c.record.cell for c in whole.cells)
+    for part in parts:
+        for c in part.cells:
+            assert closure(c.evaluation) <= {stage.recipe for stage in part.stages}
+        assert len(part.stages) < len(whole.stages)
+
+
+@pytest.mark.parametrize("which", ["0/4", "5/4", "1", "1/", "/2", "-1/4", "a/b", "1/0", "1/2/3", "²/3", "9999/9999"])
+def test_a_part_that_there_is_not_is_refused(which):
+    with pytest.raises(UserError, match="--shard"):
+        shard(plan(), which)
+
+
+def test_cells_over_seeds_are_left_to_who_collects():
+    found = plan(metrics=["accuracy", "loss", "klom"], seeds={"count": 10, "split": 0}, scenarios=SCENARIOS[1:])
+    assert any(not c.record.seeds for c in found.cells)
+    assert all(c.record.seeds for k in (1, 2) for c in shard(found, f"{k}/2").cells)
 
 
 def test_a_record_says_how_much_of_the_same_pictures_each_seed_forgets_anew():
