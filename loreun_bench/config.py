@@ -8,7 +8,7 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -264,7 +264,7 @@ def settings(entry: Entry, values: dict[str, Any], where: str, beside: Iterable[
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}.{key}: {value} is not finite")
     try:
-        hints = typing.get_type_hints(entry.item, include_extras=True)
+        hints = _hints(entry.item)
     except NameError as error:
         raise UserError(f"{where}: {error}; the types of settings must be importable when the file runs") from error
     checked = {key: _setting(hints[key], value, f"{where}.{key}") for key, value in values.items()}
@@ -281,11 +281,21 @@ def settings(entry: Entry, values: dict[str, Any], where: str, beside: Iterable[
     return made
 
 
+@lru_cache(maxsize=1024)
+def _hints(item: type) -> dict[str, Any]:
+    return typing.get_type_hints(item, include_extras=True)
+
+
+@lru_cache(maxsize=1024)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
+
+
 def _setting(hint: Any, value: Any, where: str) -> Any:
     """`value` checked as strictly as in JSON: true is no number, and "1" is none either."""
     value = _flag(value) if hint is bool else value
     try:
-        found = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        found = _adapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: {message}, got {value!r}") from error

@@ -184,6 +184,7 @@ def registry(kind: str, track: str = "classification") -> Registry:
     return _registry(kind, "loreun_bench" if kind == "weightings" else f"loreun_bench.{track}")
 
 
+@cache
 def kinds(track: str) -> list[str]:
     """The kinds of items that a track has, as its folders say."""
     folder = Path(__file__).parent / track

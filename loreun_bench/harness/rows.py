@@ -6,6 +6,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def uniform() -> tuple[Entry, Any]:
     return entry, entry.item()
 
 
+@lru_cache(maxsize=1024)
 def class_files(cls: type) -> tuple[Path, ...]:
     """The files that define a class and its bases, but for Python's own."""
     return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))
