@@ -11,7 +11,7 @@ from loreun_bench.errors import UserError
 
 FAMILIES = (
     "sweep", "tune", "browse", "tables", "compare", "audit", "verify", "export", "data", "info", "plugins", "bench", "score",
-    "split", "figures", "report",
+    "split", "figures", "report", "store",
 )  # fmt: skip
 app = typer.Typer(
     name="loreun-bench",

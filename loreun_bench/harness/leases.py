@@ -22,7 +22,7 @@ from loreun_bench.harness.files import locked
 from loreun_bench.harness.store import Store
 
 BEAT, EXPIRES = 5.0, 60.0  # seconds between two signs of life, and without one until a sweep counts as dead
-ALIVE = "alive"
+ALIVE, RUN = "alive", "run"  # files of a sweep: its sign of life, and the name of the list of what it uses
 
 
 class Leases:
@@ -137,6 +137,11 @@ class Sweeps:
         if time.monotonic() - since >= EXPIRES:
             return False
         return path is None or not said.startswith(machine().encode()) or not _free(path)
+
+    def living(self) -> int:
+        """How many sweeps are under way."""
+        folders = self._store.root.glob("tmp/[!.]*")
+        return sum(path.is_dir() and self.live(path.name) for path in folders)
 
     def clean(self) -> None:
         """Remove what sweeps that are dead have left half-written."""

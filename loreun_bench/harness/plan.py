@@ -32,11 +32,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells, and their stages in topological order; `notes` says what was left out and why."""
+    """Cells, and their stages in topological order; `notes` says what was left out and why; partial: it is a shard."""
 
     cells: tuple[Cell, ...]
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def shard(plan: Plan, which: str) -> Plan:
     cells = tuple(single[int(k) - 1 :: int(n)])
     if not cells:
         raise UserError(f"--shard {which}: the sweep has {len(single)} cells, so at most as many parts")
-    return Plan(cells, tuple(_ordered(cells)), plan.notes)
+    return Plan(cells, tuple(_ordered(cells)), plan.notes, partial=True)
 
 
 def closure(stage: Stage) -> set[str]:

@@ -18,6 +18,7 @@ from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.files_used import plugin_digests
 from loreun_bench.harness.graph import Graph
+from loreun_bench.harness.keeping import RunList
 from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
@@ -75,7 +76,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.plan, self.engine, self.leases, self.device, self.listen = plan, engine, leases, device, listen
         self.store, self.out, self.fresh = leases.store, out, fresh
-        self.graph, self.results = Graph(plan), Results(plan, out)
+        self.graph, self.results, self.uses = Graph(plan), Results(plan, out), RunList(self.store, out)
         self.artifacts: dict[str, Artifact] = {}  # by recipe, while somebody may read them
         self.keys: dict[str, str] = {}  # of all that are done
         self.digests: dict[str, str] = {}
@@ -101,6 +102,8 @@ class _Run:
             for future in self._wait():
                 self._finish(self.running.pop(future), future.result())
         self._tell()
+        if not self.plan.partial:
+            self.uses.whole()
         return self.results.all()
 
     def _look(self) -> None:
@@ -175,8 +178,10 @@ class _Run:
                 self._tell_shares()
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
-        self.leases.give_back(self.bases[stage.recipe])
         artifact = self.store.find(outcome.key) if outcome.status == "ok" else None
+        if artifact is not None:
+            self.uses.add(outcome.key)
+        self.leases.give_back(self.bases[stage.recipe])
         vanished = artifact is None and outcome.status == "ok"
         if (outcome.lost or vanished) and self._again(stage):
             return
@@ -200,6 +205,7 @@ class _Run:
         """A stage's result is there: write the rows that it completes, and forget what nobody reads any more."""
         self.artifacts[stage.recipe] = artifact
         self.keys[stage.recipe], self.digests[stage.recipe] = str(artifact.manifest["key"]), artifact.digest
+        self.uses.add(self.keys[stage.recipe])
         read = {stage.recipe, *(upstream.recipe for upstream in stage.inputs.values())}
         for number in self.graph.done(stage.recipe):
             cell = self.plan.cells[number]

@@ -1,0 +1,63 @@
+"""store ls and store clean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Keep = Annotated[list[Path] | None, typer.Option("--keep-runs", metavar="RUN", help="keep what this run folder uses")]
+Older = Annotated[str | None, typer.Option("--older", metavar="AGE", help="keep what is younger, as 12h, 30d or 2w")]
+Unused = Annotated[bool, typer.Option("--unused", help="keep what any run folder uses that is still there")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would go")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family."""
+    family = typer.Typer(help="What is stored, and what may go.", no_args_is_help=True, rich_markup_mode=None)
+    family.command("ls")(list_store)
+    family.command()(clean)
+    app.add_typer(family, name="store")
+
+
+def list_store() -> None:
+    """What the store ($LOREUN_STORE) holds, by kind of stage, and which run folders use it."""
+    from rich.filesize import decimal
+    from tabulate import tabulate
+
+    from loreun_bench.harness import keeping
+    from loreun_bench.harness.leases import Sweeps
+    from loreun_bench.harness.store import Store, default_root
+    from loreun_bench.report.text import plain
+
+    store = Store(default_root())
+    found = keeping.contents(store)
+    by_kind: dict[str, list[int]] = {}
+    for one in found:
+        by_kind.setdefault(one.kind, []).append(one.size)
+    rows = [[kind, len(sizes), decimal(sum(sizes))] for kind, sizes in sorted(by_kind.items())]
+    rows.append(["all", len(found), decimal(sum(one.size for one in found))])
+    print(f"{plain(str(store.root))}\n\n{tabulate(rows, ['', 'number', 'size'], colalign=('left', 'right', 'right'))}")
+    sizes = {one.key: one.size for one in found}
+    for folder, keys in sorted(keeping.runs(store).items()):
+        print(f"\n{plain(str(folder))}\n  uses {len(keys)}, {decimal(sum(sizes.get(key, 0) for key in keys))}")
+    if living := Sweeps(store).living():
+        print(f"\n{living} sweep{'s are' if living > 1 else ' is'} under way")
+
+
+def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, dry_run: DryRun = False) -> None:
+    """Remove what may go: without an option, what is damaged or half-written; with one or more, all that none of them keeps.
+    What a sweep under way uses always stays."""
+    from rich.filesize import decimal
+
+    from loreun_bench.harness import keeping
+    from loreun_bench.harness.store import Store, default_root
+
+    store = Store(default_root())
+    age = None if older is None else keeping.seconds(older)
+    gone = keeping.removable(store, keep_runs, age, unused)
+    if not dry_run:
+        keeping.remove(store, gone)
+    size = decimal(sum(one.size for one in gone))
+    print(f"{len(gone)} of the store's items {'would go' if dry_run else 'are gone'}, {size}")
