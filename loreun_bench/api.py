@@ -12,12 +12,13 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness import plan as planning
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines import Engine
-from loreun_bench.harness.environment import cores
+from loreun_bench.harness.environment import cores, package_version
 from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Store, data_root, default_root
 from loreun_bench.plugins import in_own_process, load_plugin
+from loreun_bench.versions import CONFIG
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,30 +106,29 @@ def claim(out: Path, config: SweepConfig) -> str:
 
 def _claim(out: Path, path: Path, config: SweepConfig) -> str:
     text = configuration.dump(config)
+    written = f"schema: {CONFIG}\nloreun_bench: '{package_version()}'\n{text}"
     if not path.is_file():
         if (out / "records.jsonl").exists() and not path.is_file():  # another part of the sweep may write it now
             raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
-        write_atomic(path, text)
+        write_atomic(path, written)
         return ""
-    if (before := path.read_text(encoding="utf-8")) == text:
-        return ""
-    had = _seeds_before(path, before, config)
-    if not had:
-        raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
-    write_atomic(path, text)
-    new = len(config.seeds) - had
-    return f"{new} seed{'s are' if new > 1 else ' is'} added to the {had} that {out} has, which are kept"
-
-
-def _seeds_before(path: Path, text: str, config: SweepConfig) -> int:
-    """How many seeds the sweep of `text` has, if it is `config` with some of its seeds; else 0."""
     try:
         before = configuration.load(path)
-    except UserError:
-        return 0
+    except UserError as error:
+        raise UserError(f"{out} holds a sweep that cannot be gone on with ({error}); choose another with --out") from error
+    if configuration.dump(before) == text:
+        return ""
+    if not _has_some_seeds(before, config):
+        raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
+    write_atomic(path, written)
+    new = len(config.seeds) - len(before.seeds)
+    return f"{new} seed{'s are' if new > 1 else ' is'} added to the {len(before.seeds)} that {out} has, which are kept"
+
+
+def _has_some_seeds(before: SweepConfig, config: SweepConfig) -> bool:
+    """Whether the sweep of `before` is that of `config` with some of its seeds."""
     fewer = config.model_copy(update={"seeds": before.seeds})
-    among = all(each in config.seeds for each in before.seeds)
-    return len(before.seeds) if among and configuration.dump(fewer) == text else 0
+    return all(each in config.seeds for each in before.seeds) and configuration.dump(fewer) == configuration.dump(before)
 
 
 def make_engine(device: str, workers: int | None, modules: Sequence[str]) -> Engine:

@@ -29,6 +29,7 @@ from loreun_bench import plain_yaml
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.names import clean
 from loreun_bench.registry import Entry, blamed, registry, track
+from loreun_bench.versions import as_now
 
 PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
@@ -161,7 +162,7 @@ class SweepConfig(Strict):
 
 def load(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
     """The checked configuration of a preset's name, a YAML file or a dict, after `overrides` ("key.sub=value")."""
-    values = dict(source) if isinstance(source, dict) else read_yaml(find(source))
+    values = as_now(source, "config") if isinstance(source, dict) else as_now(read_yaml(find(source)), str(source))
     notes: list[str] = []
     for override in overrides:
         values = _set(values, override, notes)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, sync
+from loreun_bench.versions import newer
 
 SCHEMA = 1
 MAX_BYTES = 4096
@@ -199,7 +200,7 @@ def _parse(line: bytes, where: str) -> Record:
     try:
         values = json.loads(line)
         if values["schema"] > SCHEMA:
-            raise UserError(f"{where}: schema {values['schema']} is newer than this version understands ({SCHEMA})")
+            raise newer(where, values["schema"], SCHEMA, values.get("environment"))
         return _checked(values)
     except RecursionError:
         raise UserError(f"{where}: not a record (it is nested too deep)") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loreun_bench.harness.files import locked, sha256_file, sync, sync_folder, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 from loreun_bench.plugins import signature
+from loreun_bench.versions import newer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,12 +101,8 @@ class Store:
     def find(self, key: str) -> Artifact | None:
         """The artifact with this key, or None if it is not there or its manifest is unreadable."""
         folder = self._folder(key)
-        try:
-            with open(f"{folder}/{MANIFEST}", "rb") as file:
-                manifest = json.loads(file.read())
-        except (OSError, ValueError):
-            return None
-        if not isinstance(manifest, dict) or not manifest.keys() >= FIELDS:
+        manifest = _manifest(folder)
+        if not manifest.keys() >= FIELDS:
             return None
         return Artifact(folder, manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
 
@@ -126,7 +123,7 @@ class Store:
 
     def put(self, key: str, output: Output, about: dict[str, Any], replace: bool = False) -> Artifact:
         """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays,
-        unless it is to be replaced."""
+        unless it is to be replaced. UserError if it is of a newer schema, whose place is never taken."""
         lasting = about.get("seconds", SYNC_FROM) >= SYNC_FROM
         temporary = self.tmp / uuid.uuid4().hex
         temporary.mkdir(parents=True)
@@ -186,6 +183,9 @@ class Store:
     def _publish(self, temporary: Path, key: str, replace: bool, lasting: bool) -> bool:
         """Give an artifact its place; False if another has it and stays."""
         folder = self._folder(key)
+        there = _manifest(folder)
+        if type(schema := there.get("schema")) is int and schema > SCHEMA:
+            raise newer(folder / MANIFEST, schema, SCHEMA, there.get("environment"))
         if replace and folder.exists():
             old = self.tmp / uuid.uuid4().hex
             with contextlib.suppress(OSError):
@@ -228,6 +228,16 @@ def _rename(folder: Path, place: Path) -> None:
     except FileNotFoundError:
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder, place)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest says; nothing if it is not there or unreadable."""
+    try:
+        with open(f"{folder}/{MANIFEST}", "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def default_root() -> Path:

@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "lazy",
     "names",
+    "versions",
     "plain_yaml",
     "pictures",
     "finders",

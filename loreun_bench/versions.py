@@ -1,0 +1,39 @@
+"""What other versions of this package wrote: the older is read, the newer says which version reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loreun_bench.errors import UserError
+from loreun_bench.names import clean
+
+CONFIG = 1  # the schema of a configuration
+UNUSED = {"forget_class", "fraction", "name", "forget_prompt", "retain_prompt"}  # once null where a scenario's kind had none
+
+
+def newer(where: object, schema: object, ours: int, about: object) -> UserError:
+    """The error of what has a newer schema than ours. about: what it says of itself, its writer's version perhaps."""
+    writer = about.get("loreun_bench") if isinstance(about, dict) else None
+    known = isinstance(writer, str) and clean(writer)
+    install = f"written by loreun_bench {clean(str(writer))[:40]}: install it or newer" if known else "install the newest"
+    return UserError(f"{where}: schema {schema!r:.40} is newer than this version understands ({ours}); {install}")
+
+
+def as_now(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A configuration of any version so far in today's words, without what says who wrote it. UserError for a newer one."""
+    schema = values.get("schema", CONFIG)
+    if type(schema) is not int:
+        raise UserError(f"{where}: schema {schema!r:.40} is no whole number")
+    if schema > CONFIG:
+        raise newer(where, schema, CONFIG, values)
+    values = {key: value for key, value in values.items() if key not in ("schema", "loreun_bench")}
+    if isinstance(scenarios := values.get("scenarios"), list):
+        values["scenarios"] = [_scenario(each) if isinstance(each, dict) else each for each in scenarios]
+    return values
+
+
+def _scenario(values: dict[str, Any]) -> dict[str, Any]:
+    empty = {key for key in UNUSED & values.keys() if values[key] is None}
+    if "forget_prompt" in empty:
+        empty.add("images")  # which were for a prompt
+    return {key: value for key, value in values.items() if key not in empty}
