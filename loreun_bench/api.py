@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, told
 from loreun_bench.harness import plan as planning
-from loreun_bench.harness import scheduler
+from loreun_bench.harness import records, scheduler
 from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.environment import cores, package_version
 from loreun_bench.harness.files import write_atomic
 from loreun_bench.harness.plan import Plan
-from loreun_bench.harness.records import Record
+from loreun_bench.harness.records import Record, load_records
 from loreun_bench.harness.store import Store, data_root, default_root
 from loreun_bench.plugins import in_own_process, load_plugin
 from loreun_bench.versions import CONFIG
@@ -69,9 +69,11 @@ def execute(
         listen(scheduler.Event("note", text=said))
     engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
     try:
-        return scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
+        found = scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
     finally:
         engine.close()
+    _restore(out, config, found)
+    return found
 
 
 def resolve(config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
@@ -99,18 +101,17 @@ def claim(out: Path, config: SweepConfig) -> str:
         said = _claim(out, out / "config.yaml", config)
         for folder in (default_root(), data_root()):
             folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot write or read the folders of this sweep: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot write or read the folders of this sweep: {told(error)}") from error
     return said
 
 
 def _claim(out: Path, path: Path, config: SweepConfig) -> str:
     text = configuration.dump(config)
-    written = f"schema: {CONFIG}\nloreun_bench: '{package_version()}'\n{text}"
     if not path.is_file():
         if (out / "records.jsonl").exists() and not path.is_file():  # another part of the sweep may write it now
             raise UserError(f"{out} holds records but no config.yaml; choose another folder with --out")
-        write_atomic(path, written)
+        write_atomic(path, _signed(text))
         return ""
     try:
         before = configuration.load(path)
@@ -120,9 +121,24 @@ def _claim(out: Path, path: Path, config: SweepConfig) -> str:
         return ""
     if not _has_some_seeds(before, config):
         raise UserError(f"{out} holds the sweep of another configuration ({path}); choose another folder with --out")
-    write_atomic(path, written)
+    write_atomic(path, _signed(text))
     new = len(config.seeds) - len(before.seeds)
     return f"{new} seed{'s are' if new > 1 else ' is'} added to the {len(before.seeds)} that {out} has, which are kept"
+
+
+def _signed(text: str) -> str:
+    """A configuration with who wrote it."""
+    return f"schema: {CONFIG}\nloreun_bench: '{package_version()}'\n{text}"
+
+
+def _restore(out: Path, config: SweepConfig, found: list[Record]) -> None:
+    """Write again what of the run folder was removed while the sweep ran."""
+    if not (out / "config.yaml").is_file():
+        write_atomic(out / "config.yaml", _signed(configuration.dump(config)))
+    journal = out / "records.jsonl"
+    there = {record.cell: record for record in load_records(out)} if journal.is_file() else {}
+    if lost := [record for record in found if record.cell not in there]:
+        records.append(journal, lost)
 
 
 def _has_some_seeds(before: SweepConfig, config: SweepConfig) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
@@ -16,6 +17,18 @@ class UserError(Exception):
 
 class Diverged(Exception):
     """A loss or a parameter became NaN or infinite while training."""
+
+
+def told(error: OSError) -> str:
+    """What the machine refused, and what to do, in one line."""
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some and run the same command again"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "make it writable, or choose another place (--out, LOREUN_STORE, LOREUN_DATA, TMPDIR)"
+    else:
+        remedy = "run the same command again"
+    return " ".join(f"{what}; {remedy}; what was finished is kept".split())
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

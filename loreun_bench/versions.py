@@ -11,12 +11,14 @@ CONFIG = 1  # the schema of a configuration
 UNUSED = {"forget_class", "fraction", "name", "forget_prompt", "retain_prompt"}  # once null where a scenario's kind had none
 
 
-def newer(where: object, schema: object, ours: int, about: object) -> UserError:
-    """The error of what has a newer schema than ours. about: what it says of itself, its writer's version perhaps."""
-    writer = about.get("loreun_bench") if isinstance(about, dict) else None
-    known = isinstance(writer, str) and clean(writer)
-    install = f"written by loreun_bench {clean(str(writer))[:40]}: install it or newer" if known else "install the newest"
-    return UserError(f"{where}: schema {schema!r:.40} is newer than this version understands ({ours}); {install}")
+class Newer(UserError):
+    """Something has a newer schema than ours. about: what it says of itself, its writer's version perhaps."""
+
+    def __init__(self, where: object, schema: object, ours: int, about: object) -> None:
+        writer = about.get("loreun_bench") if isinstance(about, dict) else None
+        known = clean(writer)[:40] if isinstance(writer, str) else ""
+        install = f"written by loreun_bench {known}: install it or newer" if known else "install the newest"
+        super().__init__(f"{where}: schema {schema!r:.40} is newer than this version understands ({ours}); {install}")
 
 
 def as_now(values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def as_now(values: dict[str, Any], where: str) -> dict[str, Any]:
     if type(schema) is not int:
         raise UserError(f"{where}: schema {schema!r:.40} is no whole number")
     if schema > CONFIG:
-        raise newer(where, schema, CONFIG, values)
+        raise Newer(where, schema, CONFIG, values)
     values = {key: value for key, value in values.items() if key not in ("schema", "loreun_bench")}
     if isinstance(scenarios := values.get("scenarios"), list):
         values["scenarios"] = [_scenario(each) if isinstance(each, dict) else each for each in scenarios]

@@ -53,7 +53,7 @@ MUTANTS = {
     "old1": ("a newer artifact's place is taken", H + "store.py", "is int and schema > SCHEMA", "is int and False", "compat/test_newer.py"),
     "old2": ("a newer record names no version", H + "records.py", 'SCHEMA, values.get("environment"))', "SCHEMA, {})", "compat/test_newer.py"),
     "old3": ("settings of other kinds are an error", "versions.py", "UNUSED & values.keys()", "set()", "compat/test_frozen.py"),
-    "old4": ("another version's run is not gone on with", "api.py", "if configuration.dump(before) == text", 'if path.read_text() == written', "compat/test_frozen.py"),
+    "old4": ("another version's run is not gone on with", "api.py", "if configuration.dump(before) == text", 'if path.read_text() == _signed(text)', "compat/test_frozen.py"),
     "a": ("the forget weight grows with the loss", "ops/rules.py", '"forget": -1.0', '"forget": 1.0', "ops"),
     "b1": ("SCRUB goes towards its teacher", C + "methods/scrub.py", "return -1.0", "return 1.0", BASELINES),
     "b2": ("SCRUB forgets to the end", C + "methods/scrub.py", "or epoch < self.ascents", "or True", BASELINES),

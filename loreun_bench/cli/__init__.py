@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import typer
 
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, told
 
 FAMILIES = (
     "sweep", "tune", "browse", "tables", "compare", "audit", "verify", "export", "data", "info", "plugins", "bench", "score",
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 some cells failed, 2 wrong input, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 some cells failed or the machine did, 2 wrong input, 130 interrupted."""
     for family in FAMILIES:
         importlib.import_module(f"loreun_bench.cli.{family}").register(app)
     try:
@@ -33,6 +34,14 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if os.environ.get("LOREUN_DEBUG"):
+            raise
+        print(f"error: {told(error)}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -41,6 +50,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)

@@ -39,7 +39,6 @@ def sweep(
     from loreun_bench import api
     from loreun_bench.cli.progress import Progress
     from loreun_bench.cli.tables import terminal
-    from loreun_bench.harness.files import write_atomic
     from loreun_bench.harness.scheduler import DiskFull
     from loreun_bench.report import leaderboard, table
 
@@ -60,14 +59,13 @@ def sweep(
         progress.stop(f"part {shard} is done: the same command without --shard collects all parts and prints the table")
         raise typer.Exit(1 if any(record.status != "ok" for record in records) else 0)
     groups = table.build([(folder.name, records)])
-    try:
-        write_atomic(folder / "leaderboard.md", leaderboard.render(groups, "md"))
-    except OSError as error:
-        progress.stop(f"error: leaderboard.md could not be written: {error}")
+    missing = _not_written(folder / "leaderboard.md", leaderboard.render(groups, "md"))
     room = terminal()
     print(leaderboard.render(groups, width=room, notes=room is None))
     progress.close(records)
-    if any(record.status != "ok" for record in records):
+    if missing:
+        print(f"error: {missing}", file=sys.stderr)
+    if missing or any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 
 
@@ -101,6 +99,18 @@ def plan(
     if todo:
         head += f", {sum(f.stage.work for f in todo):,} samples,\n{_cost([f.seconds for f in todo])}"
     print(wrapped(head, room))
+
+
+def _not_written(path: Path, text: str) -> str:
+    """Write a file; in words, why it could not be."""
+    from loreun_bench.errors import told
+    from loreun_bench.harness.files import write_atomic
+
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        return told(error)
+    return ""
 
 
 def _stages(rows: list[list[str]], room: int | None) -> str:

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from loreun_bench.errors import UserError
-from loreun_bench.harness.files import locked, sync
-from loreun_bench.versions import newer
+from loreun_bench.harness.files import CHECK, checksum, locked, named, sync, write_atomic
+from loreun_bench.versions import Newer
 
 SCHEMA = 1
 MAX_BYTES = 4096
@@ -155,7 +155,7 @@ def encode(record: Record) -> bytes:
     reason = record.reason.encode(errors="replace").decode()  # of a file's name, half a character may come with it
     values = vars(record) | {"reason": reason}
     _checked(values)
-    line = (json.dumps(values, sort_keys=True) + "\n").encode()
+    line = (json.dumps(values | {CHECK: checksum(values)}, sort_keys=True) + "\n").encode()
     if len(line) > MAX_BYTES:
         raise TooLarge(f"a record of {len(line)} bytes is over the limit of {MAX_BYTES}; choose fewer metrics")
     return line
@@ -169,7 +169,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
 def append_lines(path: Path, lines: Iterable[bytes], lasting: bool = True) -> None:
     """Append records that are encoded; lasting: force them to disk now."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(".records.lock")), open(path, "a+b") as file:
+    with named(path), locked(path.with_name(".records.lock")), open(path, "a+b") as file:
         _drop_torn_tail(file)
         file.write(b"".join(lines))
         file.flush()
@@ -195,17 +195,48 @@ def load_records(path: str | Path) -> list[Record]:
     return list(newest.values())
 
 
+def set_aside(path: Path) -> int:
+    """Move the lines of a journal that are no records to `damaged.jsonl` beside it; how many. Newer, if one is."""
+    with locked(path.with_name(".records.lock")):
+        damaged = _damaged(path)
+        with open(path.with_name("damaged.jsonl"), "ab") as file:
+            file.write(b"".join(damaged.values()))
+            sync(file.fileno())
+        lines = path.read_bytes().split(b"\n")
+        write_atomic(path, b"\n".join(line for number, line in enumerate(lines, 1) if number not in damaged))
+    return len(damaged)
+
+
+def _damaged(path: Path) -> dict[int, bytes]:
+    """The lines that are no records, by number; not a torn last one."""
+    lines = enumerate(path.read_bytes().split(b"\n")[:-1], 1)
+    return {number: line + b"\n" for number, line in lines if line.strip() and not _sound(line, f"{path}:{number}")}
+
+
+def _sound(line: bytes, where: str) -> bool:
+    try:
+        _parse(line, where)
+    except Newer:
+        raise
+    except UserError:
+        return False
+    return True
+
+
 def _parse(line: bytes, where: str) -> Record:
     """The record of a line: checked once, here, so that nothing that reads records has to. UserError names the field."""
+    remedy = "its sweep, run again, sets the line aside and makes the row anew"
     try:
         values = json.loads(line)
+        if values.pop(CHECK, None) not in (None, checksum(values)):
+            raise ValueError("its checksum is another")
         if values["schema"] > SCHEMA:
-            raise newer(where, values["schema"], SCHEMA, values.get("environment"))
+            raise Newer(where, values["schema"], SCHEMA, values.get("environment"))
         return _checked(values)
     except RecursionError:
-        raise UserError(f"{where}: not a record (it is nested too deep)") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where}: not a record ({error})") from error
+        raise UserError(f"{where}: not a record (it is nested too deep); {remedy}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: not a record ({error}); {remedy}") from error
 
 
 def _checked(values: Any) -> Record:

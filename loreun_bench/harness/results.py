@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loreun_bench.harness import records
+from loreun_bench.errors import UserError
+from loreun_bench.harness import environment, records
 from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.store import Artifact
 from loreun_bench.harness.work import Outcome
+from loreun_bench.versions import Newer
 
 SYNC_EVERY = 1.0  # seconds between two times that rows are forced to disk; one that is lost is made again from the store
 
@@ -22,9 +24,19 @@ class Results:
 
     def __init__(self, plan: Plan, out: Path) -> None:
         self.plan, self.journal = plan, out / "records.jsonl"
-        self.old = {r.cell: r for r in records.load_records(out)} if self.journal.is_file() else {}
+        self.damaged = 0  # lines of the journal that were set aside
+        self.old = {r.cell: r for r in self._load()} if self.journal.is_file() else {}
         self._synced = -SYNC_EVERY
         self._found: dict[tuple[Any, ...], Record] = {}
+
+    def _load(self) -> list[Record]:
+        try:
+            return records.load_records(self.journal)
+        except Newer:
+            raise
+        except UserError:
+            self.damaged = records.set_aside(self.journal)
+            return records.load_records(self.journal)
 
     def other_conditions(self) -> list[str]:
         """What was otherwise when the run folder had its rows: of one configuration, what the user's own files hold."""
@@ -63,7 +75,8 @@ class Results:
 
 def failed(cell: Cell, outcome: Outcome, trace: str) -> Record:
     """The record of a cell of which a stage ended so; trace: the file with what that raised."""
-    return replace(cell.record, status=outcome.status, reason=outcome.reason, trace=trace)
+    about = {"loreun_bench": environment.package_version()}
+    return replace(cell.record, status=outcome.status, reason=outcome.reason, trace=trace, environment=about)
 
 
 def measured(cell: Cell, evaluation: Artifact, model: Artifact | None) -> Record:

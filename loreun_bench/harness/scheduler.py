@@ -91,6 +91,9 @@ class _Run:
         self.made: set[str] = set()  # in this run
 
     def run(self) -> list[Record]:
+        if self.results.damaged:
+            words = f"{self.results.damaged} damaged line(s) of {self.results.journal} set aside in damaged.jsonl"
+            self.listen(Event("note", text=f"{words}; their rows are made anew"))
         if other := self.results.other_conditions():
             words = ", ".join(other)
             self.listen(Event("note", text=f"changed since the last run in {self.out}: {words}; its rows are made again"))

@@ -15,10 +15,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import locked, sha256_file, sync, sync_folder, write_atomic
+from loreun_bench.harness.files import CHECK, checksum, locked, sha256_file, sync, sync_folder, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 from loreun_bench.plugins import signature
-from loreun_bench.versions import newer
+from loreun_bench.versions import Newer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,11 @@ class Artifact:
         """The tensors, memory-mapped, after their hash was checked."""
         from safetensors.torch import load_file
 
-        return load_file(self._checked(TENSORS))
+        path = self._checked(TENSORS)
+        try:
+            return load_file(path)
+        except Exception as error:  # the library's own, of a file that has just gone
+            raise Corrupt(f"{path} cannot be read: {error}") from error
 
     def values(self) -> dict[str, Any]:
         """The JSON values, after their hash was checked."""
@@ -133,7 +137,7 @@ class Store:
                 "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
                 "created": time.time(), **about,
             }  # fmt: skip
-            text = json.dumps(manifest, sort_keys=True)
+            text = json.dumps(manifest | {CHECK: checksum(manifest)}, sort_keys=True)
             (temporary / MANIFEST).write_text(text)
             for path in temporary.iterdir() if lasting else ():
                 with open(path, "rb") as file:
@@ -185,7 +189,7 @@ class Store:
         folder = self._folder(key)
         there = _manifest(folder)
         if type(schema := there.get("schema")) is int and schema > SCHEMA:
-            raise newer(folder / MANIFEST, schema, SCHEMA, there.get("environment"))
+            raise Newer(folder / MANIFEST, schema, SCHEMA, there.get("environment"))
         if replace and folder.exists():
             old = self.tmp / uuid.uuid4().hex
             with contextlib.suppress(OSError):
@@ -231,13 +235,14 @@ def _rename(folder: Path, place: Path) -> None:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest says; nothing if it is not there or unreadable."""
+    """What the manifest says; nothing if it is not there, unreadable or damaged."""
     try:
         with open(f"{folder}/{MANIFEST}", "rb") as file:
             found = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    whole = isinstance(found, dict) and found.pop(CHECK, None) in (None, checksum(found))
+    return found if whole else {}
 
 
 def default_root() -> Path:

@@ -141,7 +141,7 @@ def _run(task: Task, start: float) -> str:
     for name, key in task.inputs.items():
         artifact = store.verified(key)
         if artifact is None:
-            raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the command again")
+            raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the same command again")
         inputs[name] = artifact
     used: dict[str, str | None] = {}
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):

@@ -15,6 +15,7 @@ from loreun_bench import config
 from loreun_bench.api import claim
 from loreun_bench.errors import UserError
 from loreun_bench.harness import environment, records, stage
+from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.stage import Output, Stage
 from loreun_bench.harness.store import Store
 from loreun_bench.versions import CONFIG
@@ -86,8 +87,8 @@ def untouched(theirs, tmp_path):
 
 @pytest.mark.usefixtures("untouched")
 def test_a_newer_artifact_is_not_there(tmp_path):
-    store = Store(tmp_path / "store")
-    with store.in_use():
+    with Leases(Store(tmp_path / "store")) as leases:
+        store = leases.store
         assert store.find(KEY) is None
         assert store.verified(KEY) is None
 

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -102,8 +103,8 @@ class LocalEngine:
 
     def _start(self, job: _Job) -> None:
         started = self._launch(job)
-        if started is None:
-            job.result.set_result(Outcome("failed", DIED))
+        if isinstance(started, Outcome):
+            job.result.set_result(started)
             return
         worker, future = started
         worker.met = worker.met or self._meets_own()
@@ -113,22 +114,26 @@ class LocalEngine:
         self._busy[job] = worker
         future.add_done_callback(lambda future: self._done(job, worker, future))
 
-    def _launch(self, job: _Job) -> tuple[_Worker, Future[Outcome]] | None:
-        """A worker that runs the job; None if none comes up. An idle one may have died, the server, too."""
+    def _launch(self, job: _Job) -> tuple[_Worker, Future[Outcome]] | Outcome:
+        """A worker that runs the job; how it failed if none comes up. An idle one may have died, the server, too."""
+        reason = DIED
         for _ in range(TRIES):
             if self._doubt and not self._busy:
                 self._begin_anew()
             idle = self._idle and not (job.own or job.alone)
-            with contextlib.suppress(BrokenProcessPool, OSError, EOFError):
-                try:
-                    worker = self._idle.pop() if idle else self._worker(job.own)
-                    return worker, worker.start(job.task)
-                except KeyboardInterrupt:
-                    self._begin_anew()  # the server would still start a process that finds nobody
-                    raise
+            try:
+                worker = self._idle.pop() if idle else self._worker(job.own)
+                return worker, worker.start(job.task)
+            except KeyboardInterrupt:
+                self._begin_anew()  # the server would still start a process that finds nobody
+                raise
+            except (BrokenProcessPool, EOFError):
+                reason = DIED
+            except OSError as error:  # of memory that processes share, of files, of processes there are no more
+                reason = f"no worker process starts: {error.strerror} (/dev/shm and {tempfile.gettempdir()} need room)"
             self._doubt = True
             time.sleep(PAUSE)
-        return None
+        return Outcome("failed", reason)
 
     def _worker(self, own: bool) -> _Worker:
         worker = _Worker(self._context, own)
