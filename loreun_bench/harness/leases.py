@@ -93,6 +93,9 @@ class Leases:
         except FileNotFoundError:  # the first lease of a store
             self._folder.mkdir(parents=True, exist_ok=True)
             return self._write(key)
+        except OSError:  # a full disk: a lease that names nobody would keep others waiting
+            (self._folder / key).unlink(missing_ok=True)
+            raise
         self._held.add(key)
         return True
 

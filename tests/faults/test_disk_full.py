@@ -15,6 +15,7 @@ def grown(sweep, folder, *words):
     sweep.box.mount(folder, f"{size}k")
     while (ended := sweep.run("--workers", 0, *words)).code:
         assert kept.items() <= sweep.artifacts.items(), "what was finished was made again"
+        assert not list(sweep.box.inside(sweep.store).glob("leases/[!.]*"))
         failed.append(ended)
         kept, size = sweep.artifacts, size + PAGE
         sweep.box.mount(folder, f"{size}k", again=True)
