@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 
 import pytest
 
 from loreun_bench import config, load_records
 from loreun_bench.api import claim
 from loreun_bench.errors import UserError
+from loreun_bench.harness.store import Store
 
 
 def flip(path, position):
@@ -28,6 +30,18 @@ def test_every_artifact_loses_a_bit(sweep, name, undisturbed):
     assert ended.code == 0, ended.err
     assert len(sweep.artifacts) == len(undisturbed.artifacts)
     assert sweep.finished(undisturbed)
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed(undisturbed, tmp_path):
+    made = next(undisturbed.store.glob("artifacts/*/*/manifest.json")).parent
+    path = tmp_path / "artifacts" / made.name[:2] / made.name / "manifest.json"
+    shutil.copytree(made, path.parent)
+    whole, manifest = path.read_bytes(), Store(tmp_path).find(made.name).manifest
+    for position in range(len(whole)):
+        path.write_bytes(whole)
+        flip(path, position)
+        found = Store(tmp_path).find(made.name)
+        assert found is None or manifest.items() <= found.manifest.items()
 
 
 def test_no_flipped_bit_of_a_row_is_taken_for_the_row(undisturbed, tmp_path):
