@@ -131,7 +131,7 @@ MUTANTS = {
     "gm3": ("the gap is the measured model's to itself", G + "metrics/gap.py", "(model.pipeline, model.original)", "(model.pipeline, model.pipeline)", "generation/test_model_metrics.py"),
     "gm4": ("pictures are made again with the original", G + "scoring/model.py", "pipeline or self.pipeline, 0", "self.original, 0", "generation/test_model_metrics.py"),
     "gm5": ("the shift forgets who is forgotten", G + "metrics/shift.py", "moved[~gone]", "moved", "generation/test_model_metrics.py"),
-    "g10": ("the mask is never applied", G + "unlearning/gradient.py", "constraint=constraint, total=total)", "total=total)", "generation/test_methods.py"),
+    "g10": ("the mask is never applied", G + "unlearning/gradient.py", "constraint=constraint, total=total, snapshots", "total=total, snapshots", "generation/test_methods.py"),
     "g13": ("only the first forget batch is used", G + "unlearning/gradient.py", "first if number == 0 or not context.protocol.whole_set else next(forget)", "first", "generation/test_methods.py"),
     "gh": ("a classifier's own numbers of classes are taken", G + "stages.py", '.of(config["classes"]) if name', " if name", "generation/test_track.py"),
     "gi": ("weights that are NaN are scored", G + "stages.py", "    checked_weights(before, after)\n", "", "generation/test_track.py"),

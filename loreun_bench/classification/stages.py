@@ -33,6 +33,7 @@ from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import check_finite, checked_model, checked_weights
 from loreun_bench.training.optimiser import make_optimiser
+from loreun_bench.training.snapshots import resumable
 from loreun_bench.weightings import phases_of
 
 PREDICTED = ("logits", "labels", "features")
@@ -73,6 +74,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     data, parts = _dataset(config, device), _split(inputs, device)
     context = _context(config, {}, data, device)
     samples = _image_set(data, parts, "trained")
+    context.resumable = True
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
     _warm_up(model, samples, config["train"]["batch_size"])
@@ -103,6 +105,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     uses = method.uses | ({"validation"} if any(getattr(each, "validation", False) for each in given.values()) else set())
     phases = Phases(given)  # which remembers who reads them
     context = _context(config, phases, data, device)
+    context.resumable = resumable(method, weighting)
     if method.from_scratch:
         model = _build(config, data, device, config["init_seed"])
     else:

@@ -34,6 +34,7 @@ from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import checked_in_place, checked_weights
+from loreun_bench.training.snapshots import resumable
 from loreun_bench.weightings import phases_of
 
 Config = Mapping[str, Any]
@@ -76,6 +77,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     phases = Phases(phases_of(weighting))
     reference = {phase: measured[phase if phase in measured else "all"].to(device) for phase in phases}
     context = _context(config, phases, reference, device)
+    context.resumable = resumable(method, weighting) and not concepts.readers(config["data"])
     data = _data(config, inputs, pipeline, method.uses)
     before = _weights(pipeline)
     _warm_up(pipeline, data.texts, context)

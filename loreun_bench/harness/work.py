@@ -10,12 +10,13 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench import beside, plugins
 from loreun_bench.errors import Diverged, UserError
-from loreun_bench.harness import environment, files_used, progress
+from loreun_bench.harness import environment, files_used, progress, resuming
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Corrupt, Store
 from loreun_bench.registry import homes
@@ -143,9 +144,10 @@ def _run(task: Task, start: float) -> str:
         if artifact is None:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the same command again")
         inputs[name] = artifact
-    used: dict[str, str | None] = {}
+    used, checkpoints = dict[str, str | None](), task.store / "checkpoints" / task.key
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
-        output = task.stage.function()(task.stage.config, inputs, task.device)
+        function = partial(task.stage.function(), task.stage.config, inputs, task.device)
+        output = resuming.run(checkpoints, task.device, task.replace, function)
     about = {
         "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device), "used": used,
         "environment": environment.describe(task.device), "versions": environment.versions(),
@@ -155,6 +157,7 @@ def _run(task: Task, start: float) -> str:
     if task.stage.plugins:
         store.note_used(task.key, used)
     store.put(key, output, about, task.replace)
+    resuming.remove(checkpoints)
     return key
 
 

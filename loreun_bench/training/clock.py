@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,6 +20,8 @@ class Meter:
     backward_samples: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    resumed: int = 0
+    _earlier: tuple[float, float, int] = (0.0, 0.0, 0)  # wall and CPU seconds, and peak, of runs that were killed
 
     def __enter__(self) -> Meter:
         _reset_peak(self.device)
@@ -42,12 +45,33 @@ class Meter:
         self.cpu_s -= time.thread_time() - cpu
 
     def cost(self) -> dict[str, float]:
-        """As in a record: `rte_s`, `cpu_s` (less than `rte_s` means the run waited: a GPU, or a busy machine), counts."""
+        """As in a record: `rte_s`, `cpu_s` (less than `rte_s` means the run waited: a GPU, or a busy machine), counts; and
+        `resumed`, how often the run went on after a kill, if it did. Seconds are those that were spent, but for what ran
+        between a checkpoint and the kill, which nobody knows; samples count once, as in a run that is not killed."""
+        wall, cpu, peak = self._earlier
         return {
-            "rte_s": round(self.wall_s, 4), "cpu_s": round(self.cpu_s, 4),
+            "rte_s": round(wall + self.wall_s, 4), "cpu_s": round(cpu + self.cpu_s, 4),
             "forward_samples": self.forward_samples, "backward_samples": self.backward_samples,
-            "peak_mem_bytes": _peak(self.device),
-        }  # fmt: skip
+            "peak_mem_bytes": max(peak, _peak(self.device)),
+        } | ({"resumed": self.resumed} if self.resumed else {})  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has counted so far, with the clock running."""
+        wall, cpu, peak = self._earlier
+        spent = (wall + self.wall_s + time.perf_counter(), cpu + self.cpu_s + time.thread_time())
+        counts = {"forward_samples": self.forward_samples, "backward_samples": self.backward_samples}
+        return counts | {"earlier": [*spent, max(peak, _peak(self.device))]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting: what this process has spent until now, making ready once more, adds to the seconds alone."""
+        self.forward_samples, self.backward_samples = state_dict["forward_samples"], state_dict["backward_samples"]
+        wall, cpu, peak = state_dict["earlier"]
+        self._earlier = wall, cpu, peak
+
+    def go_on(self, resumed: int) -> None:
+        """The run went on from a checkpoint, for the `resumed`th time; the memory that reading it took does not count."""
+        self.resumed = resumed
+        _reset_peak(self.device)
 
     def _synchronise(self) -> None:
         if self.device == "cuda":

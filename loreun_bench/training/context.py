@@ -72,7 +72,9 @@ class Sets(Generic[Set]):
 class RunContext:
     """How to run: device, precision, the track's protocol, the weighting's phases, the seed of the run, the meter.
 
-    weights: by phase, what the weighting gave, for the record.
+    weights: by phase, what the weighting gave, for the record. kept: what a method's steps change that is neither in the
+    model nor moved by the optimiser; a run that goes on after a kill finds it again (tensors, numbers, text, dictionaries,
+    lists, tuples). resumable: whether it may do so; replaying: it is drawing batches that were trained on before.
     """
 
     device: str
@@ -83,6 +85,9 @@ class RunContext:
     meter: Meter
     limit_steps: int | None = None
     weights: Mapping[str, WeightTally] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+    resumable: bool = False
+    replaying: bool = False
     _streams: dict[str, torch.Generator] = field(default_factory=dict)
 
     def uneven(self) -> dict[str, Any]:
@@ -99,3 +104,22 @@ class RunContext:
         if key not in self._streams:
             self._streams[key] = torch.Generator(device or self.device).manual_seed(derive(self.seed, *name))
         return self._streams[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of every stream, its device and state; and what is kept."""
+        streams = {name: (each.device.type, each.get_state()) for name, each in self._streams.items()}
+        return {"streams": streams, "kept": self.kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Streams go on where they were; tensors that were kept are on the run's device."""
+        for name, (device, state) in state_dict["streams"].items():
+            self.stream(name, device=device).set_state(state)
+        self.kept = _placed(state_dict["kept"], self.device)
+
+
+def _placed(value: Any, device: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _placed(each, device) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_placed(each, device) for each in value)
+    return value.to(device) if hasattr(value, "to") else value

@@ -33,6 +33,14 @@ class FiniteGuard:
             raise Diverged(f"the loss became NaN or infinite by step {self._steps}; try a smaller lr")
         self._sum = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sum so far, and of how many steps."""
+        return {"steps": self._steps, "sum": self._sum}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Watch on."""
+        self._steps, self._sum = state_dict["steps"], state_dict["sum"]
+
 
 def check_parameters(parameters: Iterable[Tensor]) -> None:
     """Raises Diverged if a parameter is NaN or infinite."""

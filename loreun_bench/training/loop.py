@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from loreun_bench.harness.progress import report
 from loreun_bench.training.guards import FiniteGuard, check_parameters
+from loreun_bench.training.snapshots import Snapshots, Weights
 
 Batch = TypeVar("Batch")
 
@@ -34,13 +35,17 @@ def run_steps(
     schedule: Any = None,
     constraint: Constraint | None = None,
     total: int = 0,
+    snapshots: Snapshots | None = None,
 ) -> None:
     """One optimiser step for each batch. `objective(batch)` is the scalar loss. Raises Diverged when it is not finite.
 
-    total: how many batches there are, if that is known, for the display of progress.
+    total: how many batches there are, if that is known, for the display of progress. snapshots: keeps checkpoints, from
+    which a run that was killed goes on; `batches` must not depend on what steps change.
     """
-    guard = FiniteGuard()
-    for number, batch in enumerate(batches):
+    guard, batches, done = FiniteGuard(), iter(batches), 0
+    if snapshots is not None:
+        done = snapshots.begin(batches, model=Weights(model, optimiser), optimiser=optimiser, schedule=schedule, guard=guard)
+    for number, batch in enumerate(batches, done):
         report(number / total if total else 0.0)
         loss = objective(batch)
         optimiser.zero_grad(set_to_none=True)
@@ -53,6 +58,8 @@ def run_steps(
             constraint.after_step()
         if schedule is not None:
             schedule.step()
+        if snapshots is not None:
+            snapshots.after(number + 1, batch)
     guard.verdict()
     check_parameters(model.parameters())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,20 @@ class WeightTally:
     def add(self, epoch: int, weights: Tensor) -> None:
         """A batch's weights [n], divided or not."""
         self._epochs[epoch].append(weights.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All weights in one tensor, with the epoch and the size of each batch."""
+        batches = [(epoch, each) for epoch, batches in self._epochs.items() for each in batches]
+        sizes = [(epoch, len(each)) for epoch, each in batches]
+        return {"sizes": sizes, "weights": torch.cat([each for _, each in batches]) if batches else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep on."""
+        self._epochs.clear()
+        sizes = state_dict["sizes"]
+        parts = state_dict["weights"].split([size for _, size in sizes]) if sizes else ()
+        for (epoch, _), part in zip(sizes, parts, strict=True):
+            self.add(epoch, part)
 
     def summary(self) -> dict[str, list[float]]:
         """By epoch: `effective`, the effective sample size (Σw)²/Σw² as a share of the rows, a mean over batches in which a

@@ -43,10 +43,10 @@ class Scrub(GradientMethod):
         return phase == "retain" or epoch < self.ascents
 
     def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
-        """The original model teaches; room for what SCRUB+R goes back to."""
+        """The original model teaches."""
         from loreun_bench.training.frozen import teacher
 
-        return {"teacher": teacher(model), "after": []}
+        return teacher(model)
 
     def losses(self, phase: str, x: Tensor, logits: Tensor, targets: Tensor, context: Context) -> Tensor:
         """KD, and in the retain phase the cross entropy with it [n]."""
@@ -54,7 +54,7 @@ class Scrub(GradientMethod):
 
         from loreun_bench.training.distillation import divergence, taught
 
-        kept = divergence(logits, taught(context.prepared["teacher"], x, context), self.temperature)
+        kept = divergence(logits, taught(context.prepared, x, context), self.temperature)
         if phase == "forget":
             return kept
         return self.gamma * F.cross_entropy(logits.float(), targets, reduction="none") + self.alpha * kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
@@ -32,9 +32,14 @@ class ScrubRewind(Scrub):
         if not asked.sizes["validation"]:
             raise UserError("it rewinds by validation pictures, and there are none: set `validation`")
 
+    def prepare(self, model: nn.Module, data: Data, context: Context) -> Any:
+        """SCRUB's, and room for what it goes back to."""
+        context.kept["after"] = []
+        return super().prepare(model, data, context)
+
     def after_epoch(self, model: nn.Module, context: Context) -> None:
         """A copy of the weights."""
-        context.prepared["after"].append({name: value.clone() for name, value in model.state_dict().items()})
+        context.kept["after"].append({name: value.clone() for name, value in model.state_dict().items()})
 
     def unlearn(self, model: nn.Module, data: Data, context: Context) -> nn.Module:
         """SCRUB, then back to the epoch whose forget error is nearest to the reference."""
@@ -43,10 +48,10 @@ class ScrubRewind(Scrub):
         model = super().unlearn(model, data, context)
         unseen = of_classes(data.validation, data.forget.labels.unique())
         wanted = error_of(model, unseen if len(unseen) else data.validation, context)
-        gaps = []
-        for weights in context.prepared["after"]:
+        gaps, after = [], context.kept["after"]
+        for weights in after:
             model.load_state_dict(weights)
             gaps.append(abs(error_of(model, data.forget, context) - wanted))
         if gaps:  # of equals the last, which was repaired most
-            model.load_state_dict(context.prepared["after"][max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
+            model.load_state_dict(after[max(k for k, gap in enumerate(gaps) if gap == min(gaps))])
         return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from loreun_bench.classification.unlearning.method import LEAST
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.training.loop import autocast, cuts, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser, make_schedule
+from loreun_bench.training.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from loreun_bench.classification.unlearning.method import Context, ImageSet
@@ -44,12 +45,13 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
 
     def batches() -> Iterator[Tensor]:
         for number in range(recipe.epochs):
-            if best is not None and number > 0:
+            if best is not None and number > 0 and not context.replaying:
                 best.look()
             yield from epoch(len(samples), recipe.batch_size, context.stream("order"), LEAST)
 
     model.train()
-    run_steps(model, islice(batches(), steps), objective, optimiser, schedule, total=steps)
+    snapshots = Snapshots(context, **({} if best is None else {"best": best}))
+    run_steps(model, islice(batches(), steps), objective, optimiser, schedule, total=steps, snapshots=snapshots)
     if best is not None:
         best.look()
         best.restore()
@@ -76,6 +78,14 @@ class _Best:
     def restore(self) -> None:
         """Put the best weights back."""
         self._model.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"accuracy": self._accuracy, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Look on."""
+        self._accuracy, self._weights = state_dict["accuracy"], state_dict["weights"]
 
 
 def accuracy_of(model: nn.Module, samples: ImageSet) -> float:

@@ -140,6 +140,7 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
     from loreun_bench.classification.unlearning.phase import begin
     from loreun_bench.training.loop import run_steps
     from loreun_bench.training.optimiser import make_optimiser, make_schedule
+    from loreun_bench.training.snapshots import Snapshots
 
     context.prepared = method.prepare(model, data, context)
     runs = {name: begin(name, method, model, data, context) for name in method.active()}
@@ -161,11 +162,11 @@ def descend(method: GradientMethod, model: nn.Module, data: Data, context: Conte
         for step in method.steps(runs, data, context):
             if step:
                 yield step
-            else:
+            elif not context.replaying:
                 method.after_epoch(model, context)
 
     steps = islice(told(), context.limit_steps)
-    run_steps(model, steps, objective, optimiser, schedule, constraint, total)
+    run_steps(model, steps, objective, optimiser, schedule, constraint, total, Snapshots(context, **runs))
     context.weights = {name: run.tally for name, run in runs.items()}
     return model
 
@@ -198,7 +199,7 @@ def one_pass(run: PhaseRun, data: Data, context: Context) -> Iterator[tuple[Phas
     from loreun_bench.training.loop import epoch
 
     run.epoch += 1
-    if run.name == "forget":
+    if run.name == "forget" and not context.replaying:
         run.targets = run.method.forget_targets(run.samples.labels, data, context)
     size = run.method.size_of(run.name)
     for positions in epoch(len(run.samples), size, context.stream("order", run.name), LEAST):

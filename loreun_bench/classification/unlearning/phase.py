@@ -66,6 +66,15 @@ class PhaseRun:
         self.step += 1
         return loss if self.scale == 1.0 else self.scale * loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """What steps change: the epoch is that of the batches."""
+        return {"step": self.step, "targets": self.targets, "tally": self.tally.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self.step, self.targets = state_dict["step"], state_dict["targets"].to(self.samples.labels.device)
+        self.tally.load_state_dict(state_dict["tally"])
+
     def _by_rows(
         self, own: Tensor | None, logits: Tensor, targets: Tensor, labels: Tensor, static: Tensor | None
     ) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -47,6 +47,15 @@ class LatentSet:
         """A latent [n, c, h, w] of each, from the autoencoder's posterior."""
         mean, deviation = self.moments(chosen).unbind(1)
         return mean + deviation * torch.randn(mean.shape, generator=generator, device=mean.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Latents as they were encoded: in another batch their last bits would be others."""
+        return {"known": self._known, "moments": self._moments[self._known.to(self._moments.device)]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing of this is encoded again."""
+        self._known.copy_(state_dict["known"])
+        self._moments[self._known.to(self._moments.device)] = state_dict["moments"].to(self._moments.device)
 
     def passes(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Batches without end: pass after pass over all pictures, each in a new order, none left out."""

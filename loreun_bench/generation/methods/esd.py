@@ -56,6 +56,7 @@ class _Erase(Method):
         from loreun_bench.generation.unlearning.gradient import open_parameters, trainable
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
+        from loreun_bench.training.snapshots import Snapshots
 
         original = replace(pipeline, unet=copy.deepcopy(pipeline.unet))
         chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
@@ -67,7 +68,9 @@ class _Erase(Method):
             text = texts[int(torch.randint(len(texts), (), generator=which))].expand(self.batch_size, -1, -1)
             return self._loss(pipeline, original, text, pipeline.no_text.expand_as(text), context)
 
-        run_steps(pipeline.unet, repeat(None, steps), objective, optimiser, total=steps)
+        run_steps(
+            pipeline.unet, repeat(None, steps), objective, optimiser, total=steps, snapshots=Snapshots(context)
+        )
         pipeline.unet.requires_grad_(False)
 
     def _loss(self, pipeline: Pipeline, original: Pipeline, text: Tensor, empty: Tensor, context: Context) -> Tensor:

@@ -59,6 +59,7 @@ class ForgetMeNot(Method):
         from loreun_bench.training.constraints import Clip
         from loreun_bench.training.loop import run_steps
         from loreun_bench.training.optimiser import make_optimiser
+        from loreun_bench.training.snapshots import Snapshots
 
         chosen = open_parameters(pipeline, trainable(pipeline.unet, self.parameters))
         optimiser = make_optimiser(chosen.values(), "adamw", self.lr, 0.0, self.weight_decay)
@@ -85,7 +86,10 @@ class ForgetMeNot(Method):
 
             total = min(self.steps, context.limit_steps or self.steps)
             clip = Clip(list(chosen.values()), 1.0)
-            run_steps(pipeline.unet, islice(batches, total), objective, optimiser, constraint=clip, total=total)
+            run_steps(
+                pipeline.unet, islice(batches, total), objective, optimiser, constraint=clip, total=total,
+                snapshots=Snapshots(context, forget=data.forget),
+            )  # fmt: skip
         pipeline.unet.requires_grad_(False)
 
     def _positions(

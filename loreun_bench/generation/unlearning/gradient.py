@@ -111,6 +111,7 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
     """Run `method` on the pipeline's denoiser in place. Raises Diverged if a loss or parameter stops being finite."""
     from loreun_bench.training.loop import run_steps
     from loreun_bench.training.optimiser import make_optimiser
+    from loreun_bench.training.snapshots import Snapshots
 
     chosen = open_parameters(pipeline, trainable(pipeline.unet, method.parameters))
     context.prepared = method.prepare(pipeline, chosen, data, context)
@@ -126,7 +127,8 @@ def descend(method: GradientMethod, pipeline: Pipeline, data: Data, context: Con
     total = method.epochs * -(-len(losses["forget"].samples) // method.batch_size)
     total = min(total, context.limit_steps or total)
     steps = _steps(method, {phase: loss.samples for phase, loss in losses.items()}, context, total)
-    run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total)
+    snapshots = Snapshots(context, **losses)
+    run_steps(pipeline.unet, steps, objective, optimiser, constraint=constraint, total=total, snapshots=snapshots)
     context.weights = {phase: loss.tally for phase, loss in losses.items()}
     pipeline.unet.requires_grad_(False)
 
@@ -233,6 +235,16 @@ class PhaseLoss:
             self.tally.add(self._epoch(), told.weights)
             self.step += 1
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """What steps change, latents that they encoded among it."""
+        return {"step": self.step, "tally": self.tally.state_dict(), "samples": self.samples.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self.step = state_dict["step"]
+        self.tally.load_state_dict(state_dict["tally"])
+        self.samples.load_state_dict(state_dict["samples"])
 
     def _by_rule(self, rule: Rule, prediction: Tensor, target: Tensor, clean: Tensor, batch: Noised) -> Tensor:
         from loreun_bench.ops import loreun_square_losses
