@@ -101,6 +101,11 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
         lines.append(
             "- Some runs on a CPU got less than 90 % of it (cpu_s < 0.9 rte_s): the machine was busy, RTE is unsure."
         )
+    if resumed := sum(bool(record.cost.get("resumed")) for record in records):
+        lines.append(
+            f"- Killed, and gone on with: {resumed} of {len(records)} runs (`resumed` in the records), whose "
+            "RTE is what was spent before and after, but for what a kill has lost."
+        )
     return "\n".join(lines)
 
 

@@ -44,7 +44,8 @@ def run_steps(
     """
     guard, batches, done = FiniteGuard(), iter(batches), 0
     if snapshots is not None:
-        done = snapshots.begin(batches, model=Weights(model, optimiser), optimiser=optimiser, schedule=schedule, guard=guard)
+        weights = Weights(model, optimiser)
+        done = snapshots.begin(model, batches, weights=weights, optimiser=optimiser, schedule=schedule, guard=guard)
     for number, batch in enumerate(batches, done):
         report(number / total if total else 0.0)
         loss = objective(batch)
@@ -59,7 +60,7 @@ def run_steps(
         if schedule is not None:
             schedule.step()
         if snapshots is not None:
-            snapshots.after(number + 1, batch)
+            snapshots.after(model, number + 1, batch)
     guard.verdict()
     check_parameters(model.parameters())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loreun_bench.training.context import RunContext
 
 OURS = ("loreun_bench", "builtins", "abc", "typing")
+PLAIN = (bool, int, float, complex, str, type(None))
 
 
 class Stateful(Protocol):
@@ -55,10 +56,11 @@ class Snapshots:
         self._parts: dict[str, Stateful] = {**parts, "context": context, "random": _Random(context.device)}
         self._loop = resuming.next_loop() if context.resumable else 0
 
-    def begin(self, batches: Iterator[Any], **parts: Stateful | None) -> int:
+    def begin(self, model: nn.Module, batches: Iterator[Any], **parts: Stateful | None) -> int:
         """Go on from a checkpoint if there is one; how many batches are done and taken from `batches`. Raises Stale if what
         was kept is of other batches. parts: more of what the steps change."""
         self._parts |= {name: part for name, part in parts.items() if part is not None}
+        self._hidden = _hidden(model) if self._loop else {}
         state = resuming.load(self._loop) if self._loop else None
         if state is None:
             return 0
@@ -72,9 +74,10 @@ class Snapshots:
         self._context.meter.go_on(resuming.resumed())
         return done
 
-    def after(self, done: int, batch: Any) -> None:
-        """Called when `done` steps are, the last with this batch: keeps a checkpoint if it is time."""
-        if not self._loop or not resuming.due():
+    def after(self, model: nn.Module, done: int, batch: Any) -> None:
+        """Called when `done` steps are, the last with this batch: keeps a checkpoint if it is time. None of a model that has
+        come to keep something outside its parameters and buffers, which a checkpoint would lose."""
+        if not self._loop or not resuming.due() or _hidden(model) != self._hidden:
             return
         meter = self._context.meter
         with meter.paused():
@@ -91,6 +94,20 @@ class Snapshots:
             raise ValueError("the batches are others")
         for name, part in {**self._parts, "meter": self._context.meter}.items():
             part.load_state_dict(state[name])
+
+
+def _hidden(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """What a model keeps in attributes of its own, as far as it can be seen whether that changes."""
+    found: dict[tuple[str, str], Any] = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, Tensor):
+                found[name, key] = id(value), value._version
+            elif isinstance(value, PLAIN):
+                found[name, key] = value
+            elif isinstance(value, Sized):
+                found[name, key] = id(value), len(value)
+    return found
 
 
 def _tensors(batch: Any) -> list[Tensor]:

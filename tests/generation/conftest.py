@@ -19,12 +19,15 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def random_pipeline(tmp_path_factory):
+    return made_pipeline(tmp_path_factory.mktemp("pipeline") / "tiny-sd")
+
+
+def made_pipeline(folder):
     """A folder in diffusers' format: four blocks a side, two layers a block, 77 tokens padded with the end of text."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("pipeline") / "tiny-sd"
     made = make_tokenizer(folder / "words")
     tokenizer = CLIPTokenizer(
         str(folder / "words" / "vocab.json"), str(folder / "words" / "merges.txt"), model_max_length=77,

@@ -113,6 +113,34 @@ def test_a_network_of_the_users_with_global_randomness_ends_the_same_after_kills
     check_kills(stages_of(config, tmp_path), row, kills=3)
 
 
+COUNTING = """
+from torch import nn
+
+class Counting(nn.Sequential):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x * (1 + self.calls % 3))
+
+def network(channels, classes, size):
+    return Counting(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
+"""
+
+
+def test_a_network_that_counts_outside_its_buffers_begins_anew(tmp_path):
+    (tmp_path / "net.py").write_text(COUNTING)
+    config = {"model": f"{tmp_path / 'net.py'}:network", "methods": {"RL": SMALL}, "weightings": ["none"]}
+    stages = stages_of(config, tmp_path)
+    stage = stages.stages["random-30% seed 0 original"]
+    whole, task = stages.made(stage), stages.task(stage)
+    stages.forgotten(whole)
+    killed(task, 4)
+    found = stages.run(task)
+    assert found.digest == whole.digest
+    assert "resumed" not in found.cost
+
+
 PLUGIN = """
 from dataclasses import dataclass
 import torch
@@ -125,7 +153,7 @@ class Mine(GradientMethod):
     "A method."
     {declared}
     def prepare(self, model, data, context):
-        context.kept["seen"] = torch.zeros(())
+        context.kept |= {{"seen": torch.zeros(()), "loop": context.kept.get("loop", 0) + 1}}
 
     def penalty(self, model, epoch, context):
         context.kept["seen"] += 1
@@ -135,6 +163,7 @@ class Mine(GradientMethod):
         super().unlearn(model, data, context)
         return super().unlearn(model, data, context)
 """
+INFINITE = "torch.tensor(float('inf')) if context.kept['seen'] == context.kept['loop'] == 1 else None"
 DECLARED, PENALTY = "resumable = True", "context.kept['seen'] * sum(p.square().sum() for p in model.parameters()) / 100"
 
 
@@ -159,6 +188,28 @@ def test_a_method_that_says_so_goes_on_with_what_it_keeps_and_in_its_second_loop
     assert found.cost["backward_samples"] == whole.cost["backward_samples"]
 
 
+WEIGHTING = """
+from dataclasses import dataclass
+import torch
+from loreun_bench import weighting
+
+@weighting("by-step")
+@dataclass(frozen=True)
+class ByStep:
+    "Another share of the batch in each step."
+    resumable = True
+
+    def weights(self, batch):
+        return ((torch.arange(len(batch.labels)) + batch.step) % 3).float()
+"""
+
+
+def test_a_weighting_of_the_users_is_told_the_steps_that_were_done_before_the_kill(tmp_path):
+    (tmp_path / "by_step.py").write_text(WEIGHTING)
+    load_plugin(tmp_path / "by_step.py")
+    check_kills(stages_of({"methods": {"RL": SMALL}, "weightings": ["by-step"]}, tmp_path), "RL by-step")
+
+
 def test_a_method_that_does_not_say_so_begins_anew(tmp_path):
     stages = plugged(tmp_path, "")
     stage = stages.stages["random-30% seed 0 mine"]
@@ -172,7 +223,7 @@ def test_a_method_that_does_not_say_so_begins_anew(tmp_path):
 
 
 def test_a_loss_that_was_not_finite_before_the_kill_is_not_forgotten(tmp_path):
-    stages = plugged(tmp_path, DECLARED, "torch.tensor(float('inf')) if context.kept['seen'] == 1 else None")
+    stages = plugged(tmp_path, DECLARED, INFINITE)
     task = stages.task(stages.stages["random-30% seed 0 mine"])
     killed(task, 4)
     outcome = execute(task)

@@ -184,6 +184,12 @@ def test_unknown_format_is_suggested():
         board(record("RL"), style="latexx")
 
 
+def test_runs_that_were_killed_and_gone_on_with_are_told():
+    cost = {"rte_s": 2.0, "cpu_s": 2.0, "resumed": 3}
+    assert "1 of 1 runs" in board(Record(**{**vars(record("RL")), "cost": cost}))
+    assert "Killed" not in board(record("RL"))
+
+
 def test_a_busy_machine_is_admitted():
     busy = Record(**{**vars(record("RL")), "cost": {"rte_s": 2.0, "cpu_s": 1.0}})
     assert "machine was busy" in board(busy)
