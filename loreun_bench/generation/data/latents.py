@@ -49,7 +49,7 @@ class LatentSet:
         return mean + deviation * torch.randn(mean.shape, generator=generator, device=mean.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Latents as they were encoded: in another batch their last bits would be others."""
+        """Latents as they were encoded: in another batch their last bits may be others."""
         return {"known": self._known, "moments": self._moments[self._known.to(self._moments.device)]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
