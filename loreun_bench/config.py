@@ -12,7 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,14 +24,14 @@ from pydantic import (
     model_validator,
 )
 
-from loreun_bench import plain_yaml
+from loreun_bench import plain_yaml, reading
 from loreun_bench.errors import UserError, did_you_mean
-from loreun_bench.names import clean
+from loreun_bench.names import clean, twice
 from loreun_bench.registry import Entry, blamed, registry, track
 from loreun_bench.versions import as_now
 
 PRESETS = Path(__file__).parent / "presets"
-MAX_BYTES = 1_000_000  # a configuration is a page, not a data set
+MAX_BYTES = 400_000  # a configuration is a page, not a data set
 
 
 MOST_SEEDS = 10_000
@@ -144,8 +143,8 @@ class SweepConfig(Strict):
     def _names(cls, value: Any) -> Any:
         """A list of names stands for those names with their default settings."""
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
-            if twice := next((name for name in value if value.count(name) > 1), ""):
-                raise ValueError(f"'{twice}' is given twice")
+            if (name := twice(value)) is not None:
+                raise ValueError(f"'{name}' is given twice")
             value = {name: {} for name in value}
         if isinstance(value, dict):
             value = {name: {} if settings is None else settings for name, settings in value.items()}
@@ -224,12 +223,7 @@ def find(source: str | Path) -> Path:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; duplicate keys, aliases and anything but plain values are errors."""
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a configuration")
-    try:
-        values = plain_yaml.parsed(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    values = plain_yaml.parsed(reading.text(path, "configuration", MAX_BYTES), str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values
@@ -240,7 +234,7 @@ def dump(config: SweepConfig) -> str:
     values = config.model_dump(mode="json")
     if not values["trials"]:  # as a sweep that was never tuned has always been written
         del values["trials"]
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return plain_yaml.dumped(values)
 
 
 def check(model: type[Any], values: dict[str, Any], where: str) -> Any:
@@ -310,7 +304,7 @@ def _setting(hint: Any, value: Any, where: str) -> Any:
 def _set(values: dict[str, Any], override: str, notes: list[str]) -> dict[str, Any]:
     """`values` with one `a.b=c` applied; the value is read as YAML, so that numbers and lists work. `a.+b=c` adds b."""
     path, equals, text = override.partition("=")
-    if not equals or not path.strip():
+    if not equals or not path.strip() or path.count(".") > plain_yaml.DEEPEST:
         raise UserError(f"--set {override!r}: expected key=value, such as train.epochs=5")
     value = plain_yaml.parsed(text, f"--set {override!r}") if text.strip() else ""
     return _put(values, path.strip().split("."), value, f"--set {override!r}", notes)

@@ -7,12 +7,15 @@ import errno
 import re
 from collections.abc import Iterable
 
+LONGEST = 600  # characters of a message
+LONG, MANY = 200, 5000  # characters that are compared, and words: the time is their product
+
 
 class UserError(Exception):
-    """Wrong input. The message is one line and names the remedy; the command line exits with code 2."""
+    """Wrong input. The message is one line that a terminal can show, and names the remedy; the command line exits with 2."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return shortened(plain(" ".join(super().__str__().split())), LONGEST)
 
 
 class Diverged(Exception):
@@ -29,12 +32,23 @@ def told(error: OSError) -> str:
     else:
         remedy = "run the same command again"
     return " ".join(f"{what}; {remedy}; what was finished is kept".split())
+def plain(text: str) -> str:
+    """The text in one line: what a terminal would act on, or could not print, stands as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text in at most so many characters: of a longer one the middle is left out, as its end says what to do."""
+    head = 2 * most // 3
+    return text if len(text) <= most else f"{text[:head]} … {text[head + 3 - most :]}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped `word`, as the tail of an error message."""
-    known = list(known)
-    alike = {k: difflib.SequenceMatcher(None, k.lower(), word.lower()).ratio() for k in known}
+    known, word = list(known)[:MANY], word[:LONG]
+    alike = {k: difflib.SequenceMatcher(None, k[:LONG].lower(), word.lower()).ratio() for k in known}
     begun, words = word[:1].lower(), set(re.split(r"\W|_", word.lower()))
     close = {k: (alike[k], k[:1].lower() == begun, len(words & set(re.split(r"\W|_", k.lower())))) for k in known}
     match = max(known, key=close.__getitem__, default="")  # of equals the first

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
 
@@ -41,6 +44,35 @@ def clean(name: str) -> str:
 def short(label: str) -> str:
     """A label that is not too long for a record; what was cut off is told apart by its hash."""
     return label if len(label) <= LONGEST else f"{label[: LONGEST - 10]}… {sha256(label.encode()).hexdigest()[:8]}"
+
+
+T = TypeVar("T")
+FORMULA = tuple("=+-@\t\r＝＋－＠")  # how a cell begins that a spreadsheet would compute
+
+
+def as_cell(text: str) -> str:
+    """A name as the cell of a CSV, with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def of_cell(text: str) -> str:
+    """The name that `as_cell` made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
+
+
+def inside(folder: Path, name: str, what: str) -> Path:
+    """The path of a file that somebody names, which lies in `folder`. UserError, beginning with `what`, if it leads out."""
+    normal = os.path.normpath(name)
+    if not name.isprintable() or os.path.isabs(normal) or normal.split(os.sep)[0] in ("..", "."):
+        raise UserError(f"{what}: '{name}' is no name of a file in {folder}")
+    return folder / normal
+
+
+def twice(items: Iterable[T]) -> T | None:
+    """The first of the items that is there more than once; None if there is none."""
+    items = list(items)
+    counts = Counter(items)
+    return next((item for item in items if counts[item] > 1), None)
 
 
 Name = Annotated[str, BeforeValidator(as_name)]

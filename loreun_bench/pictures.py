@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loreun_bench.errors import UserError
+from loreun_bench.reading import PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,13 +68,12 @@ def upright(path: Path, small: bool = False) -> Image:
 
     small: at an eighth of its size, where its format can be decoded so for less, to see whether it is whole.
     """
-    from PIL import Image as images
     from PIL import ImageFile, ImageOps
 
     if ImageFile.LOAD_TRUNCATED_IMAGES:  # someone in this process asked for grey halves instead of errors
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with images.open(path) as file:
+        with opened(path) as file:
             if small:
                 file.draft(None, (1, 1))
             turned = ImageOps.exif_transpose(file)
@@ -83,6 +83,20 @@ def upright(path: Path, small: bool = False) -> Image:
         raise
     except Exception as error:  # a decoder stumbled over broken bytes, or the picture is larger than PIL allows
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def opened(path: Path) -> Any:
+    """The picture in a file, not yet decoded. Raises one of BAD for what is none, or has more than PIXELS."""
+    from PIL import Image as images
+
+    try:
+        found = images.open(path)
+    except images.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    if found.width * found.height > PIXELS:
+        found.close()
+        raise ValueError(f"it has {found.width}×{found.height} pixels, of which {PIXELS / 1e6:.0f} million are read at most")
+    return found
 
 
 def each_of(paths: Sequence[Path], function: Callable[[Path], T], what: str) -> Iterator[T]:
@@ -173,8 +187,13 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     for entry in _entries(folder):
         if _is(entry, "dir"):
             yield from _walk(Path(entry.path), above | {here})
-        elif os.path.splitext(entry.name)[1].lower() in ENDINGS and (_is(entry, "file") or entry.is_symlink()):
+        elif os.path.splitext(entry.name)[1].lower() in ENDINGS and _is_picture(entry):
             yield Path(entry.path)
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads to one or nowhere: what a pipe or a device holds has no end."""
+    return _is(entry, "file") or (entry.is_symlink() and not os.path.exists(entry.path))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

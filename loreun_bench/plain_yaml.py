@@ -7,29 +7,43 @@ from typing import Any
 
 import yaml
 
-from loreun_bench.errors import UserError
+from loreun_bench.reading import told
+
+DEEPEST = 40  # levels of lists and sections within one another
 
 
 def parsed(text: str, where: str) -> Any:
     """The value of a YAML text. UserError, beginning with `where`, for whatever is wrong with it."""
-    try:
+    with told(where):
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            _check(event, depth)
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
-        raise UserError(f"{where}: {error if str(error) else type(error).__name__}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, aliases and tags, and reads only what is plainly a number as one."""
+def _check(event: Any, depth: int) -> None:
+    if isinstance(event, yaml.AliasEvent):
+        raise yaml.YAMLError("aliases (*name) are not supported in a configuration")
+    if (tag := getattr(event, "tag", None)) not in (None, "!"):
+        raise yaml.YAMLError(f"tags ({tag}) are not supported in a configuration")
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"it is nested deeper than {DEEPEST} levels (line {event.start_mark.line + 1})")
 
-    yaml_implicit_resolvers = {}
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not supported in a configuration")
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if (tag := getattr(event, "tag", None)) not in (None, "!"):
-            raise yaml.YAMLError(f"tags ({tag}) are not supported in a configuration")
-        return super().compose_node(parent, index)
+def dumped(values: Any) -> str:
+    """The text that `parsed` reads back to the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes whatever text either YAML would read as a number."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """SafeLoader that refuses duplicate keys, and reads only what is plainly a number as one."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -40,7 +54,7 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.YAMLError(f"key '{key}' appears twice (line {key_node.start_mark.line + 1})")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 for _tag, _pattern, _first in (  # YAML 1.2's: 007 is a name, and so are 12:30 and 2024-01-01
@@ -49,4 +63,5 @@ for _tag, _pattern, _first in (  # YAML 1.2's: 007 is a name, and so are 12:30 a
     ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
     ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", [*"-+0123456789."]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+    for _each in (_Loader, _Dumper):
+        _each.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)

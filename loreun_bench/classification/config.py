@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from loreun_bench import config as configuration
 from loreun_bench.config import Flag, Strict, SweepConfig
+from loreun_bench.names import twice
 
 
 class Recipe(Strict):
@@ -96,6 +97,6 @@ class ClassificationConfig(Normalised, SweepConfig):
     @classmethod
     def _distinct(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
         labels = [s.label for s in value]
-        if twice := next((label for label in labels if labels.count(label) > 1), ""):
-            raise ValueError(f"two scenarios would be called '{twice}' in tables; a sweep takes one of them")
+        if (label := twice(labels)) is not None:
+            raise ValueError(f"two scenarios would be called '{label}' in tables; a sweep takes one of them")
         return value

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from loreun_bench.cli.says import say
 from loreun_bench.errors import UserError, told
 
 FAMILIES = (
@@ -32,7 +33,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", err=True)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
@@ -40,13 +41,13 @@ def main() -> None:
     except OSError as error:
         if os.environ.get("LOREUN_DEBUG"):
             raise
-        print(f"error: {told(error)}", file=sys.stderr)
+        say(f"error: {told(error)}", err=True)
         sys.exit(1)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        print(f"error: {' '.join(error.format_message().split())} (see -h)", file=sys.stderr)  # click's, of a wrong option
+        say(f"error: {' '.join(error.format_message().split())} (see -h)", err=True)  # click's, of a wrong option
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", err=True)
         sys.exit(130)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -25,11 +27,11 @@ def audit(
     """
     from loreun_bench.cli.tables import terminal
     from loreun_bench.report.audit import checks, tables
-    from loreun_bench.report.text import plain, wrapped
+    from loreun_bench.report.text import wrapped
 
     path = file or tables.PAPER
     room = terminal()
     for number, table in enumerate(tables.read(path)):
-        print(f"{chr(10) * bool(number)}{wrapped(plain(table.title), room)}")
+        say(f"{chr(10) * bool(number)}{wrapped(table.title, room)}")
         for line in checks.audit(table) or ["nothing to check, or nothing found"]:
-            print(wrapped(f"- {plain(line)}", room))
+            say(wrapped(f"- {line}", room))

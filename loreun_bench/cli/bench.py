@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from loreun_bench.cli.says import say
 
 bench = typer.Typer(help="The operator against its peers; the cost of reweighting per training step.")
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
@@ -43,9 +44,9 @@ def ops(
     session = Session(device, threads, quick, style, out)
     options = (shape or (), dtype or (), provider or (), repeats, seconds, not no_compile)
     for text in session.run_ops(Shares(), *options):
-        print(text, end="", flush=True)
+        say(text, end="")
     for line in session.failed:
-        print(f"failed: {line}", file=sys.stderr)
+        say(f"failed: {line}", err=True)
     if session.failed:
         raise typer.Exit(1)
 
@@ -64,4 +65,4 @@ def rte(
     from loreun_bench.cli.progress import Shares
 
     for text in Session(device, threads, quick, style, out).run_rte(Shares(), steps):
-        print(text, end="")
+        say(text, end="")

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from loreun_bench.cli.says import say
+
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
 Track = Annotated[str, typer.Option("--track", help="classification or generation")]
 Tracks = Annotated[str | None, typer.Option("--track", help="classification or generation [default: both]")]
@@ -33,7 +35,7 @@ def list_items(
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, each, summary in rows:
         head = f"{name:{wide[0]}}  " + (f"{each:{wide[1]}}  " if len(tracks) > 1 else "")
-        print(_fitted(head + summary, len(head)))
+        say(_fitted(head + summary, len(head)))
 
 
 def show(
@@ -51,7 +53,7 @@ def show(
         raise UserError(f"unknown {kind.rstrip('s')} '{name}'; {did_you_mean(name, [found for _, found, _ in every])}")
     for number, (each, full) in enumerate(chosen):
         heading = f"{chr(10) * (number > 0)}{each} track" if len(chosen) > 1 else ""
-        print("\n".join([*([heading] if heading else []), full()]))
+        say("\n".join([*([heading] if heading else []), full()]))
 
 
 def _tracks(kind: str, track: str | None) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -52,10 +54,10 @@ def compare(
     groups = table.build(found)
     room = terminal() if width is None else width or None
     if paper:
-        print(printed.render(groups, room), end="")
+        say(printed.render(groups, room), end="")
         return
     if other is None:
         blocks = [block for group in groups for block in comparing.within(group, base, column)]
     else:
         blocks = comparing.across(groups, found[0][0], found[1][0], column)
-    print(comparing.render(blocks, style, room), end="")
+    say(comparing.render(blocks, style, room), end="")

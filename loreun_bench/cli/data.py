@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 if TYPE_CHECKING:
     from loreun_bench.classification.data.prepared import DataInfo
 
@@ -35,9 +37,9 @@ def prepare(
     from loreun_bench.classification.data.prepared import prepare as bring
 
     info = bring(name, source)
-    print(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {_classes(info)} → {info.path}")
+    say(f"{name}: {sum(info.train)} training and {sum(info.test)} test images, {_classes(info)} → {info.path}")
     if info.note:
-        print(f"note: {info.note}")
+        say(f"note: {info.note}")
     return None
 
 
@@ -61,7 +63,7 @@ def _imagenette(source: Path | None) -> None:
         where.parent.mkdir(parents=True, exist_ok=True)
         where.symlink_to(source.resolve(), target_is_directory=True)
     train, test = (len(imagenette(where, split)) for split in ("train", "test"))
-    print(f"imagenette: {train} training and {test} test photographs, 10 classes → {where}")
+    say(f"imagenette: {train} training and {test} test photographs, 10 classes → {where}")
 
 
 def _train_pipeline() -> None:
@@ -74,7 +76,7 @@ def _train_pipeline() -> None:
 
     folder, start = data_root() / "digits-pipeline", time.monotonic()
     build(folder, Shares())
-    print(f"digits-pipeline: trained in {time.monotonic() - start:.0f} s → {folder}; use it with --set pipeline={folder}")
+    say(f"digits-pipeline: trained in {time.monotonic() - start:.0f} s → {folder}; use it with --set pipeline={folder}")
 
 
 def list_data() -> None:
@@ -84,15 +86,15 @@ def list_data() -> None:
     from loreun_bench.harness.store import data_root
 
     found = sorted(data_root().glob("*.json"))
-    print(f"{data_root()}: {len(found)} data sets")
+    say(f"{data_root()}: {len(found)} data sets")
     for path in found:
         try:
             info = verify(path.stem)
         except UserError as error:
-            print(f"{path.stem}: {error}")
+            say(f"{path.stem}: {error}")
             continue
         height, width, channels = info.shape
-        print(
+        say(
             f"{path.stem}: {sum(info.train)} training and {sum(info.test)} test images, {height}×{width}×{channels}, "
             f"{_classes(info)}, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {info.sha256[:12]}"
         )

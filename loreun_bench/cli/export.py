@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -31,4 +33,4 @@ def export(
     config, records = rerun.opened(run, plugin or ())
     record = rerun.cell(records, row, seed, scenario)
     exporting = importlib.import_module(f"loreun_bench.{config.track}.exporting")
-    print(exporting.export(config, record, rerun.model_of(record), to))
+    say(exporting.export(config, record, rerun.model_of(record), to))

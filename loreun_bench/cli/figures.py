@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from loreun_bench.cli.says import say
 
 if TYPE_CHECKING:
     from loreun_bench.harness.records import Record
@@ -46,7 +47,7 @@ def figures(
         except UserError as error:
             if not drawn:
                 raise
-            print(f"note: {error}", file=sys.stderr)
+            say(f"note: {error}", err=True)
     if not drawn:
         raise UserError(f"nothing to draw: no row of {run} has a number that a figure shows")
 
@@ -55,7 +56,7 @@ def _said(paths: Iterator[Path]) -> bool:
     """Print the paths of figures as they are drawn; whether there is one."""
     found = False
     for path in paths:
-        print(path)
+        say(path)
         found = True
     return found
 
@@ -128,13 +129,17 @@ def stem(name: str, used: set[str]) -> str:
 
 def _whole(values: dict[str, Any] | None) -> bool:
     """Whether an evaluation and its pictures are there."""
-    import json
+    from loreun_bench import reading
+    from loreun_bench.errors import UserError
 
     if values is None:
         return False
     folder = _pictures(values["pictures"])
-    index = folder / "index.json"
-    return index.is_file() and all((folder / f"{name}.png").is_file() for name in json.loads(index.read_text()))
+    try:
+        index = reading.as_json(reading.text(folder / "index.json", "", reading.INDEX), "")
+    except UserError:
+        return False
+    return all((folder / f"{name}.png").is_file() for name in index)
 
 
 def _check_there(lost: list[Record]) -> None:
@@ -168,10 +173,13 @@ def _fit(curve: dict[str, Any]) -> tuple[float, float, float] | None:
 
 
 def _values(key: str) -> dict[str, Any] | None:
-    from loreun_bench.harness.store import Store, default_root
+    from loreun_bench.harness.store import Corrupt, Store, default_root
 
     artifact = Store(default_root()).find(key)
-    return artifact.values() if artifact is not None else None
+    try:
+        return artifact.values() if artifact is not None else None
+    except Corrupt:  # as if it were not there
+        return None
 
 
 def _label(record: Record) -> str:
@@ -180,8 +188,9 @@ def _label(record: Record) -> str:
 
 def _pictures(name: str) -> Path:
     from loreun_bench.harness.store import default_root
+    from loreun_bench.names import inside
 
-    return default_root() / "pictures" / name
+    return inside(default_root() / "pictures", name, "pictures in the store")
 
 
 def _counts(about: dict[str, Any]) -> dict[str, float]:

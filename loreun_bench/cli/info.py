@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from loreun_bench.cli.says import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -21,8 +23,8 @@ def env() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for key, value in environment.describe(device).items():
-        print(f"{key:14} {value}")
-    print(f"{'torch CUDA':14} {torch.version.cuda or 'none'}; GPUs: {torch.cuda.device_count()}")
-    print(f"{'operator':14} {backend(device)} ({native.state()[1]})")
-    print(f"{'store':14} {default_root()}")
-    print(f"{'data':14} {data_root()}")
+        say(f"{key:14} {value}")
+    say(f"{'torch CUDA':14} {torch.version.cuda or 'none'}; GPUs: {torch.cuda.device_count()}")
+    say(f"{'operator':14} {backend(device)} ({native.state()[1]})")
+    say(f"{'store':14} {default_root()}")
+    say(f"{'data':14} {data_root()}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from loreun_bench.cli.browse import Track
+from loreun_bench.cli.says import say
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +26,7 @@ def new(
     from loreun_bench.cli.templates import scaffold
 
     path = scaffold(kind, name, track, Path.cwd())
-    print(f"wrote {path.name}; try it: loreun-bench check {path.name}")
+    say(f"wrote {path.name}; try it: loreun-bench check {path.name}")
 
 
 def check(path: Annotated[Path, typer.Argument(metavar="FILE.py")]) -> None:
@@ -34,6 +35,6 @@ def check(path: Annotated[Path, typer.Argument(metavar="FILE.py")]) -> None:
 
     lines = check_plugin(path)
     for line in lines:
-        print(line)
+        say(line)
     if any(not line.startswith("ok") for line in lines):
         raise typer.Exit(2)

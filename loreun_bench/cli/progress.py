@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from loreun_bench.cli.says import say, say_again, shown
+from loreun_bench.errors import plain
 from loreun_bench.report.table import columns
-from loreun_bench.report.text import plain
 
 if TYPE_CHECKING:
     from loreun_bench.harness.plan import Plan
@@ -87,7 +88,8 @@ class Progress:
 
     def _under_way(self) -> str:
         theirs = dict.fromkeys(self._elsewhere, " (another sweep)")
-        return ", ".join(f"{s.label} {share:.0%}{theirs.get(key, '')}" for key, (s, _, share) in self._running.items())
+        under_way = ((plain(s.label), share, theirs.get(key, "")) for key, (s, _, share) in self._running.items())
+        return ", ".join(f"{label} {share:.0%}{whose}" for label, share, whose in under_way)
 
     def _follow(self, event: Event, stage: Stage) -> None:
         """Keep account of what is running, what is left, and how fast each kind of stage is."""
@@ -134,7 +136,7 @@ class Progress:
         about = plain(f"{record.scenario} {seed} {name:15}")
         head = f"[{self._cells}/{len(self._plan.cells)}] {about}"
         if record.status != "ok":
-            return plain(f"{head} {record.status}: {record.reason}")
+            return f"{head} {record.status}: {record.reason}"
         values = " ".join(self._value(record, key) for key in KEYS if key in record.metrics)
         left = "" if self._bar is not None else f"  ({self._time_left()})"
         time = f"  {_seconds(record)}" if record.seeds else ""
@@ -163,9 +165,9 @@ class Progress:
     def _print(self, line: str) -> None:
         self._said = time.monotonic()
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
+            self._bar.console.print(shown(line), highlight=False, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line, err=True)
 
 
 class Shares:
@@ -180,10 +182,9 @@ class Shares:
         spent = time.monotonic() - self._start
         left = f"{_clock(spent * (1 - share) / share)} left" if share > 0 else "time left: ?"
         if sys.stderr.isatty():
-            end = "" if share < 1 else "\n"
-            print(f"\r\x1b[K{share:4.0%} {title} ({left})", end=end, file=sys.stderr, flush=True)
+            say_again(f"{share:4.0%} {title} ({left})", end="" if share < 1 else "\n")
         elif title != self._title:
-            print(f"{share:4.0%} {title} ({left})", file=sys.stderr, flush=True)
+            say(f"{share:4.0%} {title} ({left})", err=True)
         self._title = title
 
 
@@ -206,7 +207,7 @@ def _bar(total: int) -> Any:
     from rich.table import Column
 
     shown = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
-    what = TextColumn("{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    what = TextColumn("{task.fields[what]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     bar = Bar(*shown, what, console=Console(stderr=True), transient=True)
     bar.add_task("sweep", total=total, left="time left: ?", what="")
     return bar

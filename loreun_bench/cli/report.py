@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from loreun_bench.cli.says import say
 
 
 def register(app: typer.Typer) -> None:
@@ -50,11 +51,11 @@ def report(
     place = out or _folder(runs[0]) / "report.html"
     with written(place):
         write_atomic(place, text)
-    print(place)
+    say(place)
     if left_out:
-        print(f"note: left out, so that the page stays under 2 MB: {', '.join(left_out)}", file=sys.stderr)
+        say(f"note: left out, so that the page stays under 2 MB: {', '.join(left_out)}", err=True)
     if len(text.encode()) >= LIMIT:
-        print("note: the tables alone take more than 2 MB: give fewer runs at a time", file=sys.stderr)
+        say("note: the tables alone take more than 2 MB: give fewer runs at a time", err=True)
 
 
 def _folder(run: Path) -> Path:

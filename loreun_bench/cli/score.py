@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loreun_bench.cli.says import say
+
 if TYPE_CHECKING:
     from loreun_bench.generation.scene import Scene
 
@@ -72,7 +74,7 @@ def images(
     result = _result(scene, folder, reference, values)
     text = json.dumps(result, indent=1, ensure_ascii=False) if style == "json" else _text(result, scorer)
     if text:
-        print(text)
+        say(text)
     if out is not None:
         with written(out):
             write_atomic(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -118,7 +120,7 @@ def model(
     records = [r for r in load_records(against) if r.scenario == label and r.seeds in [each.seeds for each in own]]
     groups = table.build([(against.name, [*records, *own])])
     room = terminal()
-    print(leaderboard.render(groups, style, width=room, notes=room is None), end="")
+    say(leaderboard.render(groups, style, width=room, notes=room is None), end="")
 
 
 def _entries(names: list[str]) -> list[Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loreun_bench.cli.says import say
+
 if TYPE_CHECKING:
     from loreun_bench.classification.data.splits import ForgetSplit
     from loreun_bench.harness.stage import Stage
@@ -56,7 +58,7 @@ def export(
     with written(to):
         write_atomic(to, _npz(split) if to.suffix == ".npz" else _csv(split, stage))
     sizes = ", ".join(f"{len(tensor)} {name}" for name, tensor in split.tensors().items() if name in SETS)
-    print(f"{label}, seed {stage.config['seed']}: {sizes} → {to}")
+    say(f"{label}, seed {stage.config['seed']}: {sizes} → {to}")
 
 
 SETS = ("forget", "retain", "validation", "earlier", "test", "test_forget")
@@ -81,6 +83,8 @@ def _csv(split: ForgetSplit, stage: Stage) -> str:
 
     from loreun_bench.classification.data.prepared import DataInfo
     from loreun_bench.classification.data.splits import population
+    from loreun_bench.errors import plain
+    from loreun_bench.names import as_cell
 
     people = population(DataInfo(**stage.config["data"]))
     parts = {"train": (split.labels.numpy(), people.table), "test": (people.test_labels, people.test_table)}
@@ -93,5 +97,6 @@ def _csv(split: ForgetSplit, stage: Stage) -> str:
         files = table.get("file")
         for index, name in sorted(where.items()):
             label = int(labels[index])
-            writer.writerow([part, index, "" if files is None else files[index], label, people.classes[label], name])
+            file = "" if files is None else as_cell(files[index])
+            writer.writerow([part, index, file, label, as_cell(plain(people.classes[label])), name])
     return out.getvalue()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from loreun_bench.cli.says import say
 
 if TYPE_CHECKING:
     from loreun_bench.config import SweepConfig
@@ -61,7 +62,7 @@ def sweep(
     groups = table.build([(folder.name, records)])
     missing = _not_written(folder / "leaderboard.md", leaderboard.render(groups, "md"))
     room = terminal()
-    print(leaderboard.render(groups, width=room, notes=room is None))
+    say(leaderboard.render(groups, width=room, notes=room is None))
     progress.close(records)
     if missing:
         print(f"error: {missing}", file=sys.stderr)
@@ -91,14 +92,14 @@ def plan(
         for f in stages
     ]
     room = terminal()
-    print(_stages(rows, room))
+    say(_stages(rows, room))
     for note in planned.notes:
-        print(wrapped(f"note: {note}", room))
+        say(wrapped(f"note: {note}", room))
     todo = [f for f in stages if not f.cached]
     head = f"\n{len(planned.cells)} cells, {len(stages)} stages: {len(stages) - len(todo)} cached, {len(todo)} to run"
     if todo:
         head += f", {sum(f.stage.work for f in todo):,} samples,\n{_cost([f.seconds for f in todo])}"
-    print(wrapped(head, room))
+    say(wrapped(head, room))
 
 
 def _not_written(path: Path, text: str) -> str:
@@ -157,5 +158,5 @@ def _seconds(value: float | None) -> str:
 
 
 def _interrupt(*_: Any) -> None:
-    print("terminated", file=sys.stderr)
+    say("terminated", err=True)
     raise KeyboardInterrupt

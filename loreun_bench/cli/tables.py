@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -59,10 +61,10 @@ def leaderboard(
         raise UserError("--by-class is of means: leave out one of --by-class and --per-seed")
     room = None if wide else terminal() if width is None else width or None
     if per_seed:
-        print(seeds.render(groups, style, ua, shown, width=room), end="")
+        say(seeds.render(groups, style, ua, shown, width=room), end="")
         return
     render = byclass.render if by_class else rendering.render
-    print(render(groups, style, ua, shown, width=room, notes=terminal() is None if notes is None else notes), end="")
+    say(render(groups, style, ua, shown, width=room, notes=terminal() is None if notes is None else notes), end="")
 
 
 def terminal() -> int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loreun_bench.cli.says import say
 from loreun_bench.cli.sweep import Device, Plugins, Set, Source, Workers
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def tune(
             raise typer.Exit(130) from None
     found = tuning.scored(records, rows)
     chosen = tuning.best(found)
-    print(_table(found, chosen))
+    say(_table(found, chosen))
     path = to or Path(f"{config.name}-tuned.yaml")
     write_atomic(path, tuning.written(config, chosen, trials, seeds))
     progress.close(records)
-    print(f"{path}: run it with `sweep {path}`")
+    say(f"{path}: run it with `sweep {path}`")
 
 
 def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say, say_again
+
 MOST = 10  # lines on what differs
 
 
@@ -27,29 +29,28 @@ def verify(
 
     from loreun_bench.harness import rerun
     from loreun_bench.harness.verifying import verify as checked
-    from loreun_bench.report.text import plain
 
     config, records = rerun.opened(run, plugin or ())
 
     def listen(done: int, of: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{done}/{of} computed again", end="", file=sys.stderr, flush=True)
+            say_again(f"{done}/{of} computed again")
 
     found = checked(config, records, cells, listen)
     if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+        say_again("")
     finished = len(found.whole) + len(found.lost)
-    print(f"records: {finished} finished, {len(records) - finished} not")
-    print(f"weights: {len(found.whole)} of {finished} are in the store, with the bytes that their hashes say")
+    say(f"records: {finished} finished, {len(records) - finished} not")
+    say(f"weights: {len(found.whole)} of {finished} are in the store, with the bytes that their hashes say")
     if found.again:
-        print(f"metrics: {len(found.equal)} of {found.again} computed again are equal to the last digit")
+        say(f"metrics: {len(found.equal)} of {found.again} computed again are equal to the last digit")
     for line in found.differing[:MOST]:
-        print(f"  {plain(line)}")
+        say(f"  {line}")
     if len(found.differing) > MOST:
-        print(f"  and {len(found.differing) - MOST} more")
+        say(f"  and {len(found.differing) - MOST} more")
     if found.unlike:
-        print(f"not computed again: {len(found.unlike)}, made by other code, settings or data than are here now")
+        say(f"not computed again: {len(found.unlike)}, made by other code, settings or data than are here now")
     for line in found.environments:
-        print(f"made with: {plain(line)}")
+        say(f"made with: {line}")
     if found.differing or found.lost:
         raise typer.Exit(1)

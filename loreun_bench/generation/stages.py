@@ -30,6 +30,7 @@ from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
 from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
 from loreun_bench.harness.work import anew
+from loreun_bench.names import inside
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
@@ -187,7 +188,7 @@ def _model(config: Config, inputs: Inputs, device: str) -> Any:
 def checked_pictures(artifact: Artifact) -> Path:
     """The folder of a `sample` artifact's pictures. Raises Corrupt if one is missing or changed; a rerun makes it anew."""
     values = artifact.values()
-    folder: Path = default_root() / "pictures" / values["folder"]
+    folder = inside(default_root() / "pictures", values["folder"], "pictures in the store")
     for name, sha256 in values["files"].items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != sha256:

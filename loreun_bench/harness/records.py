@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,11 +17,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import CHECK, checksum, locked, named, sync, write_atomic
 from loreun_bench.versions import Newer
+from loreun_bench.reading import LINE, told
 
 SCHEMA = 1
 MAX_BYTES = 4096
 STATUSES = ("ok", "diverged", "oom", "timeout", "disk_full", "failed")
 LARGEST = 1e100  # a number whose square is one, too
+KEY = re.compile(r"[\w+-]{0,64}", re.ASCII)  # it names a folder
 DEEPEST = 4  # levels of lists and dictionaries in what a record says of its environment or conditions
 
 
@@ -92,7 +95,14 @@ def _pair(value: list[int]) -> list[int]:
     return value
 
 
+def _key(value: str) -> str:
+    if not KEY.fullmatch(value):
+        raise ValueError("is no key of the store")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_text)]
+Key = Annotated[str, BeforeValidator(_text), AfterValidator(_key)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, PlainValidator(_number)]  # a whole one stays one
 Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
@@ -122,8 +132,8 @@ class Record:
     cost: dict[Text, Number] = field(default_factory=dict)
     protocol: Text = "corrected"
     backend: Text = ""
-    artifact: Text = ""  # the model's key in the store
-    evaluation: Text = ""  # the evaluation's
+    artifact: Key = ""  # the model's key in the store
+    evaluation: Key = ""  # the evaluation's
     environment: Plain = field(default_factory=dict)
     limits: dict[Text, Whole] = field(default_factory=dict)
     conditions: Plain = field(default_factory=dict)  # of the measuring, without which rows cannot be compared
@@ -187,11 +197,13 @@ def load_records(path: str | Path) -> list[Record]:
     if not path.is_file():
         raise UserError(f"no records in {path}: is it the folder of a sweep?")
     newest: dict[tuple[Any, ...], Record] = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
-        if line.strip():
-            record = _parse(line, f"{path}:{number}")
-            newest[record.cell] = record
+    with told(f"{path} cannot be read"), open(path, "rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LINE), b""), 1):
+            if len(line) == LINE:
+                raise UserError(f"{path}:{number}: not a record (a line of {LINE >> 20} MiB or more)")
+            if line.strip() and line.endswith(b"\n"):  # what follows the last newline is torn
+                record = _parse(line, f"{path}:{number}")
+                newest[record.cell] = record
     return list(newest.values())
 
 

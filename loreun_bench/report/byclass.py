@@ -17,7 +17,7 @@ from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row, named
 from loreun_bench.report.statistics.estimate import Estimate, estimate, mean
 from loreun_bench.report.table import differences
-from loreun_bench.report.text import STYLES, bold, commands, escaped, name, wrapped
+from loreun_bench.report.text import STYLES, bold, commands, escaped, name, sentence, wrapped
 
 AVERAGE = "average"
 Variant = tuple[str, str, str]  # run, method, weighting
@@ -160,7 +160,7 @@ def _table(table: ByClass, style: str, ua: str) -> str:
     names = [_name(variant, table) if style == "latex" else name(_name(variant, table), style) for variant in table.variants]
     heads = [heading(column, ua, table.track) for column in table.columns]
     between = {"text": "\n", "md": "<br>", "latex": ""}[style]
-    head = ["forgotten", *(h if style == "latex" else f"{name}{between}{h}" for name in names for h in heads)]
+    head = ["forgotten", *(h if style == "latex" else f"{each}{between}{name(h, style)}" for each in names for h in heads)]
     body: list[Any] = [
         [name(_label(group), style), *_line(table, own, style, ua)]
         for group, own in zip(table.groups, table.rows, strict=True)
@@ -171,7 +171,7 @@ def _table(table: ByClass, style: str, ua: str) -> str:
     text = tabulate(lines, head, tablefmt=STYLES[style], disable_numparse=True, colalign=align)
     if style == "latex":
         text = _spanned(commands(text), names, len(heads))
-    title = {"text": "", "md": "### ", "latex": "% "}[style] + name(_title(table), style)
+    title = {"text": "", "md": "### ", "latex": "% "}[style] + sentence(_title(table), style)
     failed = [line for group in table.groups for line in failures(group)]
     return "\n\n".join([title, text, *([footer(["\n".join(failed)], style)] if failed else [])])
 

@@ -20,7 +20,7 @@ from loreun_bench.report.statistics.found import Difference
 from loreun_bench.report.statistics.scores import Scores
 from loreun_bench.report.statistics.standing import differences
 from loreun_bench.report.table import differences as conditions_apart
-from loreun_bench.report.text import count, grid, name, plain, wrapped
+from loreun_bench.report.text import count, grid, line, name, plain, wrapped
 
 HEADS = ("row", "against", "by", "difference", "±95 %", "p", "shown", "can show")
 
@@ -110,10 +110,11 @@ def render(blocks: Sequence[Block], style: str = "text", width: int | None = Non
     for block in blocks:
         if id(block.group) not in titled:
             titled.add(id(block.group))
-            lines = [block.group.title, *([] if block.said else verdict.sentences(block.group))]
-            parts += [wrapped(name(line, style), width if style == "text" else None) for line in lines]
+            said = [block.group.title, *([] if block.said else verdict.sentences(block.group))]
+            parts += [wrapped(name(each, style), width if style == "text" else None) for each in said]
         parts += [wrapped(name(block.said, style), width if style == "text" else None)] * bool(block.said)
-        parts.append(f"{block.title}:\n{_grid(block, style, width)}" if block.found else _nothing(block))
+        above = line(f"{block.title}:" if block.found else _nothing(block), style)
+        parts.append(f"{above}\n{_grid(block, style, width)}" if block.found else above)
     notes = (
         "difference: mean over seeds, paired; above 0 is better, whatever the column. p: Student's t, corrected for all "
         "comparisons of its table (Holm). can show: the difference that one such comparison finds in four of five sweeps."
@@ -183,7 +184,7 @@ def _cells(difference: Difference, group: Group, style: str) -> list[str]:
     p = "-" if math.isnan(difference.p) else f"{difference.p:.3f}" if difference.p >= 0.001 else "<0.001"
     way = "yes" if difference.shown else "-"
     row, base = (name(each.name, style) for each in (difference.row, difference.base))
-    return [row, base, difference.column.heading, *values[:2], p, way, values[2]]
+    return [row, base, name(difference.column.heading, style), *values[:2], p, way, values[2]]
 
 
 def _flat(block: Block, difference: Difference) -> dict[str, Any]:

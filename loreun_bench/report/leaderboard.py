@@ -12,6 +12,7 @@ from typing import Any
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.records import Record
+from loreun_bench.names import as_cell
 from loreun_bench.report import latex, over_seeds, verdict
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
@@ -19,7 +20,7 @@ from loreun_bench.report.marks import MARKS, symbols
 from loreun_bench.report.notes import brief, definitions
 from loreun_bench.report.rows import REFERENCES, Cell, Column, Row
 from loreun_bench.report.statistics.estimate import Estimate
-from loreun_bench.report.text import bold, commands, grid, name, plain, widest, wrapped
+from loreun_bench.report.text import bold, commands, grid, line, name, plain, sentence, widest, wrapped
 
 FORMATS = ("text", "md", "latex", "csv", "json")
 
@@ -94,7 +95,8 @@ def parted(group: Group, shown: Sequence[str] | None = None) -> tuple[list[Colum
 def footer(notes: Sequence[str], style: str) -> str:
     """Notes as they stand under a table, in LaTeX as comments."""
     comment = "% " if style == "latex" else ""
-    return "\n".join(f"{comment}{line}" if line else line for note in notes for line in note.split("\n"))
+    lines = [line(each, style) for note in notes for each in note.split("\n")]
+    return "\n".join(f"{comment}{each}" if each else each for each in lines)
 
 
 def _table(group: Group, look: Look, keys: Sequence[str] | None, width: int | None, number: int) -> str:
@@ -113,9 +115,9 @@ def _table(group: Group, look: Look, keys: Sequence[str] | None, width: int | No
             left_out.insert(0, out.key)
         said.insert(0, _bare(group, [column for column in shown if column.key not in left_out], left_out))
     table = latex.table(table, group, number) if look.style == "latex" else table
-    title = name(group.title, look.style)
+    title = sentence(group.title, look.style)
     title = {"text": wrapped(title, width), "md": f"### {title}", "latex": f"% {title}"}[look.style]
-    above = wrapped(footer([name(line, look.style) for line in verdict.sentences(group)], look.style), width)
+    above = wrapped(footer([sentence(each, look.style) for each in verdict.sentences(group)], look.style), width)
     below = wrapped(footer(["\n".join(said)], look.style), width)
     return "\n\n".join([title, above, table, *([below] if said else []), *over_seeds.parts(group, over, look.style, width)])
 
@@ -262,10 +264,11 @@ def _values(key: str, cell: Cell) -> dict[str, float | None]:
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows under all their names."""
+    """The rows under all their names, with no formula among them."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    for values in (dict(zip(names, names, strict=True)), *rows):
+        cells = (values.get(key, "") for key in names)
+        writer.writerow([as_cell(plain(cell)) if isinstance(cell, str) else cell for cell in cells])
     return out.getvalue()

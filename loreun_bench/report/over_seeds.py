@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from loreun_bench.report.group import Group
 from loreun_bench.report.rows import Column, Row
-from loreun_bench.report.text import commands, count, grid, name, plain, widest, wrapped
+from loreun_bench.report.text import commands, count, grid, line, name, plain, widest, wrapped
 
 NULL = "Retrain"  # in halves, one against the other
 
@@ -23,6 +23,7 @@ def parts(group: Group, shown: Sequence[Column], style: str, width: int | None) 
         kept.pop()
     said, left_out = caption(group), [plain(c.key) for c in shown[len(kept) :]]
     said += f" --wide: {', '.join(left_out)}." if left_out else ""
+    said = line(said, style)
     return [wrapped(f"% {said}" if style == "latex" else said, width), table]
 
 

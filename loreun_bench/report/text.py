@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
 import tabulate
 from wcwidth import wcswidth
 
+from loreun_bench.errors import plain as plain
+
 STYLES = {"text": "simple", "md": "pipe", "latex": "latex_booktabs"}
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`<>[]"})
+_TAG = re.compile(r"(?<!\\)((?:\\\\)*)(<(?=[A-Za-z/!?])|\](?=[(\[:]))")  # begins a tag, or ends what is linked
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "_%&#${}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
@@ -21,11 +25,6 @@ _BRACKET = "\uf002"  # the first of a cell, which LaTeX would take for an option
 LONGEST = 24  # letters of a name in a table that is to fit
 
 
-def plain(text: str) -> str:
-    """The text in one line: what a terminal would act on, or could not print, stands as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
 def name(text: str, style: str, narrow: bool = False) -> str:
     """Somebody's name as a cell or title of a table; LaTeX's specials are escaped later, by tabulate. narrow: of a long one
     the middle is left out."""
@@ -33,6 +32,17 @@ def name(text: str, style: str, narrow: bool = False) -> str:
     if style == "latex" and text.startswith("["):
         return _BRACKET + text[1:]
     return text.translate(_MARKDOWN) if style == "md" else text
+
+
+def sentence(text: str, style: str) -> str:
+    """What holds somebody's names, as a title or a sentence beside a table, which in LaTeX is a comment."""
+    return name(text, "md" if style == "md" else "text")
+
+
+def line(text: str, style: str) -> str:
+    """A line of ours with somebody's names in it, of which none is a link or a tag in Markdown."""
+    text = plain(text)
+    return _TAG.sub(r"\1\\\2", text) if style == "md" else text
 
 
 def _short(text: str) -> str:

@@ -15,6 +15,7 @@ FLOORS = [
     "lazy",
     "names",
     "versions",
+    "reading",
     "plain_yaml",
     "pictures",
     "finders",

@@ -112,7 +112,7 @@ def _files(what: str, files: Sequence[str], part: str, size: int) -> tuple[str, 
     files = tuple(str(name) for name in files)
     if files and len(files) != size:
         raise UserError(f"{what}: {len(files)} {part} files are named, of {size} {part} pictures")
-    odd = next((name for name in files if "\n" in name), None)
+    odd = next((name for name in files if "\n" in name or "\r" in name), None)
     if odd is not None:
         raise UserError(f"{what}: the file {odd!r} has a line break in its name: rename it")
     return files

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.harness.files import sha256_file
-from loreun_bench.pictures import BAD, ENDINGS, PARTS, each_of, folders_in, part_of, pictures_in, upright
+from loreun_bench.pictures import BAD, ENDINGS, PARTS, each_of, folders_in, opened, part_of, pictures_in, upright
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,12 +91,10 @@ def read(found: Found, size: int) -> Arrays:
 
 def suggestion(found: Found) -> str:
     """An image size that suits these pictures, and why, for a message."""
-    from PIL import Image
-
     sizes: Counter[tuple[int, int]] = Counter()
     for path, _, _ in found.parts["train"][:LOOKED_AT]:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 sizes[image.size] += 1
         except BAD:  # whoever reads it says so
             continue

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from loreun_bench import reading
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.names import of_cell, twice
 from loreun_bench.pictures import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
 
 DELIMITERS = ",;\t|"
+MOST_DIGITS = 18  # of an index: 64 bits hold them
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -26,15 +29,14 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     delimiter = max(DELIMITERS, key=first.count)
     try:
         reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-        lines = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
+        lines = [(reader.line_num, [of_cell(value.strip()) for value in row]) for row in reader if any(row)]
     except csv.Error as error:
         raise UserError(f"table {path}:{reader.line_num}: no CSV: {error}") from error
     if not lines:
         raise UserError(f"table {path} is empty")
     head = lines[0][1]
-    if len(set(head)) < len(head):
-        twice = next(name for name in head if head.count(name) > 1)
-        raise UserError(f"table {path} has two columns called '{twice}': rename one")
+    if (name := twice(head)) is not None:
+        raise UserError(f"table {path} has two columns called '{name}': rename one")
     for number, row in lines[1:]:
         if len(row) != len(head):
             raise UserError(f"table {path}:{number}: {len(row)} values for {len(head)} columns (quote one that has commas)")
@@ -166,7 +168,7 @@ def _by_order(
     found: list[tuple[int, int] | None] = []
     for row, part in zip(rows, _parts(head, rows), strict=True):
         word, kind = row[column], ("training", "test")[part]
-        if not word.isdecimal() or int(word) >= counts[part]:
+        if not _is_number(word) or not 0 <= int(word) < counts[part]:
             what = f"'{word}' in column '{head[column]}' is none of the {kind} pictures 0 to {counts[part] - 1}"
             raise UserError(f"table {path}: {what}")
         found.append((part, int(word)))
@@ -185,25 +187,19 @@ def _said(path: Path, column: str, places: Sequence[tuple[int, int] | None], n: 
 
 
 def _text(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what} {path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    return reading.text(path, what, reading.LIST).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _is_number(word: str) -> bool:
-    return word.removeprefix("-").isdecimal()
+    return word.removeprefix("-").isdecimal() and len(word) <= MOST_DIGITS
 
 
 def _load(path: Path) -> np.ndarray:
+    """The array, of which no more is read than the file holds."""
     import numpy as np
 
-    try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged or no plain .npy: {error}") from error
+    with reading.told(f"{path} is damaged or no plain .npy"):
+        found: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.names import twice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,11 +62,11 @@ def labels(
     if called is None:
         called = {value: str(value) for value in values}
     elif isinstance(values[0], str):
-        values.sort(key=list(names or usual).index)
+        values.sort(key={name: place for place, name in enumerate(names or usual)}.__getitem__)
     if word == "label":
         values = _trained_on(what, found, values)
     own = tuple(called[value] for value in values)
-    odd = next((name for name in own if not name.strip() or own.count(name) > 1), None)
+    odd = next((name for name in own if not name.strip()), twice(own))
     if odd is not None:
         raise UserError(f"{what}: two classes, or one without a name, are called '{odd}': give each its own name")
     numbers = {value: number for number, value in enumerate(values)}

@@ -21,6 +21,7 @@ from loreun_bench.harness.files import locked, sha256_file, write_atomic
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
+from loreun_bench.names import inside
 from loreun_bench.registry import Entry, blamed, call_reference, registry
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ def verify(name: str) -> DataInfo:
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["info"].items()}
         names = {entry.name: entry.info["names"] for entry in registry("datasets").entries()}.get(name, ())
         info = DataInfo(**({"names": names} | fields))
+        inside(data_root(), info.file, f"the description of data set '{name}'")
     except (TypeError, AttributeError) as error:
         raise UserError(f"the description of data set '{name}' is unreadable or changed; {_remedy(name)}") from error
     code = values.get("code")
@@ -265,7 +267,7 @@ def _description(stem: str) -> dict[str, Any]:
         values = json.loads((data_root() / f"{stem}.json").read_text())
         if digest(values["info"]) != values["digest"]:
             raise ValueError("its hash does not match")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"the description of data set '{stem}' is unreadable or changed; {_remedy(stem)}") from error
     return dict(values)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.classification.data.arrays import Arrays
 from loreun_bench.classification.data.returned import as_arrays, of_mapping
 from loreun_bench.errors import UserError
+from loreun_bench.reading import check_size, check_zip, told
 from loreun_bench.registry import registry
 
 if TYPE_CHECKING:
@@ -45,11 +46,24 @@ def read_npz(path: Path) -> Arrays:
     """An .npz of arrays by any of the usual names; see `returned.of_mapping`. No pickled objects are read."""
     import numpy as np
 
-    try:
+    with told(f"{path} is truncated or no .npz of plain arrays (text as str, no objects)"):
+        _check_arrays(path)
         with np.load(path, allow_pickle=False) as file:
             return of_mapping(str(path), {key: file[key] for key in file.files})
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is truncated or no .npz of plain arrays (text as str, no objects): {error}") from error
+
+
+def _check_arrays(path: Path) -> None:
+    """UserError or ValueError for arrays that are too large, or that promise more than they hold."""
+    from numpy.lib import format as npy
+
+    check_zip(path, str(path))
+    with zipfile.ZipFile(path) as file:
+        for each in file.infolist():
+            with file.open(each) as member:
+                first = npy.read_magic(member) == (1, 0)
+                shape, _, dtype = npy.read_array_header_1_0(member) if first else npy.read_array_header_2_0(member)
+            if math.prod(shape) * max(dtype.itemsize, 1) > each.file_size:
+                raise ValueError(f"{each.filename} promises {dtype} {shape} and holds {each.file_size} bytes")
 
 
 def is_idx(folder: Path) -> bool:
@@ -101,12 +115,15 @@ def _idx_files(folder: Path) -> list[tuple[str, str, Path]]:
 def _idx(path: Path) -> np.ndarray:
     import numpy as np
 
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if content[:3] != b"\0\0\x08":
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    with told(f"{path} is truncated or no idx file"), opened(path, "rb") as file:
+        head = file.read(4)
+        if head[:3] != b"\0\0\x08":
             raise ValueError("it does not begin as an idx file of bytes")
-        rank = content[3]
-        shape = tuple(np.frombuffer(content, ">i4", rank, offset=4).tolist())
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise UserError(f"{path} is truncated or no idx file: {error}") from error
+        shape = np.frombuffer(file.read(4 * head[3]), ">u4").tolist()
+        check_size(size := math.prod(shape), path.stat().st_size, str(path))
+        content = file.read(size + 1)
+        if len(content) != size:
+            raise ValueError(f"it promises {size} bytes and holds {'more' if len(content) > size else len(content)}")
+        found: np.ndarray = np.frombuffer(content, np.uint8).reshape(shape)
+        return found

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.reading import check_zip
 
 Weights = Mapping[str, Tensor]
 ASIDE = re.compile(r"(^|[._])(ema|teacher|swa)")  # a second set of weights, beside those that were trained
@@ -141,12 +142,15 @@ def _content(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"checkpoint {path} not found")
     try:
+        check_zip(path, f"checkpoint {path}")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         with torch.serialization.safe_globals(_plain_values()):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # safetensors raises a class of its own, and torch any, of bytes that are no checkpoint
         what = f"is damaged: {error}" if path.suffix == ".safetensors" else _refused(str(error))
         raise UserError(f"checkpoint {path} {what}") from error

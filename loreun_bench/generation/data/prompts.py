@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from loreun_bench import reading
 from loreun_bench.errors import UserError, did_you_mean
 
 COLUMNS = {  # what is needed, by the names that files give it, the best one first
@@ -90,13 +91,7 @@ def _seeded(found: list[Prompt], path: Path, note: Callable[[str], None]) -> lis
 
 
 def _text(path: Path) -> str:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except OSError as error:
-        raise UserError(f"prompt file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"prompt file {path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    text = reading.text(path, "prompt file", reading.LIST)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise UserError(f"{path}:{line}: a NUL character, which no prompt has: save the file as text in UTF-8")

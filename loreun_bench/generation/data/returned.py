@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError
+from loreun_bench.names import twice
 from loreun_bench.pictures import counted
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _named(what: str, classes: Any, count: int | None, names: Sequence[str]) -> 
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{what}: classes are {classes!r}, expected the name of each, as text")
     own = tuple(classes)
-    odd = next((name for name in own if not name.strip() or own.count(name) > 1), None)
+    odd = next((name for name in own if not name.strip()), twice(own))
     if odd is not None:
         raise UserError(f"{what}: two classes, or one without a name, are called '{odd}': give each its own name")
     if count is not None and len(own) != count:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.scoring.pictures import Pictures
+from loreun_bench.names import twice
 from loreun_bench.pictures import BAD, PARTS, TEST_SHARE, folders_in, part_of, pictures_in, square, upright, why
 
 
@@ -63,9 +64,8 @@ def _classes(where: Path) -> dict[str, Path]:
     if not found:
         raise UserError(f"picture folder {where} has no folders in it: put each class's pictures into one with its name")
     names = [path.name.replace("_", " ") for path in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise UserError(f"picture folder {where} has two folders for the class '{twice}': rename one")
+    if (name := twice(names)) is not None:
+        raise UserError(f"picture folder {where} has two folders for the class '{name}': rename one")
     return dict(zip(names, found, strict=True))
 
 

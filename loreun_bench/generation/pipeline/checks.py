@@ -10,6 +10,7 @@ from loreun_bench.generation.pipeline import schedules
 from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, header, made_of, part_config, read_json
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+MOST_BLOCKS = 8  # of an autoencoder, each of which halves the picture; Stable Diffusion's has 4
 _MORE = {  # what a denoiser may want beside latent, time and text
     "class_embed_type": "a class beside the text", "num_class_embeds": "a class beside the text",
     "time_cond_proj_dim": "the guidance as an input, as distilled ones do",
@@ -52,6 +53,8 @@ def _check_unet(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None
     for key in ("shift_factor", "latents_mean", "latents_std"):
         if vae.get(key) is not None:
             raise UserError(f"{folder}: its vae shifts latents ({key}), which Stable Diffusion 1 and 2 do not")
+    if not isinstance(widths := vae.get("block_out_channels"), list) or not 0 < len(widths) <= MOST_BLOCKS:
+        raise UserError(f"{folder}/vae: block_out_channels {widths!r} in its config.json are not the widths of its blocks")
     size = unet.get("sample_size")
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):

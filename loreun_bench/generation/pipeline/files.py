@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from loreun_bench import reading
 from loreun_bench.errors import UserError
+from loreun_bench.names import inside
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -31,15 +32,17 @@ def weight_files(folder: Path, base: str, variant: str = "") -> list[Path]:
     index = folder / f"{base}.safetensors.index{dot}.json"
     if not index.is_file():
         return []
-    named = read_json(index, f"{folder} cannot be read").get("weight_map", {})
-    return sorted({folder / str(name) for name in named.values()})
+    named = read_json(index, f"{folder} cannot be read").get("weight_map")
+    if not isinstance(named, dict):
+        raise UserError(f"{index} has no weight_map: copy it here again")
+    return sorted({inside(folder, str(name), index.name) for name in named.values()})
 
 
 def read_json(path: Path, otherwise: str) -> dict[str, Any]:
     """The mapping in a JSON file. UserError that begins with `otherwise`."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = reading.as_json(reading.text(path, ""), "")
+    except UserError:
         raise UserError(f"{otherwise}: it has no readable {path.name}") from None
     if not isinstance(found, dict):
         raise UserError(f"{otherwise}: {path.name} holds no mapping")
@@ -49,16 +52,13 @@ def read_json(path: Path, otherwise: str) -> dict[str, Any]:
 def header(folder: Path, base: str) -> dict[str, list[int]]:
     """The names and shapes of a part's weights. UserError if it has no safetensors of the name that is loaded, one that
     is cut short, or lacks some of several."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     files = weight_files(folder, base) or weight_files(folder, base, "fp16")
     if not files:
         raise UserError(f"{folder} holds no {base}.safetensors: other formats can run code and are not read")
     found: dict[str, list[int]] = {}
     for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                found |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged or missing ({error}): copy it here again") from error
+        with reading.told(f"{path} is damaged or missing", ": copy it here again"), safe_open(path, framework="pt") as file:
+            found |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     return found

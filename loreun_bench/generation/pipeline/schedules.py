@@ -8,6 +8,7 @@ from typing import Any
 
 from loreun_bench.errors import UserError
 from loreun_bench.generation.pipeline.files import made_of, read_json
+from loreun_bench.reading import told
 
 PREDICTED = ("epsilon", "v_prediction")
 DISTILLED = ("LCMScheduler", "TCDScheduler")
@@ -57,10 +58,8 @@ def ddim(folder: Path) -> Any:
         raise UserError(f"{folder}: its scheduler ({name}) has no betas, so that nothing says how much noise a timestep has")
     wanted = set(inspect.signature(DDIMScheduler.__init__).parameters) - {"self", "clip_sample"}
     values = {key: value for key, value in (known | given).items() if key in wanted}
-    try:
+    with told(f"{folder}/scheduler"):
         return DDIMScheduler(**values, clip_sample=False)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"{folder}/scheduler: {error}") from error
 
 
 def check_steps(scheduler: Any, steps: int, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loreun_bench import pictures
+from loreun_bench import pictures, reading
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data.names import plain
 
@@ -153,10 +152,7 @@ def resized(pixels: Tensor, size: int) -> Tensor:
 def _indexed(folder: Path, paths: tuple[Path, ...], classes: Sequence[str]) -> Images:
     """Labels from index.json; a picture that it names and the folder lacks is bad from the start."""
     where = folder / INDEX
-    try:
-        index = json.loads(where.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{where} is no JSON ({error}): mend it or take it away") from error
+    index = reading.as_json(reading.text(where, "index of pictures", reading.INDEX), str(where))
     if not isinstance(index, dict) or not all(isinstance(about, dict) for about in index.values()):
         raise UserError(f'{where} must map each picture\'s name to {{"label": …}}: mend it or take it away')
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file, write_atomic
+from loreun_bench.reading import check_zip, told
 
 State = dict[str, Tensor]
 
@@ -26,9 +26,10 @@ def read_state(path: Path) -> State:
         raise UserError(f"weights file {path} is not there")
     if path.suffix == ".safetensors":
         return read_tagged(path, tagged=False)[0]
+    check_zip(path, f"weights file {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch raises any, of bytes that are no state dict
         reason = str(error).split(".")[0].split("\n")[0]
         raise UserError(f"weights file {path} cannot be read as a state dict of tensors: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -83,15 +84,12 @@ def write_tagged(path: Path, state: Mapping[str, Tensor], tags: Mapping[str, str
 
 def read_tagged(path: Path, tagged: bool = True) -> tuple[State, dict[str, str]]:
     """The tensors and tags of a .safetensors file. UserError if it is broken or, when they are asked for, has no tags."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.is_file():
         raise UserError(f"weights file {path} is not there")
-    try:
-        with safe_open(path, framework="pt") as file:
-            state, tags = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"weights file {path} cannot be read: {error}") from error
+    with told(f"weights file {path} cannot be read"), safe_open(path, framework="pt") as file:
+        state, tags = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     if tagged and (tags.get("kind") != "small" or "classes" not in tags):
         raise UserError(f"{path} is no small classifier: give a file that `save_small` wrote, or resnet50")
     return state, tags

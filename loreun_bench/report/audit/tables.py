@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections import Counter
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loreun_bench import reading
 from loreun_bench.errors import UserError
+from loreun_bench.names import twice
 
 MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "todo", "tbd", "?"}
 NAMES = {
@@ -91,21 +92,12 @@ def meaning(heading: str) -> str:
 
 def read(path: Path) -> list[Published]:
     """The tables of a file. UserError if there are none, or a cell holds neither a number nor what stands for none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    kind = path.suffix.lower()
+    text, kind = reading.text(path, "table"), path.suffix.lower()
     if kind == ".json":
-        try:
-            found = list(_walk(json.loads(text), path, (), None))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: no JSON ({error})") from error
+        found = list(_walk(reading.as_json(text, str(path)), path, (), None))
     else:
-        try:
+        with reading.told(f"{path}: no CSV"):
             found = list(_texts(text, path, kind))
-        except csv.Error as error:
-            raise UserError(f"{path}: no CSV ({error})") from error
     tables = [table for table in found if any(table.rows.values())]
     if not tables:
         raise UserError(f"{path}: no table found: JSON, CSV or Markdown with a heading, a row a method")
@@ -119,8 +111,8 @@ def _walk(node: Any, path: Path, names: tuple[str, ...], columns: Sequence[str] 
         key = next((k for k in ("method", "name", "row") if all(isinstance(row.get(k), str) for row in node)), None)
         if key is not None:
             called = [_called(row, key) for row in node]
-            if twice := next((each for each in called if called.count(each) > 1), ""):
-                raise UserError(f"{path}: {title}: two rows are called '{twice}'")
+            if (name := twice(called)) is not None:
+                raise UserError(f"{path}: {title}: two rows are called '{name}'")
             rows = {n: {k: v for k, v in row.items() if k != key} for n, row in zip(called, node, strict=True)}
             yield _table(title, rows, path)
     elif isinstance(node, dict):
@@ -176,8 +168,8 @@ def _texts(text: str, path: Path, kind: str) -> Iterator[Published]:
 
 def _grid(title: str, rows: Sequence[Sequence[str]], path: Path) -> Published:
     head = rows[0] if rows else []
-    if twice := next((each for each in head if each and head.count(each) > 1), ""):
-        raise UserError(f"{path}: {title}: two columns are called '{twice}'")
+    if (each := twice(filter(None, head))) is not None:
+        raise UserError(f"{path}: {title}: two columns are called '{each}'")
     words = [k for k in range(len(head)) if not meaning(head[k]) and all(_is_words(row, k) for row in rows[1:])] or [0]
     named = {}
     for row in rows[1:]:

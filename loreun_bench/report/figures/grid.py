@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loreun_bench import reading
 from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.names import inside
+from loreun_bench.pictures import opened
 from loreun_bench.report.figures.blur import Boxes, hidden
 from loreun_bench.report.figures.style import INK, QUIET, figure, save
 
 CELL, GAP = 1.25, 0.05  # inches
 LINES = 3  # of a prompt above its column
+INDEX = "index.json"
 EXPLICIT = re.compile(r"\b(nud|nsfw|naked|sex|porn|erotic|topless|undress)")
 Index = Mapping[str, Mapping[str, Any]]
 
@@ -60,7 +63,7 @@ def gather(
     _check(found, chosen)
     first = found[0][2]
     hide = explicit([first[name] for name in chosen]) if blur is None else blur
-    pictures = [[_read(folder / f"{name}.png") for name in chosen] for _, folder, _ in found]
+    pictures = [[_read(inside(folder, f"{name}.png", INDEX)) for name in chosen] for _, folder, _ in found]
     note = ""
     if hide:
         found_by = boxes()
@@ -78,13 +81,13 @@ def explicit(entries: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _index(folder: Path) -> Index:
-    path = folder / "index.json"
+    path = folder / INDEX
+    index = reading.as_json(reading.text(path, "index of pictures", reading.INDEX), str(path))
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
         if not all("prompt" in entry and "seed" in entry for entry in index.values()):
             raise ValueError("an entry lacks its prompt or seed")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is missing or no index of pictures: {error}") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no index of pictures: {error}") from error
     return index  # type: ignore[no-any-return]
 
 
@@ -118,13 +121,9 @@ def _check(found: Sequence[tuple[str, Path, Index]], names: Sequence[str]) -> No
 
 def _read(path: Path) -> Any:
     import numpy as np
-    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"picture {path} cannot be read: {error}") from error
+    with reading.told(f"picture {path} cannot be read"), opened(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _draw(found: Gathered, out: Path) -> Path:
