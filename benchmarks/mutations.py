@@ -20,6 +20,7 @@ WORDS = (
 NAN, INF = float("nan"), float("inf")
 NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, -0.5, 1e-320, 1e308, -1e308, NAN, INF, -INF)
 ODD = (*WORDS, *NUMBERS, None, True, False, [], {}, [[1, 2], [3]], {"a": {"b": 1}}, ["x", 1, None], DEEP, {"\ud800": 1})
+TEXTS = [json.dumps(each) for each in ODD]
 TOKENS = (
     *(word.encode(errors="surrogatepass") for word in WORDS), b"\xff\xfe", b"\xef\xbb\xbf", b"9" * 5000, b"[" * 3000,
     b'{"a":' * 500, b'"', b"'", b",", b";", b":", b"- ", b"|", b"#", b"\r\n", b"\n\n",
@@ -70,7 +71,8 @@ def _changed(tree: Any, rng: random.Random) -> Any:
         return tree + rng.choice(WORDS)
     if isinstance(tree, int | float) and rng.random() < 0.5:
         return rng.choice(NUMBERS)
-    return rng.choice([*ODD, [tree], {"a": tree}, str(tree)])
+    odd = json.loads(rng.choice(TEXTS))  # a new one each time, as it is changed, too
+    return rng.choice([*[odd] * 8, [tree], {"a": tree}, str(tree)])
 
 
 def _flipped(content: bytes, rng: random.Random) -> bytes:

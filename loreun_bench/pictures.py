@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, plain
 from loreun_bench.reading import PIXELS
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     for number, item in enumerate(items):
         if time.monotonic() - said > SILENT:
             said = time.monotonic()
-            _log.warning("note: read %d of %d %s", number, total, what)
+            _log.warning("note: read %d of %d %s", number, total, plain(what))
         yield item
 
 

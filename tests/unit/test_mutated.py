@@ -22,7 +22,7 @@ def mutated(monkeypatch, tmp_path):
     import mutated
 
     yield mutated
-    for name in ("mutated", "kinds", "mutations"):
+    for name in ("mutated", "kinds", "binaries", "mutations"):
         sys.modules.pop(name, None)
 
 

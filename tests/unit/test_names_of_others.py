@@ -162,6 +162,8 @@ def test_progress_shows_names_as_escapes(capsys, tmp_path, monkeypatch):
         with progress.Progress(plan, tmp_path / "\x1b[31m") as listen:
             listen(Event("started", stage))
             listen(Event("running", stage, share=0.5))
+            if terminal:
+                listen._bar.refresh()
             listen(Event("finished", stage, Outcome("failed", TERMINAL), text="e"))
             listen(Event("note", text=TERMINAL))
             listen(Event("record", record=replace(RECORDS[0], scenario=TERMINAL, status="failed", reason=TERMINAL)))
@@ -211,3 +213,14 @@ def test_figures_of_any_scenario_lie_in_their_folder():
         assert Path(found).name == found
         assert found.isprintable()
         assert not found.startswith(".")
+
+
+def test_no_name_is_a_formula_in_a_figure(tmp_path):
+    pytest.importorskip("matplotlib")
+    from loreun_bench.report.figures import bars, curves
+
+    broken = "RL:$x^{$ \x1b[31m"
+    assert bars.label_counts({broken: {broken: 1.0}}, tmp_path / "b.svg").is_file()
+    fitted = [curves.LossCurve(label, [0, 500], [1.0, 0.5], None) for label in (broken, "x")]
+    text = curves.loss_curves(fitted, tmp_path / "c.svg").read_text()
+    assert "\x1b" not in text

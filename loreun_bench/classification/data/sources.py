@@ -35,10 +35,8 @@ def read_any(name: str, source: Path) -> Arrays:
         return read_idx(source)
     entry = registry("datasets").get(name)
     if source.is_dir() and not entry.info["embedded"]:
-        try:
+        with told(f"{source} holds no copy of {name} that torchvision can read"):
             return as_arrays(f"data set '{name}'", entry.item(source, False))
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{source} holds no copy of {name} that torchvision can read: {error}") from error
     raise UserError(f"{source}: expected an .npz, a folder of idx files, or torchvision's folder of {name}")
 
 

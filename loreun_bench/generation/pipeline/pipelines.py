@@ -13,6 +13,7 @@ from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.pipeline import checks, schedules
 from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, part_config, weight_files
 from loreun_bench.harness.files import sha256_file
+from loreun_bench.reading import told
 
 if TYPE_CHECKING:
     import torch
@@ -183,13 +184,15 @@ def tokenizer(folder: Path) -> Any:
     """
     from transformers import CLIPTextConfig, CLIPTokenizer
 
-    found = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    encoder = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    with told(f"{folder}: its tokenizer or text_encoder cannot be read", ": copy both here again"):
+        found = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        encoder = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+        known, length = int(encoder.vocab_size), min(int(found.model_max_length), int(encoder.max_position_embeddings))
     if found.pad_token is None:
         raise UserError(f"{folder}/tokenizer has no pad_token: write one into its tokenizer_config.json")
-    if len(found) > encoder.vocab_size:
-        raise UserError(f"{folder}: its tokenizer has {len(found)} tokens, its text encoder knows {encoder.vocab_size}")
-    found.model_max_length = min(found.model_max_length, encoder.max_position_embeddings)
+    if len(found) > known:
+        raise UserError(f"{folder}: its tokenizer has {len(found)} tokens, its text encoder knows {known}")
+    found.model_max_length = length
     return found
 
 

@@ -33,6 +33,7 @@ IMAGENETTE = {
     "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
 }  # fmt: skip
 STEPS = 400
+LARGEST = 1024  # pixels on a side of what the small network looks at
 WIDTH = 32  # features of the small network: few, so that a few dozen pictures give a covariance of full rank
 _BATCH = 64
 
@@ -163,6 +164,9 @@ def save_small(path: Path, classes: tuple[str, ...], state: Mapping[str, Tensor]
 def load_small(path: Path, device: str = "cpu") -> Classifier:
     """The classifier that `save_small` wrote. UserError if the file is something else."""
     state, tags = read_tagged(path)
+    side = state.get("size")
+    if side is None or side.numel() != 1 or not 0 < int(side) <= LARGEST:
+        raise UserError(f"{path} is no small classifier: its `size` is no side of a picture up to {LARGEST} pixels")
     return small(tuple(tags["classes"].split("\n")), state, device)
 
 

@@ -26,6 +26,7 @@ NAMES = {
     "time": {"rte", "time", "seconds", "minutes", "runtime", "rte_s"},
     "gap": {"avg. gap", "avg gap", "average gap", "avg_gap", "delta_acc", "δacc", "disparity average"},
 }
+LARGEST = 1e100  # a number that can be moved by so many digits
 MOST_DIGITS = 12  # a double has no more after the point of an accuracy
 PAPER = Path(__file__).with_name("loreun.json")  # its Tables 1 and 2
 MEANING = {name: key for key, names in NAMES.items() for name in names}
@@ -222,7 +223,7 @@ def _number(value: Any, heading: str, where: str) -> Number | None:
     if text.lower() in MISSING:
         return None
     match = re.match(r"[-+]?\d+(?:\.(\d+))?(?:[eE][-+]?\d+)?(?=$|[\s%±×(\[*†‡§°?])", text)
-    wrong = match is None or isinstance(value, bool | list | dict) or not math.isfinite(float(match[0]))
+    wrong = match is None or isinstance(value, bool | list | dict) or not abs(float(match[0])) < LARGEST
     if wrong and not (meaning(heading) or meaning(last(heading))):
         return None
     if match is None or wrong:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench.errors import UserError
-from loreun_bench.report.figures.style import INK, QUIET, figure, looks, original_first, quiet, save
+from loreun_bench.report.figures.style import INK, QUIET, figure, looks, original_first, quiet, save, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +39,14 @@ def label_counts(counts: Mapping[str, Mapping[str, float]], out: Path, *, unit: 
         colour, hatch = shown[method]
         values = [float(counts[method].get(label, 0)) for label in labels]
         places = [i * step + turn for i in range(len(labels))]
-        axes.barh(places, values, 0.86, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=method)
+        axes.barh(places, values, 0.86, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=words(method))
         for place, value in zip(places, values, strict=True):
             axes.annotate(
                 f"{value:g}", (value, place), (3, 0), textcoords="offset points", va="center_baseline", fontsize=6.5,
                 color=INK if value else QUIET,
             )  # fmt: skip
-    axes.set_yticks([i * step + (len(methods) - 1) / 2 for i in range(len(labels))], [readable(label) for label in labels])
+    middles = [i * step + (len(methods) - 1) / 2 for i in range(len(labels))]
+    axes.set_yticks(middles, [words(readable(label)) for label in labels])
     axes.set_ylim(len(labels) * step - BETWEEN / 2 - 0.5, -0.5 - BETWEEN / 2)
     axes.set_xlim(0, 1.06 * max(most.values()))
     _finish(axes, unit)
@@ -71,5 +72,5 @@ def _finish(axes: Axes, unit: str) -> None:
 
 def readable(label: str) -> str:
     """FEMALE_BREAST_EXPOSED as "Female breast": that it is exposed goes without saying, that it is covered does not."""
-    words = label.replace("_", " ").strip().capitalize()
-    return words.removesuffix(" exposed")
+    text = label.replace("_", " ").strip().capitalize()
+    return text.removesuffix(" exposed")

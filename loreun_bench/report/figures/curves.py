@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench.errors import UserError
-from loreun_bench.report.figures.style import COLOURS, INK, QUIET, figure, quiet, save
+from loreun_bench.report.figures.style import COLOURS, INK, QUIET, figure, quiet, save, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def loss_curves(curves: Sequence[LossCurve], out: Path, *, end: int = 1000) -> P
     seen: list[float] = []
     for turn, curve in enumerate(curves):
         colour, marker = COLOURS[turn % len(COLOURS)], MARKERS[turn % len(MARKERS)]
-        name = f"{curve.label}: " if len(curves) > 1 else ""
+        name = f"{words(curve.label)}: " if len(curves) > 1 else ""
         if curve.fit is not None:
             a, b, c = curve.fit
             steps = [end * i / 400 for i in range(401)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loreun_bench.errors import UserError, did_you_mean
+from loreun_bench.errors import UserError, did_you_mean, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +40,11 @@ def save(drawn: Figure, path: Path) -> Path:
     except OSError as error:
         raise UserError(f"figure {path} cannot be written: {error}") from error
     return path
+
+
+def words(text: str) -> str:
+    """Somebody's name as matplotlib shows it: neither a formula nor a character that cannot be seen."""
+    return plain(text).replace("$", r"\$")
 
 
 def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
