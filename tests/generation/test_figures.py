@@ -142,7 +142,7 @@ def test_nothing_can_be_read_from_what_is_hidden():
 
 def test_what_is_wrong_with_a_folder_is_said(folder, tmp_path):
     good = folder("a")
-    with pytest.raises(UserError, match=r"index\.json is missing"):
+    with pytest.raises(UserError, match=r"index of pictures .*index\.json cannot be read"):
         grid.picture_grid([("A", tmp_path / "none")], tmp_path / "g.png")
     with pytest.raises(UserError, match="did you mean 'p1'"):
         grid.picture_grid([("A", good)], tmp_path / "g.png", names=["p11"])

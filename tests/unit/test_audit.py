@@ -156,3 +156,9 @@ def test_missing_cells_are_left_out_and_json_in_three_forms_reads_alike(tmp_path
         assert {name: {c: v.value for c, v in row.items()} for name, row in table.rows.items()} == {
             "Retrain": {"UA": 94.0}, "RL": {"UA": 93.5},
         }  # fmt: skip
+
+
+def test_a_number_that_no_accuracy_comes_near_is_none(tmp_path):
+    (tmp_path / "t.csv").write_text("method,UA,RA,TA\nRetrain,9e307,99,93\nRL,91.5,99,93\n")
+    with pytest.raises(UserError, match="'9e307' is no number"):
+        tables.read(tmp_path / "t.csv")
