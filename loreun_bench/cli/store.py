@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loreun_bench.cli.says import say
+
 Keep = Annotated[list[Path] | None, typer.Option("--keep-runs", metavar="RUN", help="keep what this run folder uses")]
 Older = Annotated[str | None, typer.Option("--older", metavar="AGE", help="keep what is younger, as 12h, 30d or 2w")]
 Unused = Annotated[bool, typer.Option("--unused", help="keep what any run folder uses that is still there")]
@@ -38,12 +40,12 @@ def list_store() -> None:
         by_kind.setdefault(one.kind, []).append(one.size)
     rows = [[kind, len(sizes), decimal(sum(sizes))] for kind, sizes in sorted(by_kind.items())]
     rows.append(["all", len(found), decimal(sum(one.size for one in found))])
-    print(f"{plain(str(store.root))}\n\n{tabulate(rows, ['', 'number', 'size'], colalign=('left', 'right', 'right'))}")
+    say(f"{plain(str(store.root))}\n\n{tabulate(rows, ['', 'number', 'size'], colalign=('left', 'right', 'right'))}")
     sizes = {one.key: one.size for one in found}
     for folder, keys in sorted(keeping.runs(store).items()):
-        print(f"\n{plain(str(folder))}\n  uses {len(keys)}, {decimal(sum(sizes.get(key, 0) for key in keys))}")
+        say(f"\n{plain(str(folder))}\n  uses {len(keys)}, {decimal(sum(sizes.get(key, 0) for key in keys))}")
     if living := Sweeps(store).living():
-        print(f"\n{living} sweep{'s are' if living > 1 else ' is'} under way")
+        say(f"\n{living} sweep{'s are' if living > 1 else ' is'} under way")
 
 
 def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, dry_run: DryRun = False) -> None:
@@ -60,4 +62,4 @@ def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, d
     if not dry_run:
         keeping.remove(store, gone)
     size = decimal(sum(one.size for one in gone))
-    print(f"{len(gone)} of the store's items {'would go' if dry_run else 'are gone'}, {size}")
+    say(f"{len(gone)} of the store's items {'would go' if dry_run else 'are gone'}, {size}")

@@ -65,7 +65,7 @@ def sweep(
     say(leaderboard.render(groups, width=room, notes=room is None))
     progress.close(records)
     if missing:
-        print(f"error: {missing}", file=sys.stderr)
+        say(f"error: {missing}", err=True)
     if missing or any(record.status != "ok" for record in records):
         raise typer.Exit(1)
 

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import CHECK, checksum, locked, named, sync, write_atomic
-from loreun_bench.versions import Newer
 from loreun_bench.reading import LINE, told
+from loreun_bench.versions import Newer
 
 SCHEMA = 1
 MAX_BYTES = 4096

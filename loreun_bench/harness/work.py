@@ -144,7 +144,7 @@ def _run(task: Task, start: float) -> str:
         if artifact is None:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the same command again")
         inputs[name] = artifact
-    used, checkpoints = dict[str, str | None](), task.store / "checkpoints" / task.key
+    used, checkpoints = dict[str, str | None](), store.root / "checkpoints" / task.key
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
         function = partial(task.stage.function(), task.stage.config, inputs, task.device)
         output = resuming.run(checkpoints, task.device, task.replace, function)
