@@ -41,6 +41,20 @@ class Ended:
         assert len(lines) == 1, self.err
         return lines[0]
 
+CONFIG = """
+dataset: digits
+model_settings: {width: 2}
+seeds: 1
+train: {epochs: 1}
+scenarios: [{kind: random, fraction: 0.2}]
+methods: {Retrain: , RL: {epochs: 1}}
+weightings: [none, w_f]
+metrics: [accuracy, loss]
+noise_floor: false
+limit_images: 100
+device: cpu
+"""
+
 
 class Box:
     """A process with mounts of its own, which runs commands one after another."""

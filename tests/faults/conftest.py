@@ -6,24 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from boxes import Box, Ended, Warm
+from boxes import CONFIG, Box, Ended, Warm
 
 from loreun_bench import load_records
 from loreun_bench.harness.records import Record
-
-CONFIG = """
-dataset: digits
-model_settings: {width: 2}
-seeds: 1
-train: {epochs: 1}
-scenarios: [{kind: random, fraction: 0.2}]
-methods: {Retrain: , RL: {epochs: 1}}
-weightings: [none, w_f]
-metrics: [accuracy, loss]
-noise_floor: false
-limit_images: 100
-device: cpu
-"""
 
 
 class Sweep:
