@@ -2,8 +2,8 @@
 
     python benchmarks/sweeping.py [CELLS …] [--where FOLDER]
 
-Each cell is a model of one original and its evaluation, in this process. "made": every artifact is written; "cached": a second
-sweep finds all of them. Memory is the process's largest, at the end of each.
+Each cell is a model of one original and its evaluation, in this process. "made": every artifact is written; "cached": a
+second sweep finds all of them. Memory is the process's largest, at the end of each.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from loreun_bench.errors import UserError
+from loreun_bench.errors import UserError, plain
 from loreun_bench.harness import environment, progress, results
 from loreun_bench.harness.cache import Found, look_up, outdated
 from loreun_bench.harness.engines import Engine
@@ -263,7 +263,7 @@ class _Run:
         label = re.sub(r"[^A-Za-z0-9.+%-]+", "-", stage.label or stage.run).strip("-")[:80]
         name = f"errors/{label}-{stage.recipe[:8]}.txt"
         with contextlib.suppress(OSError):
-            write_atomic(self.out / name, f"{stage.label}\n\n{trace}")
+            write_atomic(self.out / name, f"{plain(stage.label)}\n\n{trace}")
             return name
         return ""
 

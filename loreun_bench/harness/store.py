@@ -29,6 +29,7 @@ MOST_SETS = 32  # of files that the runs of one stage used, which are kept
 SYNC_FROM = 1.0  # seconds that an artifact took, from which it is forced to disk; what is lost of others is made again
 RACY = 0.1  # seconds after a file's last change in which its times cannot tell another change
 
+KINDS: dict[str, type] = {"digest": str, "files": dict, "cost": dict, "used": dict, "environment": dict, "versions": dict}
 FIELDS = {"schema", "key", "digest", "files", "cost"}
 
 
@@ -168,7 +169,7 @@ class Store:
         each set of names once, the newest first."""
         try:
             found = json.loads(self._used_file(base).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         known = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
         return [{str(name): value for name, value in each.items()} for each in known]
@@ -242,7 +243,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     whole = isinstance(found, dict) and found.pop(CHECK, None) in (None, checksum(found))
-    return found if whole else {}
+    return found if whole and all(isinstance(found.get(name, kind()), kind) for name, kind in KINDS.items()) else {}
 
 
 def default_root() -> Path:
