@@ -121,7 +121,7 @@ class Store:
                 raise Corrupt(f"{artifact.folder} has a manifest that contradicts itself")
             for name in artifact.manifest["files"]:
                 artifact._checked(name)
-        except (Corrupt, OSError):
+        except (Corrupt, OSError, ValueError):
             self.set_aside(artifact)
             return None
         return artifact

@@ -225,3 +225,13 @@ def test_a_manifest_whose_digest_was_changed_counts_as_missing(store: Store) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("[]")
     assert store.find(KEY) is None
+
+
+@pytest.mark.parametrize("change", [{"files": 3}, {"files": {VALUES: float("nan")}}, {"cost": []}, {"used": "x"}, {"digest": 1}])
+def test_a_manifest_of_other_kinds_counts_as_missing(store: Store, artifact: Artifact, change: dict[str, Any]) -> None:
+    path = artifact.folder / MANIFEST
+    known = json.loads(path.read_text())
+    known.pop("check", None)  # as those of before have none
+    path.write_text(json.dumps({**known, **change}))
+    assert store.verified(KEY) is None
+    assert store.put(KEY, output(), ABOUT).values() == output().values
