@@ -227,7 +227,9 @@ def test_a_manifest_whose_digest_was_changed_counts_as_missing(store: Store) -> 
     assert store.find(KEY) is None
 
 
-@pytest.mark.parametrize("change", [{"files": 3}, {"files": {VALUES: float("nan")}}, {"cost": []}, {"used": "x"}, {"digest": 1}])
+@pytest.mark.parametrize(
+    "change", [{"files": 3}, {"files": {VALUES: float("nan")}}, {"cost": []}, {"used": "x"}, {"digest": 1}]
+)
 def test_a_manifest_of_other_kinds_counts_as_missing(store: Store, artifact: Artifact, change: dict[str, Any]) -> None:
     path = artifact.folder / MANIFEST
     known = json.loads(path.read_text())
