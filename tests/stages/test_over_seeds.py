@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import copied, swept
+from helpers import copied, swept, unsigned
 
 import loreun_bench
 from loreun_bench import config as configuration
@@ -168,7 +168,7 @@ def test_the_verbs_that_take_a_seed_pass_over_them(run, command, tmp_path):
 
 def test_verify_finds_a_changed_value_over_seeds(run, command):
     path = run / "records.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = unsigned(path)
     assert lines[-1]["ci95"] == {}  # of three seeds none can be left out
     lines[-1]["null"]["rmia_auc"][0] -= 1e-6
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from helpers import copied, swept
+from helpers import copied, swept, unsigned
 from safetensors import safe_open
 
 import loreun_bench
@@ -43,7 +43,7 @@ def test_a_run_as_it_was_is_verified(run, command):
 
 def test_a_number_that_was_changed_by_hand_is_found(run, command):
     path = run / "records.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = unsigned(path)
     changed = next(line for line in lines if line["weighting"] == "w_f")
     changed["metrics"]["test_acc"] += 0.01
     changed["environment"]["torch"] = "1.0"
@@ -65,7 +65,7 @@ def test_a_number_that_was_changed_by_hand_is_found(run, command):
 )  # fmt: skip
 def test_whatever_a_table_reads_of_a_record_is_checked(run, command, field, value, says):
     path = run / "records.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = unsigned(path)
     changed = next(line for line in lines if line["weighting"] == "w_f")
     retrain = next(line for line in lines if line["method"] == "Retrain")
     changed[field] = value or retrain[field]
@@ -134,7 +134,7 @@ def test_export_refuses_in_one_line(run, command, tmp_path, words, says):
 
 def test_a_failed_row_is_not_exported(run, command, tmp_path):
     path = run / "records.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = unsigned(path)
     next(line for line in lines if line["weighting"] == "w_f").update(status="diverged", reason="NaN at step 3", metrics={})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, _, err = command("export", run, "--row", "RL/w_f", "--to", tmp_path / "a.safetensors")
