@@ -96,9 +96,11 @@ def test_what_is_lost_is_made_again_before_what_needs_it(seed: int) -> None:
     """Whenever a stage would begin, one of its inputs may turn out to be lost, once a stage."""
     plan, luck = drawn(seed)
     graph, there, retried, closed = Graph(plan), set[str](), set[str](), set[int]()
+    known = set[str]()  # of what is there, what the graph has not been told is lost
     running: list[Stage] = []
     while True:
         while len(running) < 3 and (stage := graph.pop()) is not None:
+            assert {upstream.recipe for upstream in stage.inputs.values()} <= known
             graph.begin(stage.recipe)
             running.append(stage)
         if not running:
@@ -110,9 +112,11 @@ def test_what_is_lost_is_made_again_before_what_needs_it(seed: int) -> None:
         lost = [recipe for recipe in inputs if recipe not in there]
         if lost:
             retried.add(stage.recipe)
+            known -= set(lost)
             graph.again(stage.recipe, lost)
             continue
         there.add(stage.recipe)
+        known.add(stage.recipe)
         for number in graph.done(stage.recipe):
             closed.add(number)
             graph.close(number)
