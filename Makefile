@@ -26,7 +26,7 @@ sweep: setup
 
 # What only tests want, the AGPL detector among it: whoever sweeps does not get it.
 $(TESTABLE): $(READY)
-	$(PIP) nudenet==3.4.2 torch-fidelity timm pandas
+	$(PIP) nudenet==3.4.2 torch-fidelity timm pandas 'ray>=2.53' 'submitit>=1.5'
 	touch $@
 
 test: setup lint typecheck $(TESTABLE)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
-from loreun_bench.errors import UserError, told
+from loreun_bench.errors import UserError, did_you_mean, told
 from loreun_bench.harness import plan as planning
 from loreun_bench.harness import records, scheduler
 from loreun_bench.harness.engines import Engine
@@ -24,11 +25,53 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+ENGINES = ("local", "ray", "slurm")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where stages run: an engine of ENGINES, how many at a time at most, for Ray the cluster's address and the share of a
+    GPU that each takes, for Slurm, of which `workers` are jobs, its settings and the plug-ins. UserError for what cannot be.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+    gpus_per_stage: float = 1.0
+    slurm: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UserError(f"unknown engine '{self.engine}'; {did_you_mean(self.engine, ENGINES)}")
+        if self.workers is not None and self.workers < (self.engine != "local"):
+            least = "0 (in this process)" if self.engine == "local" else "1"
+            raise UserError(f"--workers {self.workers}: give {least} or more")
+        if self.engine != "ray" and (self.address is not None or self.gpus_per_stage != 1):
+            raise UserError("--address and --gpus-per-stage are for --engine ray")
+        if self.engine == "slurm" and self.workers is None:
+            raise UserError("--engine slurm: give the number of jobs, as --workers 8")
+        if self.engine != "slurm" and self.slurm:
+            raise UserError("--slurm is for --engine slurm")
+
+    def check(self, fresh: bool, shard: str | None) -> None:
+        """UserError for what a sweep as jobs of Slurm has not got."""
+        if self.engine == "slurm" and (fresh or shard is not None):
+            raise UserError(f"--engine slurm: leave out {'--fresh' if fresh else '--shard'}, which its jobs cannot share")
+
+
+LOCAL = Where()
+
+
 def sweep(
     config: SweepConfig | str | Path | dict[str, Any] = "digits",
     out: str | Path | None = None,
     *,
     workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    gpus_per_stage: float = 1.0,
+    slurm: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
     fresh: bool = False,
     shard: str | None = None,
@@ -38,17 +81,19 @@ def sweep(
 
     config: a preset's name, a YAML file, a dict or a checked configuration. out: the run folder, by default
     `runs/<name>`. workers: processes, by default one a core on the CPU and one on a GPU; 0 runs in this process,
-    where what a plug-in does can reach other rows. fresh: make every result anew, also what the store has. shard: only
-    every n-th cell from the k-th on, as "k/n"; sweeps that run at once on one store, on however many machines, make each
-    stage once, and one without `shard` collects.
+    where what a plug-in does can reach other rows. engine: "local", or "ray": on the cluster at `address`, or with none on
+    this machine, each stage on a share of a GPU, if the device is cuda, and at most `workers` at a time; or "slurm": as
+    `workers` jobs with the settings `slurm`, as "partition=gpu". fresh: make every result anew, also what the store has.
+    shard: only every n-th cell from the k-th on, as "k/n"; sweeps that run at once on one store, on however many machines,
+    make each stage once, and one without `shard` collects.
     Raises UserError for input that a user can mend. Failures of single cells are records with a status and a reason.
     """
-    for path in plugins:
-        load_plugin(path)
-    config = resolve(config)
+    where = Where(engine, workers, address, gpus_per_stage, tuple(slurm), tuple(load_plugin(path) for path in plugins))
+    where.check(fresh, shard)
+    config = resolve(config, here=engine == "local")
     plan = planning.build(config)
     plan = plan if shard is None else planning.shard(plan, shard)
-    return execute(config, plan, run_folder(config, out), workers=workers, fresh=fresh, listen=listen)
+    return execute(config, plan, run_folder(config, out), where=where, fresh=fresh, listen=listen)
 
 
 def execute(
@@ -56,18 +101,20 @@ def execute(
     plan: Plan,
     out: Path,
     *,
-    workers: int | None = None,
+    where: Where = LOCAL,
     fresh: bool = False,
     listen: Callable[[scheduler.Event], None] = lambda event: None,
 ) -> list[Record]:
     """Run a plan made from a resolved configuration in the run folder `out`."""
-    if workers is not None and workers < 0:
-        raise UserError(f"--workers {workers}: give 0 (in this process) or more")
     if in_own_process():
         raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
     if said := claim(out, config):
         listen(scheduler.Event("note", text=said))
-    engine = make_engine(config.device, workers, [stage.run.partition(":")[0] for stage in plan.stages])
+    if where.engine == "slurm":
+        from loreun_bench.harness.engines import slurm
+
+        return slurm.run(plan, out, where.workers or 1, where.slurm, where.plugins, listen)
+    engine = make_engine(config.device, where, [stage.run.partition(":")[0] for stage in plan.stages])
     try:
         found = scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
     finally:
@@ -76,11 +123,14 @@ def execute(
     return found
 
 
-def resolve(config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
-    """The checked configuration with `device: auto` settled. UserError if CUDA is asked for and not there."""
+def resolve(
+    config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = (), here: bool = True
+) -> SweepConfig:
+    """The checked configuration with `device: auto` settled by what this machine has. UserError if CUDA is asked for and not
+    there; here: stages run on this machine."""
     if not isinstance(config, SweepConfig):
         config = configuration.load(config, overrides)
-    if config.device == "cpu":
+    if config.device == "cpu" or (config.device == "cuda" and not here):
         return config
     import torch
 
@@ -147,10 +197,13 @@ def _has_some_seeds(before: SweepConfig, config: SweepConfig) -> bool:
     return all(each in config.seeds for each in before.seeds) and configuration.dump(fewer) == configuration.dump(before)
 
 
-def make_engine(device: str, workers: int | None, modules: Sequence[str]) -> Engine:
-    """The local engine, whose stages are in `modules`, or with 0 workers this process."""
-    if workers is None:
-        workers = 1 if device == "cuda" else cores()
+def make_engine(device: str, where: Where, modules: Sequence[str]) -> Engine:
+    """The engine for stages that are in `modules`; with 0 workers this process."""
+    if where.engine == "ray":
+        from loreun_bench.harness.engines.ray import RayEngine
+
+        return RayEngine(where.address, where.workers, device, modules, where.gpus_per_stage)
+    workers = (1 if device == "cuda" else cores()) if where.workers is None else where.workers
     if workers == 0:
         from loreun_bench.harness.engines.inline import InlineEngine
 

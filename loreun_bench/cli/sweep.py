@@ -23,7 +23,10 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="load your own items from a file")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="make every result anew, also what the store has")]
 Shard = Annotated[str | None, typer.Option("--shard", metavar="K/N", help="only this part, as 1/8, of an array of jobs")]
-EngineName = Annotated[str, typer.Option("--engine", help="local")]
+EngineName = Annotated[str, typer.Option("--engine", help="local, ray or slurm: see docs/scale.md")]
+Address = Annotated[str | None, typer.Option("--address", help="of a Ray cluster, as auto [default: one of this machine]")]
+Gpus = Annotated[float, typer.Option("--gpus-per-stage", metavar="SHARE", help="of a GPU that a stage takes, with Ray")]
+Slurm = Annotated[list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="a setting, as partition=gpu")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +38,7 @@ def register(app: typer.Typer) -> None:
 def sweep(
     source: Source = "digits", set_: Set = None, out: Out = None, engine: EngineName = "local",
     workers: Workers = None, device: Device = "auto", plugin: Plugins = None, fresh: Fresh = False, shard: Shard = None,
+    address: Address = None, gpus_per_stage: Gpus = 1.0, slurm: Slurm = None,
 ) -> None:  # fmt: skip
     """Plan, run, print the leaderboard. Running it again continues it; several at once on one store share the work."""
     from loreun_bench import api
@@ -44,11 +48,13 @@ def sweep(
     from loreun_bench.report import leaderboard, table
 
     signal.signal(signal.SIGTERM, _interrupt)
+    where = api.Where(engine, workers, address, gpus_per_stage, tuple(slurm or ()), tuple(plugin or ()))
+    where.check(fresh, shard)
     config, planned = _prepare(source, set_, engine, device, plugin, shard)
     folder = api.run_folder(config, out)
     with Progress(planned, folder) as progress:
         try:
-            records = api.execute(config, planned, folder, workers=workers, fresh=fresh, listen=progress)
+            records = api.execute(config, planned, folder, where=where, fresh=fresh, listen=progress)
         except KeyboardInterrupt:
             progress.stop("interrupted; what is finished is kept: run the same command again to continue")
             raise typer.Exit(130) from None
@@ -75,11 +81,13 @@ def plan(
     plugin: Plugins = None, workers: Workers = None, out: Out = None, shard: Shard = None,
 ) -> None:  # fmt: skip
     """Print the stages, which are cached, and what the others will cost. Runs nothing."""
+    from loreun_bench import api
     from loreun_bench.cli.tables import terminal
     from loreun_bench.harness.plan import forecast
     from loreun_bench.harness.store import Store, default_root
     from loreun_bench.report.text import wrapped
 
+    api.Where(engine, workers)
     _, planned = _prepare(source, set_, engine, device, plugin, shard)
     stages = forecast(planned, Store(default_root()))
     rows = [
@@ -139,16 +147,13 @@ def _prepare(
     source: str, set_: list[str] | None, engine: str, device: str, plugin: list[Path] | None, shard: str | None
 ) -> tuple[SweepConfig, Plan]:
     from loreun_bench import api
-    from loreun_bench.errors import UserError, did_you_mean
     from loreun_bench.harness import plan as planning
     from loreun_bench.registry import load_plugin
 
-    if engine != "local":
-        raise UserError(f"unknown engine '{engine}'; {did_you_mean(engine, ['local'])}")
     for path in plugin or ():
         load_plugin(path)
     overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
-    config = api.resolve(source, overrides)
+    config = api.resolve(source, overrides, here=engine == "local")
     planned = planning.build(config)
     return config, planned if shard is None else planning.shard(planned, shard)
 

@@ -52,7 +52,7 @@ def tune(
     folder = api.run_folder(searched, None)
     with Progress(planned, folder) as progress:
         try:
-            records = api.execute(searched, planned, folder, workers=workers, listen=progress)
+            records = api.execute(searched, planned, folder, where=api.Where(workers=workers), listen=progress)
         except KeyboardInterrupt:
             progress.stop("interrupted; what is finished is kept: run the same command again to continue")
             raise typer.Exit(130) from None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+PICTURES, BESIDE = "pictures", "beside"  # the folder of what artifacts name beside them; what a packed one calls that
 
 MOST_SETS = 32  # of files that the runs of one stage used, which are kept
 SYNC_FROM = 1.0  # seconds that an artifact took, from which it is forced to disk; what is lost of others is made again
@@ -71,6 +72,11 @@ class Artifact:
         if hashlib.sha256(content).hexdigest() != self.manifest["files"].get(VALUES):
             raise Corrupt(f"{path} does not match its manifest")
         return json.loads(content)  # type: ignore[no-any-return]
+
+    def beside(self) -> dict[str, str]:
+        """The hashes of the files that it names in a folder beside the artifacts, such as pictures; most have none."""
+        values = self.values()
+        return dict(values["files"]) if "folder" in values and isinstance(values.get("files"), dict) else {}
 
     def _checked(self, name: str) -> Path:
         path = self.folder / name
@@ -152,6 +158,53 @@ class Store:
         if artifact is None:
             raise Corrupt(f"{self._folder(key)} vanished as soon as it was written")
         return artifact
+
+    def packed(self, key: str) -> dict[str, bytes]:
+        """An artifact's files, and the pictures that it names beside the artifacts, to be sent to another store. Raises
+        Corrupt if it is not there whole."""
+        artifact = self.verified(key)
+        if artifact is None:
+            raise Corrupt(f"the artifact {key} is missing or was corrupt")
+        folder = self._beside(artifact)
+        names = [*artifact.manifest["files"], MANIFEST]
+        try:
+            own = {name: (artifact.folder / name).read_bytes() for name in names}
+            return own | {f"{BESIDE}/{name}": (folder / name).read_bytes() for name in artifact.beside()}
+        except OSError as error:
+            raise Corrupt(f"{error.filename} was lost") from error
+
+    def unpack(self, key: str, files: Mapping[str, bytes], replace: bool = False) -> Artifact:
+        """Put what another store has packed into this one, as `put` does. Raises Corrupt if its bytes are not what its
+        manifest says."""
+        temporary = self.tmp / uuid.uuid4().hex
+        temporary.mkdir(parents=True)
+        try:
+            manifest = json.loads(files[MANIFEST])
+            for name in (*manifest["files"], MANIFEST):
+                (temporary / Path(name).name).write_bytes(files[name])
+            artifact = Artifact(temporary, manifest)
+            for name in manifest["files"]:
+                artifact._checked(name)
+            if (manifest["key"], manifest["digest"]) != (key, digest(manifest["files"])):
+                raise Corrupt(f"what was sent as {key} is another artifact")
+            for name, sha256 in artifact.beside().items():
+                content = files[f"{BESIDE}/{name}"]
+                if hashlib.sha256(content).hexdigest() != sha256:
+                    raise Corrupt(f"{name} did not arrive as it was sent")
+                write_atomic(self._beside(artifact) / Path(name).name, content)
+            self._publish(temporary, key, replace, lasting=True)
+        except KeyError as error:
+            raise Corrupt(f"what was sent as {key} lacks {error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        found = self.find(key)
+        if found is None:
+            raise Corrupt(f"{self._folder(key)} vanished as soon as it was written")
+        return found
+
+    def _beside(self, artifact: Artifact) -> Path:
+        """The folder of an artifact's pictures."""
+        return self.root / PICTURES / Path(str(artifact.values().get("folder", ""))).name
 
     def set_aside(self, artifact: Artifact) -> None:
         """Move a corrupt artifact to `corrupt/`, for a look, out of the way of a rebuild."""

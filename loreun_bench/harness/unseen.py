@@ -36,7 +36,7 @@ def unseen(plugins: Sequence[Path]) -> list[str]:
     """For each of the user's files that uses what is UNSEEN, and whose plug-in declares no file: what to do."""
     found: dict[Path, str] = {}
     for plugin in plugins:
-        for path in _files(plugin) if is_users(str(plugin)) and not declared(plugin) else ():
+        for path in files_of(plugin) if is_users(str(plugin)) and not declared(plugin) else ():
             if (used := _uses(path, signature(path)) & UNSEEN) and path not in found:
                 found[path] = (
                     f"{path.name} uses {', '.join(sorted(used))}, whose files are not seen: declare those that it reads, "
@@ -45,7 +45,7 @@ def unseen(plugins: Sequence[Path]) -> list[str]:
     return list(found.values())
 
 
-def _files(plugin: Path) -> Iterator[Path]:
+def files_of(plugin: Path) -> Iterator[Path]:
     """A plug-in's file, and those of the user's that it imports, or would."""
     waiting, seen = [plugin], {plugin}
     while waiting:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ import torch
 from loreun_bench.errors import Diverged
 from loreun_bench.harness.progress import report
 from loreun_bench.harness.stage import Output
-from loreun_bench.harness.store import Artifact, Corrupt
+from loreun_bench.harness.store import Artifact, Corrupt, default_root
 
 Config = Mapping[str, Any]
 Inputs = Mapping[str, Artifact]
@@ -111,3 +113,34 @@ def sleeps(config: Config, inputs: Inputs, device: str) -> Output:
     """Never ends."""
     while True:
         time.sleep(60)
+
+
+def kills_its_worker(config: Config, inputs: Inputs, device: str) -> Output:
+    """Ends the process that has started this one: the first time, or always."""
+    first = not Path(config["own"]).exists()
+    with open(config["own"], "a") as file:
+        file.write("run\n")
+    if first or config.get("always"):
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        os.kill(int(parent.pid or 0), signal.SIGKILL)
+        time.sleep(60)
+    return ok(config, inputs, device)
+
+
+def devices(config: Config, inputs: Inputs, device: str) -> Output:
+    """Which GPUs it may use."""
+    return Output(values={"devices": os.environ.get("CUDA_VISIBLE_DEVICES")})
+
+
+def draws(config: Config, inputs: Inputs, device: str) -> Output:
+    """Leaves a file beside the artifacts, as pictures are, with the numbers of its inputs."""
+    content = b" ".join(artifact.folder.name.encode() for artifact in inputs.values()) or b"nothing"
+    (folder := default_root() / "pictures" / "drawn").mkdir(parents=True, exist_ok=True)
+    (folder / "one.png").write_bytes(content)
+    return Output(values={"folder": "drawn", "files": {"one.png": hashlib.sha256(content).hexdigest()}})
+
+
+def looks(config: Config, inputs: Inputs, device: str) -> Output:
+    """Reads what `draws` has left."""
+    return Output(values={"seen": (default_root() / "pictures" / "drawn" / "one.png").read_text()})

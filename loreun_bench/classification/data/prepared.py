@@ -164,7 +164,7 @@ def verified(file: str, sha256: str) -> Path:
     """The path of a data file whose bytes have this hash; looked at once a process."""
     path = data_root() / file
     if not path.is_file():
-        raise UserError(f"data file {path} is missing; {_remedy(path.stem)}")
+        raise UserError(f"data file {path} is not on this machine; {_remedy(path.stem)}, or share the folder ($LOREUN_DATA)")
     if sha256_file(path) != sha256:
         raise UserError(f"data file {path} is truncated or changed; {_remedy(path.stem)}")
     return path
@@ -275,7 +275,7 @@ def _description(stem: str) -> dict[str, Any]:
 def _remedy(stem: str) -> str:
     if stem in {entry.name for entry in registry("datasets").entries()}:
         return f"prepare it again: `loreun-bench data prepare {stem}`"
-    return "plan again, which reads it anew"
+    return "plan again where its pictures are, which reads it anew"
 
 
 def info_of(name: str, arrays: Arrays, stem: str = "", sha256: str = "") -> DataInfo:

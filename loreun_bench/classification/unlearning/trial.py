@@ -51,7 +51,8 @@ class Trial:
 
 def tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str]]:
     """A sweep's model tried on its data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
-    trial = try_model(config.model, config.model_settings, info, "cuda" if config.device == "cuda" else "cpu")
+    device = "cuda" if config.device == "cuda" and torch.cuda.is_available() else "cpu"  # the GPUs may be elsewhere
+    trial = try_model(config.model, config.model_settings, info, device)
     notes = list(trial.notes)
     if config.checkpoint is not None:
         notes += try_checkpoint(config.checkpoint, trial, info)
