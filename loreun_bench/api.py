@@ -134,8 +134,12 @@ def resolve(
         return config
     import torch
 
+    there = torch.cuda.device_count()
+
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no GPU; use --device cpu, or see `env`")
+    if torch.cuda.is_available() and config.ranks > there:
+        raise UserError(f"ranks: {config.ranks} GPUs are wanted and torch finds {there}: set ranks to {there} at most")
     return config.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
 
 

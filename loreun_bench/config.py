@@ -130,6 +130,7 @@ class SweepConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Flag = False
+    ranks: int = Field(default=1, ge=1, le=64, description="GPUs (or processes on the CPU) that share a model's training")
     timeout_s: float | None = Field(default=None, gt=0)
     _notes: tuple[str, ...] = PrivateAttr(())
 
@@ -152,6 +153,8 @@ class SweepConfig(Strict):
 
     @model_validator(mode="after")
     def _unique_seeds(self) -> SweepConfig:
+        if self.compile and self.ranks > 1:
+            raise ValueError("a compiled network cannot be shared among ranks: leave compile out, or set ranks to 1")
         if len(set(map(str, self.seeds))) < len(self.seeds):
             raise ValueError("seeds must differ from one another")
         if other := self.trials.keys() - self.methods.keys():
@@ -232,8 +235,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def dump(config: SweepConfig) -> str:
     """The resolved configuration as YAML, which `load` reads back to an equal one."""
     values = config.model_dump(mode="json")
-    if not values["trials"]:  # as a sweep that was never tuned has always been written
-        del values["trials"]
+    for name in ("trials", "ranks"):  # as sweeps that were never tuned, and ran on one GPU, have always been written
+        if getattr(config, name) == type(config).model_fields[name].default:
+            del values[name]
     return plain_yaml.dumped(values)
 
 

@@ -34,7 +34,7 @@ class Stages:
         key = stage.key({name: each.digest for name, each in inputs.items()})
         keys = {name: str(each.manifest["key"]) for name, each in inputs.items()}
         own = (origins(stage.plugins), plugin_digests(stage)) if stage.plugins else ((), {})
-        return Task(stage, key, keys, self.store.root, "cpu", *own, **options)
+        return Task(stage, key, keys, self.store, "cpu", *own, **options)
 
     def made(self, stage: Stage) -> Artifact:
         """The artifact, made in one go."""

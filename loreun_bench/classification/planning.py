@@ -19,7 +19,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import class_files, samples, uniform
+from loreun_bench.harness.rows import class_files, ranks, samples, uniform
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
 from loreun_bench.registry import registry
@@ -140,7 +140,7 @@ class _Block:
             return self._stage("adopt", config, {}, own, "original (checkpoint)")
         work = self._samples(self.recipe.epochs)
         sources = (*TRAINING_CODE, self.asked.model_file)
-        return self._stage("train", config, {"split": self.training_set}, sources, "original", work)
+        return self._stage("train", config | ranks(self.config), {"split": self.training_set}, sources, "original", work)
 
     def _unlearn(self, row: Row, rule: Chosen) -> Stage:
         train, method = self.seeds.train, row.method
@@ -162,7 +162,7 @@ class _Block:
             inputs["original"] = before or self.original
         sources = (*TRAINING_CODE, self.asked.model_file, *class_files(row.entry.item), *class_files(rule.entry.item))
         label = row.name if rule.entry.name == "none" else f"{row.name} {rule.entry.name}"
-        return self._stage("unlearn", config, inputs, sources, label, work)
+        return self._stage("unlearn", config | ranks(self.config, method), inputs, sources, label, work)
 
     def _cell(self, method: str, weighting: str, model: Stage, original: Stage | None) -> Cell:
         measured = self.asked.measured[self.number]
@@ -220,7 +220,7 @@ class _Block:
         }
         if config.checkpoint is not None:
             found["original"] = f"checkpoint {self.original.config['checkpoint']['sha256'][:8]}"
-        found |= self.asked.forget_set
+        found |= self.asked.forget_set | ranks(config)
         return found | ({"model settings": config.model_settings} if config.model_settings else {})
 
     def _samples(self, epochs: int) -> int:

@@ -33,6 +33,7 @@ from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import check_finite, checked_model, checked_weights
 from loreun_bench.training.optimiser import make_optimiser
+from loreun_bench.training.parallel import spread
 from loreun_bench.training.snapshots import resumable
 from loreun_bench.weightings import phases_of
 
@@ -78,7 +79,7 @@ def train(config: Config, inputs: Inputs, device: str) -> Output:
     select_on = None if context.protocol.last_epoch else _image_set(data, parts, "selection")
     model = _build(config, data, device, config["init_seed"])
     _warm_up(model, samples, config["train"]["batch_size"])
-    with seeded(config["seed"]), context.meter:
+    with spread(model), seeded(config["seed"]), context.meter:
         model = fit(model, samples, select_on, context)
     check_finite(model.state_dict(), "training left")
     return Output(_weights(model), cost=context.meter.cost())
@@ -113,7 +114,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     sets = {name: _image_set(data, parts, name) for name in ("forget", "retain", "validation")}
     _warm_up(model, sets["retain"], config["train"]["batch_size"])
     before = _weights(model)
-    with seeded(config["seed"]), context.meter:
+    with spread(model), seeded(config["seed"]), context.meter:
         found = method.unlearn(model, Data(sets, uses, data.classes), context)
     model = checked_model(found)
     checked_weights(before, model.state_dict())

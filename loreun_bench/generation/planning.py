@@ -22,7 +22,7 @@ from loreun_bench.generation.unlearning.method import Asked
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.harness.plan import Cell
 from loreun_bench.harness.records import Record
-from loreun_bench.harness.rows import asked_of, check_scenario, class_files, cost_of, method_of, samples, weightings
+from loreun_bench.harness.rows import asked_of, check_scenario, class_files, cost_of, method_of, ranks, samples, weightings
 from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage, code_digest, digest
 from loreun_bench.names import short
@@ -190,6 +190,7 @@ class _Block:
         inputs = self._pictures() | self._curve(weighting)
         sources = (*TRAINING, *class_files(entry.item), *class_files(rule.item))
         label = name if rule.name == "none" else f"{name} {rule.name}"
+        config |= ranks(self.config, method)
         return self._stage("unlearn", config, inputs, sources, label, samples(method, self.sizes, 0))
 
     def _cell(self, method: str, weighting: str, model: Stage, rule: Any = None) -> Cell:
@@ -234,7 +235,7 @@ class _Block:
         told = {key: v for key, v in self.recognition["metric_settings"].items() if key not in ("batch_size", "fid_weights")}
         found: dict[str, Any] = {"pictures": len(self.requests)} if how.prompts else {"pictures a class": how.images}
         found |= {"sampling steps": how.steps, "guidance": "each prompt's own" if how.own_guidance else how.guidance}
-        found |= {"as metric settings": told} if told else {}
+        found |= ({"as metric settings": told} if told else {}) | ranks(self.config)
         if self.classes:
             name = self.config.classifier
             contents = self.recognition["files"].get(name, "")[:8]

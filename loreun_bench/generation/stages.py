@@ -35,6 +35,7 @@ from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
 from loreun_bench.training.guards import checked_in_place, checked_weights
+from loreun_bench.training.parallel import spread
 from loreun_bench.training.snapshots import resumable
 from loreun_bench.weightings import phases_of
 
@@ -82,7 +83,7 @@ def unlearn(config: Config, inputs: Inputs, device: str) -> Output:
     data = _data(config, inputs, pipeline, method.uses)
     before = _weights(pipeline)
     _warm_up(pipeline, data.texts, context)
-    with seeded(config["seed"]), context.meter:
+    with spread(pipeline.unet), seeded(config["seed"]), context.meter:
         found = method.unlearn(pipeline, data, context)
     checked_in_place(found, pipeline)
     after = _weights(pipeline)

@@ -111,6 +111,11 @@ def asked_of(method: Any, question: str, *args: Any) -> Any:
         return list(found) if inspect.isgenerator(found) else found
 
 
+def ranks(config: Any, method: Any = None) -> dict[str, int]:
+    """What goes into the configuration of a stage that trains, or runs `method`, where several ranks are to share it."""
+    return {"ranks": config.ranks} if config.ranks > 1 and (method is None or getattr(method, "spreads", False)) else {}
+
+
 def samples(method: Any, sizes: Mapping[str, int], usual: int) -> int:
     """The samples that the method says it passes forward; `usual` where it does not say. UserError if that is no number."""
     found = asked_of(method, "samples", sizes) if hasattr(method, "samples") else usual

@@ -8,17 +8,18 @@ import importlib
 import os
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench import beside, plugins
 from loreun_bench.errors import Diverged, UserError
-from loreun_bench.harness import environment, files_used, progress, resuming
-from loreun_bench.harness.stage import Stage
-from loreun_bench.harness.store import Corrupt, Store
+from loreun_bench.harness import environment, files_used, progress, ranks, resuming
+from loreun_bench.harness.stage import Output, Stage
+from loreun_bench.harness.store import Artifact, Corrupt, Store
 from loreun_bench.registry import homes
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def execute(task: Task) -> Outcome:
 
 def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
     """The outcome of a stage that raised."""
+    if isinstance(error, ranks.Failed):
+        found: Outcome = error.outcome
+        return replace(found, seconds=seconds)
     trace = "".join(traceback.format_exception(error))
     return Outcome(classify(error), _reason(error), seconds, isinstance(error, Corrupt), trace=trace)
 
@@ -134,8 +138,6 @@ def classify(error: BaseException) -> str:
 
 def _run(task: Task, start: float) -> str:
     """Run the stage and return the key of its artifact."""
-    from loreun_bench.ops.functional import backend
-
     global _anew
     store, _anew = task.store, task.replace
     inputs = {}
@@ -144,10 +146,39 @@ def _run(task: Task, start: float) -> str:
         if artifact is None:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the same command again")
         inputs[name] = artifact
+    if (count := task.stage.config.get("ranks", 1)) > 1:
+        folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
+        return str(ranks.run(count, task.device, folder, partial(_run_rank, task, inputs), failed))
     used, checkpoints = dict[str, str | None](), store.root / "checkpoints" / task.key
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
         function = partial(task.stage.function(), task.stage.config, inputs, task.device)
         output = resuming.run(checkpoints, task.device, task.replace, function)
+    key = _keep(task, output, used, start)
+    resuming.remove(checkpoints)
+    return key
+
+
+def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> str:
+    """In a process of its own: run the stage as one of its ranks; the first keeps the result and returns its key."""
+    global _anew
+    start, used, _anew = time.perf_counter(), dict[str, str | None](), task.replace
+    with contextlib.ExitStack() as stack:
+        if rank == 0:
+            if task.stage.plugins:
+                prepare(task)
+            stack.enter_context(progress.told_in(task.store.progress_file(task.key)))
+            stack.enter_context(_watching(task, used))
+        elif task.stage.plugins:
+            plugins.own_process()
+            _load(task)
+        output = ranks.agreed(task.stage.function()(task.stage.config, inputs, task.device))
+    return _keep(task, output, used, start) if rank == 0 else ""
+
+
+def _keep(task: Task, output: Output, used: dict[str, str | None], start: float) -> str:
+    """Put what the stage made into the store, and return its key."""
+    from loreun_bench.ops.functional import backend
+
     about = {
         "label": task.stage.label, "run": task.stage.run, "backend": backend(task.device), "used": used,
         "environment": environment.describe(task.device), "versions": environment.versions(),
@@ -155,9 +186,8 @@ def _run(task: Task, start: float) -> str:
     }  # fmt: skip
     key = files_used.key_with(task.key, used)
     if task.stage.plugins:
-        store.note_used(task.key, used)
-    store.put(key, output, about, task.replace)
-    resuming.remove(checkpoints)
+        task.store.note_used(task.key, used)
+    task.store.put(key, output, about, task.replace)
     return key
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from loreun_bench.training.parallel import gathered
+
 
 def teacher(model: nn.Module) -> nn.Module:
     """A copy of `model` in evaluation mode that nothing trains."""
@@ -78,7 +80,7 @@ class FurtherOutput:
         self._hook = last.register_forward_pre_hook(self._look)
 
     def _look(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen = inputs[0]
+        self._seen = gathered(inputs[0])
 
     def __call__(self) -> Tensor:
         """Of the latest forward pass."""

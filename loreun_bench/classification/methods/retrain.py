@@ -21,6 +21,7 @@ class Retrain(Method):
     """A new model trained on the retain set only, with the recipe of the original: same epochs, schedule, selection."""
 
     from_scratch: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
 
     replicate: Annotated[int, Ge(0)] = 0  # another retrain of the same split differs in this number
 

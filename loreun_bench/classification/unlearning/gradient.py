@@ -45,6 +45,7 @@ class GradientMethod(Method):
     lr_schedule: Literal["constant", "cosine", "triangle"] = "constant"
     freeze_batchnorm: bool = False
 
+    spreads: ClassVar[bool] = True
     space: ClassVar[Mapping[str, tuple[float, float]]] = {"lr": (1e-4, 1.0)}
     joined: ClassVar[bool] = False  # whether the pictures of a step's phases pass through the network together
 

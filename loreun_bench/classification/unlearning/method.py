@@ -76,12 +76,14 @@ class Method(ABC):
     """A method that returns an unlearned model: a frozen dataclass whose fields are its settings.
 
     A subclass defines `unlearn`, or derives from GradientMethod. from_scratch: `unlearn` is given new initial weights in
-    the place of the original model's. space: the settings that `tune` tries, from the least to the greatest value.
+    the place of the original model's. spreads: whether ranks may share its passes through the network; else it runs in one
+    process. space: the settings that `tune` tries, from the least to the greatest value.
     """
 
     name: ClassVar[str]
     uses: ClassVar[frozenset[str]]
     from_scratch: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
     space: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def active(self) -> Iterator[str] | tuple[str, ...]:

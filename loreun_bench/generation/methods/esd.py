@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
@@ -27,6 +27,8 @@ class _Erase(Method):
     being edited, as their first code did. What stands for the concept is the scenario's `concept_text`; of several
     forgotten concepts a random one is erased at each step, so that they share the iterations.
     """
+
+    spreads: ClassVar[bool] = True
 
     iterations: Count = 1000
     batch_size: Count = 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
@@ -34,6 +34,8 @@ class GradientMethod(Method):
     A subclass says what the forget batch's prediction is to become (`forget_target`), and, if it wants, any of the functions
     below. Weightings, masks, guards and cost come for free. alpha: the retain loss's factor, β of eq. 3.
     """
+
+    spreads: ClassVar[bool] = True
 
     epochs: Count = 5
     alpha: Annotated[float, Ge(0)] = 1.0

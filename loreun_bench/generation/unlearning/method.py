@@ -88,11 +88,13 @@ class Method(ABC):
     """A method that moves the denoiser's weights in place.
 
     parameters: which of them it may move. A subclass defines `unlearn`, or derives from GradientMethod. space: the settings
-    that `tune` tries, from the least to the greatest value.
+    that `tune` tries, from the least to the greatest value. spreads: whether ranks may share its passes through the
+    denoiser; else it runs in one process.
     """
 
     name: ClassVar[str]
     uses: ClassVar[frozenset[str]]
+    spreads: ClassVar[bool] = False
 
     space: ClassVar[Mapping[str, tuple[float, float]]] = {"lr": (1e-6, 1e-2)}
 

@@ -17,11 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from typing import Any
 
 from loreun_bench.harness import scratch
 from loreun_bench.harness.engines.guard import DIED, Killed
+from loreun_bench.harness.ranks import bare, follow_parent
 from loreun_bench.harness.work import Outcome, Task, execute, failed, prepare
 
 PRELOAD = "loreun_bench.harness.engines.preload"
@@ -178,7 +178,7 @@ class _Worker:
 
     def __init__(self, context: Any, own: bool) -> None:
         self._own, self._timed_out, self.met = own, False, False
-        with _bare():
+        with bare():
             about = dict(os.environ), own
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=about)
             self._pid = self._pool.submit(os.getpid)
@@ -242,27 +242,16 @@ def _context(modules: Sequence[str]) -> Any:
         server._stop()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(wanted)
-    with _bare(), scratch.used():
+    with bare(), scratch.used():
         forkserver.ensure_running()
     return context
-
-
-@contextlib.contextmanager
-def _bare() -> Iterator[None]:
-    """Processes started inside do not import the script that runs this."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _begin(environment: Mapping[str, str], own: bool) -> None:
     """In the process: leave Ctrl-C to the parent, die with it, load torch once with one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not (own and LINUX):
-        threading.Thread(target=_follow_parent, daemon=True).start()
+        threading.Thread(target=follow_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     import torch
@@ -284,10 +273,3 @@ def _run(task: Task) -> Outcome:
 
     how: Callable[[Task], Outcome] = guard.run if LINUX else execute
     return how(task)
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
