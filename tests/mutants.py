@@ -43,7 +43,7 @@ MUTANTS = {
     "17": ("modified entropy ignores the label", C + "metrics/mia.py", "    if true:", "    if False:", "unit/test_metrics.py"),
     "19": ("AUC is folded to be above one half", C + "metrics/mia.py", "float(roc_auc_score(y, scores))", "max(float(roc_auc_score(y, scores)), 1 - float(roc_auc_score(y, scores)))", "unit/test_metrics.py"),
     "30a": ("RTE leaves out mask and reference pass", C + "unlearning/gradient.py", "    optimiser = make_optimiser(parameters, method", "    context.meter.__enter__()\n    optimiser = make_optimiser(parameters, method", "stages/test_timing.py"),
-    "30b": ("RTE has the warm-up", C + "stages.py", '    before = _weights(model)\n    with seeded(config["seed"]), context.meter:\n', '    before = _weights(model)\n    with seeded(config["seed"]), context.meter:\n        _warm_up(model, sets["retain"], config["train"]["batch_size"])\n', "stages/test_timing.py"),
+    "30b": ("RTE has the warm-up", C + "stages.py", '    before = _weights(model)\n    with spread(model), seeded(config["seed"]), context.meter:\n', '    before = _weights(model)\n    with spread(model), seeded(config["seed"]), context.meter:\n        _warm_up(model, sets["retain"], config["train"]["batch_size"])\n', "stages/test_timing.py"),
     "32": ("UA as SalUn prints it keeps LoReUn's value", R + "leaderboard.py", "100 - found.mean if flip", "found.mean if flip", "unit/test_leaderboard.py"),
     "34": ("the best epoch is chosen on the retain set", C + "stages.py", 'else _image_set(data, parts, "selection")', 'else _image_set(data, parts, "trained")', "stages/test_fitting.py"),
     "35a": ("a key does not cover the code", H + "stage.py", '"code": code}', '"code": []}', "unit/test_stage.py"),
@@ -274,6 +274,14 @@ MUTANTS = {
     "p16": ("a page too large is written whole", R + "page/page.py", "if len(text.encode()) < LIMIT:", "if True:", UNIT_PAGE),
     "p17": ("control characters are written", R + "page/about.py", 'plain(line) for line in text.split("\\n")', 'text.split("\\n")', UNIT_PAGE),
     "p18": ("the filter knows no weighting", R + "page/page.js", 'all(row, "th, .name")', 'all(row, "th")', BROWSER),
+    "rank1": ("a rank's rows count for themselves, not for the batch", T + "parallel.py", "dist.get_rank()] * ranks, None", "dist.get_rank()], None", "stages/test_parallel.py"),
+    "rank2": ("batch norm sees its rank's rows", T + "parallel.py", "if not (training and _pass.rows):", "if True:", "stages/test_parallel.py"),
+    "rank3": ("random streams depend on the rank", T + "context.py", "derive(self.seed, *name))", "derive(self.seed, *name, torch.distributed.is_initialized() and torch.distributed.get_rank()))", "stages/test_parallel.py"),
+    "rank4": ("a hook in the network sees its rank's rows", T + "frozen.py", "gathered(inputs[0])", "inputs[0]", "stages/test_parallel.py"),
+    "rank5": ("the last row of an uneven part is lost", T + "parallel.py", "padded[: len(own)] = own", "padded[: sizes[-1]] = own[: sizes[-1]]", "stages/test_parallel.py"),
+    "rank6": ("gradients of pictures lack the other ranks' rows", T + "parallel.py", "        return _all_rows(gradient, ctx.rows) / dist.get_world_size()", "        return _all_rows(gradient * (dist.get_rank() == 0), ctx.rows) / dist.get_world_size()", "stages/test_parallel.py"),
+    "rank7": ("a rank that has failed leaves, and the others say why they miss it", H + "ranks.py", "    pipe.send(answer)\n    with contextlib.suppress(EOFError, OSError):\n        pipe.recv()", "    pipe.send(answer)\n    with contextlib.suppress(EOFError, OSError):\n        pass", "stages/test_parallel.py"),
+    "rank8": ("surgery is shared among ranks", H + "rows.py", 'getattr(method, "spreads", False)', "True", "stages/test_parallel.py"),
     "p19": ("a focus is not seen", R + "page/page.css", "thead button:focus-visible { outline: 3px solid var(--accent);", "thead button:focus-visible { outline: none;", BROWSER),
 }  # fmt: skip
 

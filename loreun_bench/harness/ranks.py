@@ -106,7 +106,8 @@ def _answers(pairs: list[tuple[Any, Connection]]) -> Any:
 
 
 def _died(number: int, count: int) -> UserError:
-    return UserError(f"the process of rank {number} of {count} died: killed, out of memory, or ended by the code it ran")
+    why = "killed, perhaps for want of memory, or ended by the code it ran"
+    return UserError(f"the process of rank {number} of {count} died: {why}")
 
 
 def agreed(output: Output) -> Output:
