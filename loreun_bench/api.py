@@ -55,9 +55,14 @@ class Where:
             raise UserError("--slurm is for --engine slurm")
 
     def check(self, fresh: bool, shard: str | None) -> None:
-        """UserError for what a sweep as jobs of Slurm has not got."""
-        if self.engine == "slurm" and (fresh or shard is not None):
+        """UserError for what a sweep as jobs of Slurm has not got, or for what it needs."""
+        if self.engine != "slurm":
+            return
+        if fresh or shard is not None:
             raise UserError(f"--engine slurm: leave out {'--fresh' if fresh else '--shard'}, which its jobs cannot share")
+        from loreun_bench.harness.engines.slurm import chosen
+
+        chosen(self.slurm)
 
 
 LOCAL = Where()
@@ -108,19 +113,24 @@ def execute(
     """Run a plan made from a resolved configuration in the run folder `out`."""
     if in_own_process():
         raise UserError("a stage of a sweep began a sweep: put the call under `if __name__ == '__main__':`")
-    if said := claim(out, config):
-        listen(scheduler.Event("note", text=said))
     if where.engine == "slurm":
-        from loreun_bench.harness.engines import slurm
+        from loreun_bench.harness.engines.slurm import run
 
-        return slurm.run(plan, out, where.workers or 1, where.slurm, where.plugins, listen)
+        _begin(out, config, listen)
+        return run(plan, out, where.workers or 1, where.slurm, where.plugins, listen)
     engine = make_engine(config.device, where, [stage.run.partition(":")[0] for stage in plan.stages])
     try:
+        _begin(out, config, listen)
         found = scheduler.run(plan, engine, Store(default_root()), out, config.device, listen, fresh)
     finally:
         engine.close()
     _restore(out, config, found)
     return found
+
+
+def _begin(out: Path, config: SweepConfig, listen: Callable[[scheduler.Event], None]) -> None:
+    if said := claim(out, config):
+        listen(scheduler.Event("note", text=said))
 
 
 def resolve(

@@ -146,9 +146,6 @@ class Store:
             }  # fmt: skip
             text = json.dumps(manifest | {CHECK: checksum(manifest)}, sort_keys=True)
             (temporary / MANIFEST).write_text(text)
-            for path in temporary.iterdir() if lasting else ():
-                with open(path, "rb") as file:
-                    sync(file.fileno())
             if self._publish(temporary, key, replace, lasting):
                 return Artifact(self._folder(key), json.loads(text))
         finally:
@@ -165,13 +162,16 @@ class Store:
         artifact = self.verified(key)
         if artifact is None:
             raise Corrupt(f"the artifact {key} is missing or was corrupt")
-        folder = self._beside(artifact)
-        names = [*artifact.manifest["files"], MANIFEST]
-        try:
-            own = {name: (artifact.folder / name).read_bytes() for name in names}
-            return own | {f"{BESIDE}/{name}": (folder / name).read_bytes() for name in artifact.beside()}
-        except OSError as error:
-            raise Corrupt(f"{error.filename} was lost") from error
+        files = {name: (artifact.folder / name).read_bytes() for name in (*artifact.manifest["files"], MANIFEST)}
+        for name, sha256 in artifact.beside().items():
+            path = self._beside(artifact) / name
+            content = path.read_bytes() if path.is_file() else b""
+            if hashlib.sha256(content).hexdigest() != sha256:
+                path.unlink(missing_ok=True)
+                self.set_aside(artifact)
+                raise Corrupt(f"{path} was missing or changed and is set aside; run the command again")
+            files[f"{BESIDE}/{name}"] = content
+        return files
 
     def unpack(self, key: str, files: Mapping[str, bytes], replace: bool = False) -> Artifact:
         """Put what another store has packed into this one, as `put` does. Raises Corrupt if its bytes are not what its
@@ -192,9 +192,9 @@ class Store:
                 if hashlib.sha256(content).hexdigest() != sha256:
                     raise Corrupt(f"{name} did not arrive as it was sent")
                 write_atomic(self._beside(artifact) / Path(name).name, content)
-            self._publish(temporary, key, replace, lasting=True)
-        except KeyError as error:
-            raise Corrupt(f"what was sent as {key} lacks {error}") from error
+            self._publish(temporary, key, replace, manifest.get("seconds", SYNC_FROM) >= SYNC_FROM)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Corrupt(f"what was sent as {key} is not whole: {error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         found = self.find(key)
@@ -244,6 +244,9 @@ class Store:
         there = _manifest(folder)
         if type(schema := there.get("schema")) is int and schema > SCHEMA:
             raise Newer(folder / MANIFEST, schema, SCHEMA, there.get("environment"))
+        for path in temporary.iterdir() if lasting else ():
+            with open(path, "rb") as file:
+                sync(file.fileno())
         if replace and folder.exists():
             old = self.tmp / uuid.uuid4().hex
             with contextlib.suppress(OSError):

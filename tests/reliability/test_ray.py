@@ -1,5 +1,5 @@
-"""Pins that a sweep on a real Ray cluster is the local engine's to the byte: also when a machine is killed under it, when the
-machines do not share the store, and when they have not got the user's files."""
+"""Pins that a sweep on a real Ray cluster is the local engine's to the byte: also when a machine is killed under it, when
+the machines do not share the store, and when they have not got the user's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loreun_bench.harness.records import Record
 from loreun_bench.harness.scheduler import Event
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Store
-from loreun_bench.harness.work import Outcome, Task
+from loreun_bench.harness.work import Outcome, Task, execute
 from loreun_bench.report import leaderboard, table
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'loreun-bench[ray]'")
@@ -64,6 +64,7 @@ def shrunk(model):
 """
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+MODULES = ("loreun_bench.classification.stages",)  # which its workers have imported for the sweeps
 numbers = itertools.count()
 
 
@@ -79,6 +80,8 @@ def cluster(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
     short = Path(subprocess.check_output(["mktemp", "-d", "/tmp/rXXXX"], text=True).strip())  # sockets' paths have a limit
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOREUN_STORE", str(home / "store"))
+        patch.setenv("PYTHONPATH", f"{Path(loreun_bench.__file__).parents[1]}{os.pathsep}{Path(__file__).parent}")
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.delenv("LOREUN_DATA", raising=False)
         for name, value in {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": 0, "RAY_memory_usage_threshold": 0.99}.items():
             patch.setenv(name, str(value))
@@ -97,7 +100,7 @@ def cluster(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
 
 @pytest.fixture
 def engine(cluster: Any) -> Iterator[RayEngine]:
-    engine = RayEngine(None, None, "cpu")
+    engine = RayEngine(None, None, "cpu", MODULES)
     yield engine
     engine.close()
 
@@ -153,13 +156,25 @@ class Elsewhere(Apart):
 def test_without_a_shared_store_inputs_are_sent_and_results_come_back(
     cluster: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    far = sweep(monkeypatch, tmp_path / "far", Apart)
+    far = sweep(monkeypatch, tmp_path / "far", Apart, workers=1)
     near = sweep(monkeypatch, tmp_path / "near", workers=1)
     assert {record.status for record in far} == {"ok"}
     assert shown(far) == shown(near)
     models = {record.artifact for record in far if record.artifact}
     assert all(Store(home / "store").verified(key) for key in models)  # the machines' own
     assert all(Store(tmp_path / "far" / "store").verified(key) for key in models)
+
+
+def test_data_that_a_machine_has_not_got_are_to_be_prepared_there(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutData(RayEngine):
+        def _order(self, task: Task) -> Order:
+            return replace(super()._order(task), data=str(tmp_path / "none"))
+
+    found = sweep(monkeypatch, tmp_path, WithoutData, workers=1)
+    assert all("missing on this machine" in record.reason for record in found)
+    assert all("`loreun-bench data prepare digits`, or share $LOREUN_DATA" in record.reason for record in found)
 
 
 def test_plug_ins_are_sent_by_content_and_the_local_engine_finds_what_they_made(
@@ -207,13 +222,25 @@ def test_a_stage_whose_worker_is_lost_runs_again_elsewhere(engine: RayEngine, tm
 
 
 def test_what_lies_beside_an_artifact_goes_with_it(engine: RayEngine, tmp_path: Path) -> None:
-    drawn = task(tmp_path, "draws")
-    assert outcome(engine, drawn).status == "ok"
-    picture = tmp_path / "store" / "pictures" / "drawn" / "one.png"
+    here, there = task(tmp_path, "draws"), task(tmp_path, "draws", number=0.5)
+    assert execute(here).status == "ok"
+    seen = task(tmp_path, "looks", inputs={"drawn": here.key})
+    assert outcome(engine, seen).status == "ok"
+    artifact = Store(tmp_path / "store").find(seen.key)
+    assert artifact is not None
+    assert artifact.values() == {"seen": "nothing"}
+    (picture := tmp_path / "store" / "pictures" / "drawn" / "one.png").unlink()
+    assert outcome(engine, there).status == "ok"
     assert picture.read_text() == "nothing"
-    picture.write_text("changed meanwhile")
+
+
+def test_a_picture_that_changed_here_is_made_anew_not_sent(engine: RayEngine, tmp_path: Path) -> None:
+    drawn = task(tmp_path, "draws", number=0.25)
+    assert execute(drawn).status == "ok"
+    (tmp_path / "store" / "pictures" / "drawn" / "one.png").write_text("changed")
     found = outcome(engine, task(tmp_path, "looks", inputs={"drawn": drawn.key}))
-    assert (found.status, found.lost) == ("failed", True)  # as it is made anew
+    assert (found.status, found.lost) == ("failed", True)
+    assert Store(tmp_path / "store").find(drawn.key) is None
 
 
 def test_an_input_that_is_gone_is_told_as_lost(engine: RayEngine, tmp_path: Path) -> None:
@@ -234,7 +261,7 @@ def test_a_machine_with_other_versions_runs_nothing(
 
 
 def test_stages_on_a_gpu_take_a_share_of_it(cluster: Any, tmp_path: Path) -> None:
-    whole, shared = RayEngine(None, None, "cuda"), RayEngine(None, None, "cuda", gpus_per_stage=0.5)
+    whole, shared = RayEngine(None, None, "cuda"), RayEngine(None, None, "cuda", MODULES, 0.5)
     assert (whole.capacity(), shared.capacity()) == (1, 2)
     a_task = task(tmp_path, "devices")
     assert outcome(shared, a_task).status == "ok"

@@ -162,7 +162,12 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
         (["sweep", "tiny.yaml", "--set", "checkpoint=nowhere.pt"], "not found"),
         (["sweep", "tiny.yaml", "--set", "dataset=cifar10"], "data prepare cifar10"),
         (["sweep", "tiny.yaml", "--workers", "-1"], "--workers"),
-        (["sweep", "tiny.yaml", "--engine", "slurm"], "unknown engine"),
+        (["sweep", "tiny.yaml", "--engine", "rey"], "did you mean 'ray'"),
+        (["sweep", "tiny.yaml", "--engine", "ray", "--workers", "0"], "--workers"),
+        (["sweep", "tiny.yaml", "--engine", "slurm"], "give the number of jobs, as --workers 8"),
+        (["sweep", "tiny.yaml", "--engine", "slurm", "--workers", "2", "--shard", "1/2"], "leave out --shard"),
+        (["sweep", "tiny.yaml", "--address", "auto"], "are for --engine ray"),
+        (["sweep", "tiny.yaml", "--slurm", "partition=gpu"], "is for --engine slurm"),
         (["sweep", "tiny.yaml", "--device", "gpu"], "device"),
         (["sweep", "tiny.yaml", "--plugin", "nowhere.py"], "not found"),
         (["leaderboard", "nowhere"], "no records"),
@@ -178,6 +183,14 @@ def test_a_failed_cell_is_a_row_and_the_exit_code_one(cli, tmp_path):
 )  # fmt: skip
 def test_wrong_input_is_one_line_and_exit_code_two(cli, words, says, tmp_path):
     refused(cli(*words), says)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "module"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_whose_extra_is_not_installed_says_what_to_install(cli, monkeypatch, tmp_path, name, module):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
+    monkeypatch.delitem(sys.modules, f"loreun_bench.harness.engines.{name}", raising=False)
+    refused(cli("sweep", "tiny.yaml", "--engine", name, "--workers", 2), f"pip install 'loreun-bench[{name}]'")
     assert not (tmp_path / "runs").exists()
 
 

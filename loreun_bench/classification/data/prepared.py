@@ -164,7 +164,7 @@ def verified(file: str, sha256: str) -> Path:
     """The path of a data file whose bytes have this hash; looked at once a process."""
     path = data_root() / file
     if not path.is_file():
-        raise UserError(f"data file {path} is not on this machine; {_remedy(path.stem)}, or share the folder ($LOREUN_DATA)")
+        raise UserError(f"data file {path} is missing on this machine; {_remedy(path.stem)}, or share $LOREUN_DATA")
     if sha256_file(path) != sha256:
         raise UserError(f"data file {path} is truncated or changed; {_remedy(path.stem)}")
     return path

@@ -46,7 +46,7 @@ class RayEngine:
         self, address: str | None, workers: int | None, device: str, modules: Sequence[str] = (), gpus_per_stage: float = 1.0
     ) -> None:
         self._gpus = _share(gpus_per_stage) if device == "cuda" else 0.0
-        self._modules, self._workers = tuple(dict.fromkeys(modules)), workers or MOST
+        self._modules, self._workers = tuple(sorted(set(modules))), workers or MOST
         self._started = not ray.is_initialized()
         if self._started:
             _connect(address, workers)

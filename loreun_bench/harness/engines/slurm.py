@@ -137,16 +137,21 @@ def _wait(submitted: contextlib.AbstractContextManager[list[Any]], rows: _Rows) 
                 rows.listen(Event("note", text=f"job {job.job_id} failed: {''.join(said)[:200]}"))
 
 
-def _executor(folder: Path, settings: Sequence[str]) -> Any:
-    """Submitit's executor. UserError if a setting is none, or there is no Slurm here."""
-    chosen = {"timeout_min": MINUTES, "name": "loreun"} | dict(map(_setting, settings))
-    cluster = chosen.pop("cluster", "slurm")
-    if cluster == "slurm" and shutil.which("sbatch") is None:
+def chosen(settings: Sequence[str]) -> dict[str, Any]:
+    """The settings, as submitit calls them. UserError if one is none, or there is no Slurm here."""
+    found = {"timeout_min": MINUTES, "name": "loreun", "cluster": "slurm"} | dict(map(_setting, settings))
+    if found["cluster"] == "slurm" and shutil.which("sbatch") is None:
         raise UserError("--engine slurm: there is no sbatch here: start the sweep where jobs are submitted, or try it on "
                         "this machine with --slurm cluster=local")  # fmt: skip
+    return {name if name in (*COMMON, "cluster") else f"slurm_{name}": value for name, value in found.items()}
+
+
+def _executor(folder: Path, settings: Sequence[str]) -> Any:
+    """Submitit's executor. UserError if it does not know a setting."""
+    parameters = chosen(settings)
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(**{name if name in COMMON else f"slurm_{name}": value for name, value in chosen.items()})
+        executor = submitit.AutoExecutor(folder=folder, cluster=parameters.pop("cluster"))
+        executor.update_parameters(**parameters)
     except Exception as error:
         raise UserError(f"--slurm {' '.join(settings)}: {' '.join(str(error).split())[:200]}") from error
     return executor
