@@ -144,10 +144,9 @@ class Store:
                 "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
                 "created": time.time(), **about,
             }  # fmt: skip
-            text = json.dumps(manifest | {CHECK: checksum(manifest)}, sort_keys=True)
-            (temporary / MANIFEST).write_text(text)
+            (temporary / MANIFEST).write_text(json.dumps(manifest | {CHECK: checksum(manifest)}, sort_keys=True))
             if self._publish(temporary, key, replace, lasting):
-                return Artifact(self._folder(key), json.loads(text))
+                return Artifact(self._folder(key), json.loads(json.dumps(manifest)))
         finally:
             if temporary.exists():
                 shutil.rmtree(temporary, ignore_errors=True)
