@@ -283,6 +283,17 @@ MUTANTS = {
     "rank7": ("a rank that has failed leaves, and the others say why they miss it", H + "ranks.py", "    pipe.send(answer)\n    with contextlib.suppress(EOFError, OSError):\n        pipe.recv()", "    pipe.send(answer)\n    with contextlib.suppress(EOFError, OSError):\n        pass", "stages/test_parallel.py"),
     "rank8": ("surgery is shared among ranks", H + "rows.py", 'getattr(method, "spreads", False)', "True", "stages/test_parallel.py"),
     "p19": ("a focus is not seen", R + "page/page.css", "thead button:focus-visible { outline: 3px solid var(--accent);", "thead button:focus-visible { outline: none;", BROWSER),
+    "y1": ("what arrives damaged is taken", H + "store.py", "            for name in manifest[\"files\"]:\n                artifact._checked(name)\n            if", "            if", "unit/test_store.py"),
+    "y2": ("pictures do not go with their artifact", H + "store.py", "for name, sha256 in artifact.beside().items():\n            path", "for name, sha256 in ():\n            path", "unit/test_store.py"),
+    "y3": ("a machine with other code runs stages", H + "engines/node.py", "if ours.get(name) != value]", "if False]", "reliability/test_ray.py"),
+    "y4": ("results stay where they were made", H + "engines/ray.py", "        if answer.files:", "        if False:", "reliability/test_ray.py"),
+    "y5": ("what a plug-in imports is not sent", H + "shipping.py", "(plugin, *files_of(plugin), *_declared(plugin))", "(plugin, *_declared(plugin))", "reliability/test_ray.py"),
+    "y6": ("a lost worker is the end of a stage", H + "engines/ray.py", "RETRIES = 3", "RETRIES = 0", "reliability/test_ray.py"),
+    "y7": ("a warm worker keeps the folders of another sweep", H + "engines/node.py", "if _engine is None or _engine[0] != about:", "if _engine is None:", "reliability/test_ray.py"),
+    "y8": ("a machine's own artifact counts for any of its key", H + "engines/node.py", "if found is None or found.digest != wanted:", "if found is None:", "reliability/test_ray.py"),
+    "y9": ("any folder at the store's path is the sweep's store", H + "engines/node.py", "(order.task.store.tmp / ALIVE).is_file()", "order.task.store.root.is_dir()", "reliability/test_ray.py"),
+    "y10": ("a preempted job does not go on", H + "engines/slurm.py", "return submitit.helpers.DelayedSubmission(self)", "return None", "reliability/test_slurm.py"),
+    "y11": ("Ctrl-C leaves jobs running", H + "engines/slurm.py", "                job.cancel()", "                pass", "reliability/test_slurm.py"),
 }  # fmt: skip
 
 

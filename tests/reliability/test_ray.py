@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy_stages import kills_its_worker
 
 import loreun_bench
@@ -21,7 +24,7 @@ from loreun_bench.harness.engines import node
 from loreun_bench.harness.engines.node import Answer, Order
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.scheduler import Event
-from loreun_bench.harness.stage import Stage
+from loreun_bench.harness.stage import Output, Stage
 from loreun_bench.harness.store import Store
 from loreun_bench.harness.work import Outcome, Task, execute
 from loreun_bench.report import leaderboard, table
@@ -77,7 +80,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head without CPUs and two machines of one CPU, the first with a GPU by name; this process is at the head."""
-    short = Path(subprocess.check_output(["mktemp", "-d", "/tmp/rXXXX"], text=True).strip())  # sockets' paths have a limit
+    short = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets' paths have a limit
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOREUN_STORE", str(home / "store"))
         patch.setenv("PYTHONPATH", f"{Path(loreun_bench.__file__).parents[1]}{os.pathsep}{Path(__file__).parent}")
@@ -95,7 +98,7 @@ def cluster(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
         finally:
             ray.shutdown()
             started.shutdown()
-            subprocess.run(["rm", "-rf", str(short)], check=False)
+            shutil.rmtree(short, ignore_errors=True)
 
 
 @pytest.fixture
@@ -243,6 +246,17 @@ def test_a_picture_that_changed_here_is_made_anew_not_sent(engine: RayEngine, tm
     assert Store(tmp_path / "store").find(drawn.key) is None
 
 
+def test_what_a_machine_has_of_an_input_is_used_only_if_it_is_the_same(engine: RayEngine, tmp_path: Path) -> None:
+    store, before = Store(tmp_path / "store"), task(tmp_path, "ok", add=1.0)
+    assert outcome(engine, before).status == "ok"
+    store.put(before.key, Output({"total": torch.tensor(5.0)}), {}, replace=True)  # made anew here
+    after = task(tmp_path, "ok", inputs={"one": before.key})
+    assert outcome(engine, after).status == "ok"
+    artifact = store.find(after.key)
+    assert artifact is not None
+    assert float(artifact.tensors()["total"]) == 5.0
+
+
 def test_an_input_that_is_gone_is_told_as_lost(engine: RayEngine, tmp_path: Path) -> None:
     found = outcome(engine, task(tmp_path, "ok", inputs={"model": "0" * 64}))
     assert (found.status, found.lost) == ("failed", True)
@@ -290,15 +304,15 @@ def test_a_sweep_in_which_a_machine_is_killed_has_the_local_engines_table(
 
 
 def test_without_an_address_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
-    short = Path(subprocess.check_output(["mktemp", "-d", "/tmp/rXXXX"], text=True).strip())
+    short = tempfile.mkdtemp(prefix="r", dir="/tmp")
     words = ["sweep", "digits", "--set", "seeds=1", "--set", "train.epochs=1", "--set", "methods={Retrain: }", "--set",
              "scenarios=[{kind: random, fraction: 0.1}]", "--set", "noise_floor=false", "--out", tmp_path / "run",
              "--engine", "ray", "--workers", "1", "--device", "cpu"]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "loreun_bench", *map(str, words)], env=os.environ | {"RAY_TMPDIR": str(short)}, text=True,
+        [sys.executable, "-m", "loreun_bench", *map(str, words)], env=os.environ | {"RAY_TMPDIR": short}, text=True,
         capture_output=True, timeout=LIMIT,
     )  # fmt: skip
-    subprocess.run(["rm", "-rf", str(short)], check=False)
+    shutil.rmtree(short, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     assert "Retrain" in done.stdout
     assert "ray" not in done.stderr.lower(), done.stderr
