@@ -105,8 +105,9 @@ struct CrossEntropyRows {
   template <bool may_be_larger>
   void add_block(const T* x, int64_t n, int64_t before, Running& run, A* kept) const {
     constexpr A kHarmless = 40;
+    constexpr int64_t kApart = 512;  // a sum's rounding errors grow with its terms, where all are of one sign
     const A from = run.max == -kInfinity<A> ? A(0) : run.max;  // a block of masked classes adds nothing, a NaN in it does
-    Vec<A> top[4], sums[4] = {}, shifted[4] = {};
+    Vec<A> top[4], sums[4] = {};
     for (int k = 0; k < 4; k++) top[k] = splat(from);
     each_vector(x, n, -kInfinity<A>, [&](int64_t i, Vec<A> v, int count, int k) {
       if constexpr (!may_be_larger) __builtin_prefetch(x + i + 2 * n);  // the row after the next
@@ -121,8 +122,10 @@ struct CrossEntropyRows {
       return add_block<false>(x, n, before, run, kept);
     }
     run.sum += sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    if (smooth) {
-      each_vector(x, n, from, [&](int64_t, Vec<A> v, int, int k) { shifted[k] += v - from; });
+    for (int64_t at = 0; smooth && at < n; at += kApart) {
+      Vec<A> shifted[4] = {};
+      const int64_t some = n - at < kApart ? n - at : kApart;
+      each_vector(x + at, some, from, [&](int64_t, Vec<A> v, int, int k) { shifted[k] += v - from; });
       run.shifted += sum_of((shifted[0] + shifted[1]) + (shifted[2] + shifted[3]));
     }
     if (max > from) move_reference(run, max, before + n);
