@@ -165,6 +165,7 @@ def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pip
 
 
 def test_prompts_of_a_file_are_drawn_with_their_seeds(random_pipeline, store, tmp_path):
+    pytest.importorskip("nudenet", reason="NudeNet is not installed (extra nudity)")
     prompts = tmp_path / "i2p.csv"
     prompts.write_text(
         "case_number,prompt,categories,sd_seed,sd_guidance_scale\n"

@@ -310,6 +310,7 @@ def test_results_of_other_versions_are_said_once(project: Project, monkeypatch: 
         manifest = json.loads(path.read_text())
         assert {"python", "torch", "loreun_bench"} <= manifest["versions"].keys()
         manifest["versions"]["torch"] = "2.0.1"
+        del manifest["check"]  # as those have none that were made before there was one
         path.write_text(json.dumps(manifest))
     project.sweep()
     (note,) = project.notes
