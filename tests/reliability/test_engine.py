@@ -153,7 +153,7 @@ def threads_in(engine: Engine, root: Path) -> int:
 
 def test_two_workers_are_two_processes_of_which_neither_is_this_one(local: LocalEngine, root: Path) -> None:
     assert local.capacity() == 2
-    tasks = [task(root, "ok", pid=True) for _ in range(2)]
+    tasks = [task(root, "ok", pid=True, seconds=0.5) for _ in range(2)]
     for future in [local.submit(t) for t in tasks]:
         assert future.result(LIMIT).status == "ok"
     artifacts = [Store(root).verified(t.key) for t in tasks]
