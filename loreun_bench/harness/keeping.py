@@ -42,8 +42,11 @@ class RunList:
         """The sweep uses the artifact with this key."""
         if key not in self._keys:
             self._keys[key] = None
+            if not self._path.exists():  # somebody has deleted the store
+                return self.whole()
             with open(self._path, "a") as file:
                 file.write(f"{key}\n")
+        return None
 
     def whole(self) -> None:
         """The sweep of all cells is done."""
