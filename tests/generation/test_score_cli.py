@@ -152,7 +152,7 @@ WRONG = [
         "the reference has 1 readable pictures, at least 2",
     ),
     ("broken --scorer ua --classifier small.safetensors --class three", "none of the 1 pictures can be read"),
-    ("indexed --scorer nudity", "index.json is no JSON"),
+    ("indexed --scorer nudity", "index.json: no JSON ("),
     ("test --scorer ua --weights odd.pth", "it is for nothing here"),
     ("test --scorer ua --weights fidd=odd.pth", "did you mean 'fid'?"),
     ("test --scorer ua --format xml", "known are text and json"),
