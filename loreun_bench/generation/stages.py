@@ -195,7 +195,7 @@ def checked_pictures(artifact: Artifact) -> Path:
         if not path.is_file() or sha256_file(path) != sha256:
             path.unlink(missing_ok=True)
             Store(default_root()).set_aside(artifact)
-            raise Corrupt(f"picture {name} was missing or changed and is set aside; run the command again")
+            raise Corrupt(f"picture {name} was missing or changed and is set aside")
     return folder
 
 

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from loreun_bench.registry import origins
 
 TICK = 1.0  # seconds between two looks at what is running
 POLL = 0.2  # and at what another sweep makes, while there is room for more
+TRIES = 4  # of a stage whose inputs or result are lost, as when the store is being deleted
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class _Run:
         self.running: dict[Future[Outcome], Stage] = {}
         self.told: set[str] = set()
         self.reused: list[str] = []  # the versions of cached results, where they are others
-        self.retried: set[str] = set()
+        self.tries: Counter[str] = Counter()
         self.made: set[str] = set()  # in this run
 
     def run(self) -> list[Record]:
@@ -232,10 +234,10 @@ class _Run:
         self.listen(Event("record", record=self.results.write(record)))
 
     def _again(self, stage: Stage, also: Iterable[Stage] = ()) -> bool:
-        """Make a stage anew, once, and first what is lost of its inputs and of `also`; False if it was before."""
-        if stage.recipe in self.retried:
+        """Make a stage anew, and first what is lost of its inputs and of `also`; False if it was too often before."""
+        self.tries[stage.recipe] += 1
+        if self.tries[stage.recipe] == TRIES:
             return False
-        self.retried.add(stage.recipe)
         read = [*stage.inputs.values(), *also]
         lost = [upstream.recipe for upstream in read if self.store.verified(self.keys[upstream.recipe]) is None]
         self.graph.again(stage.recipe, lost)

@@ -37,6 +37,9 @@ FIELDS = {"schema", "key", "digest", "files", "cost"}
 class Corrupt(Exception):
     """An artifact's bytes do not match its manifest; it has been set aside and must be built again."""
 
+    def __str__(self) -> str:
+        return f"{super().__str__()}: run the same command again"
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -168,7 +171,7 @@ class Store:
             if hashlib.sha256(content).hexdigest() != sha256:
                 path.unlink(missing_ok=True)
                 self.set_aside(artifact)
-                raise Corrupt(f"{path} was missing or changed and is set aside; run the command again")
+                raise Corrupt(f"{path} was missing or changed and is set aside")
             files[f"{BESIDE}/{name}"] = content
         return files
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loreun_bench import beside, plugins
-from loreun_bench.errors import Diverged, UserError
+from loreun_bench.errors import Diverged, UserError, shortened
 from loreun_bench.harness import environment, files_used, progress, ranks, resuming
 from loreun_bench.harness.stage import Output, Stage
 from loreun_bench.harness.store import Artifact, Corrupt, Store
@@ -144,7 +144,7 @@ def _run(task: Task, start: float) -> str:
     for name, key in task.inputs.items():
         artifact = store.verified(key)
         if artifact is None:
-            raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside; run the same command again")
+            raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside")
         inputs[name] = artifact
     if (count := task.stage.config.get("ranks", 1)) > 1:
         folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
@@ -235,4 +235,4 @@ def _reason(error: BaseException) -> str:
         last = own[-1] if own else frames[-1]
         place = f" ({Path(last.filename).name}:{last.lineno})"
         text = f"{type(error).__name__}: {text}"[: LONGEST - len(place)] + place
-    return text[:LONGEST]
+    return shortened(text, LONGEST)

@@ -128,7 +128,7 @@ class RayEngine:
         for name, key in task.inputs.items():
             artifact = task.store.find(key)
             if artifact is None:
-                raise Corrupt(f"input '{name}' is missing; run the command again")
+                raise Corrupt(f"input '{name}' is missing")
             with self._lock:
                 sent = self._sent.get(key)
             if sent is None or sent[0] != artifact.digest:
