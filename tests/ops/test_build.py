@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cuda_code
 import pytest
 import setuptools
 
@@ -27,6 +28,11 @@ SWITCHES = (
 )
 BUILT = shutil.ignore_patterns("_*.so", "_build.json", "_source.py", "__pycache__")
 BESIDE_PYTHON = Path(sys.executable).parent / "cmake"  # setup.py looks there first
+TORCHS_CUDA = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cuda.so"
+NVCC = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/nvcc")
+COMPILES_CUDA = NVCC.is_file() and TORCHS_CUDA.exists()
+needs_cuda = pytest.mark.skipif(not COMPILES_CUDA, reason="no nvcc in CUDA_HOME or /usr/local/cuda, or a torch without CUDA")
+needs_compiler = pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
 TRY = """
 import json, torch
 from loreun_bench.ops import loreun_cross_entropy, native
@@ -38,10 +44,9 @@ print(json.dumps([backend("cpu"), native.state()[1], loss.item(), x.grad.abs().s
 """
 
 
-@pytest.fixture
-def tree(tmp_path) -> Path:
+def copied(folder: Path) -> Path:
     """A copy of the sources, without what was built; no CUDA toolkit is found at the usual place."""
-    copy = tmp_path / "tree"
+    copy = folder / "tree"
     copy.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -49,8 +54,23 @@ def tree(tmp_path) -> Path:
         else:
             shutil.copy(ROOT / name, copy)
     setup = copy / "setup.py"
-    setup.write_text(setup.read_text().replace('"/usr/local/cuda"]', f'"{tmp_path}/nowhere"]'))
+    setup.write_text(setup.read_text().replace('"/usr/local/cuda"]', f'"{folder}/nowhere"]'))
     return copy
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    return copied(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The one build from nothing: with CUDA, where it can be compiled."""
+    tree = copied(tmp_path_factory.mktemp("built"))
+    cuda = {"FORCE_CUDA": "1", "CUDA_HOME": str(NVCC.parents[1]), "TORCH_CUDA_ARCH_LIST": "9.0"}
+    done = build(tree, **(cuda if COMPILES_CUDA else {}))
+    assert done.returncode == 0, done.stderr
+    return tree
 
 
 def environment(**change: str) -> dict[str, str]:
@@ -180,43 +200,51 @@ def test_it_installs_without_cmake(tree, tmp_path):
     assert use(where)[:2] == ["reference", "cmake is not on PATH"]
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
-def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
-    """The one build from nothing: CUDA is asked for and broken, everything else works."""
-    broken_nvcc(tree)
-    done = build(tree, CUDA_HOME="toolkit", TORCH_CUDA_ARCH_LIST="9.0", DEBUG="1")
-    assert done.returncode == 0, done.stderr
-    found = report(tree)
-    assert found["operator"] is True
-    assert found["cuda"].startswith("not built: the compiler failed: ")
-    name, why, loss, slope = use(tree)
-    assert name.startswith("cpu-")
-    assert found["cuda"] in why
-    (tree / "loreun_bench/ops/_operator.so").unlink()
-    plain = use(tree)
-    assert plain[0] == "reference"
-    assert "does not load" in plain[1]
-    assert [loss, slope] == pytest.approx(plain[2:], rel=1e-5)
-
-
-TORCHS_CUDA = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cuda.so"
-NVCC = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/nvcc")
-
-
-@pytest.mark.skipif(not all(map(shutil.which, ("cmake", "c++"))), reason="needs CMake and a C++ compiler")
-@pytest.mark.skipif(not NVCC.is_file(), reason="no nvcc in CUDA_HOME or /usr/local/cuda")
-@pytest.mark.skipif(not TORCHS_CUDA.exists(), reason="this torch has no libtorch_cuda.so")
-def test_a_build_with_cuda_finds_torchs_current_stream_and_says_what_it_needs(tree):
+@needs_compiler
+@needs_cuda
+def test_a_build_with_cuda_finds_torchs_current_stream_and_says_what_it_needs(built):
     """Without a GPU. (Linked as a weak symbol it was never found, in any torch, and every call failed.)"""
-    done = build(tree, FORCE_CUDA="1", CUDA_HOME=str(NVCC.parents[1]), TORCH_CUDA_ARCH_LIST="9.0", DEBUG="1")
-    assert done.returncode == 0, done.stderr
     ask = "import json; from loreun_bench.ops import native as n; found = n._library(); "
     ask += "print(json.dumps([found.loreun_finds_stream(), found.loreun_cuda_version().decode(), n.state()[1]]))"
-    stream, version, why = json.loads(python(["-c", ask], tree).stdout)
+    stream, version, why = json.loads(python(["-c", ask], built).stdout)
     assert stream is True
     assert float(version) >= 12
     assert f"built for 90-real with CUDA {version}" in why
     assert "not used: they need a driver of CUDA" in why or Path("/dev/nvidiactl").exists()
+
+
+@needs_compiler
+@needs_cuda
+@pytest.mark.skipif(not cuda_code.found(), reason="no cuobjdump and nvdisasm")
+def test_no_cuda_kernel_spills_and_wide_ones_load_and_store_16_bytes(built):
+    kernels = cuda_code.kernels(built)
+    assert len(kernels) >= 12  # three kernels or more of each loss and type
+    for kernel, used in kernels.items():
+        assert used["STACK"] == used["LOCAL"] == used["LDL"] == used["STL"] == 0, (kernel, used)
+    for name, needs in cuda_code.WIDE.items():
+        wide = [kernel for kernel in kernels if name in kernel]
+        assert len(wide) >= 4, name  # one a type
+        for kernel in wide:
+            assert all(kernels[kernel][need] for need in needs), (kernel, kernels[kernel])
+
+
+@needs_compiler
+def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(built):
+    """CUDA is asked for and broken, everything else works."""
+    broken_nvcc(built)
+    done = build(built, CUDA_HOME="toolkit", TORCH_CUDA_ARCH_LIST="9.0")
+    assert done.returncode == 0, done.stderr
+    found = report(built)
+    assert found["operator"] is True
+    assert found["cuda"].startswith("not built: the compiler failed: ")
+    name, why, loss, slope = use(built)
+    assert name.startswith("cpu-")
+    assert found["cuda"] in why
+    (built / "loreun_bench/ops/_operator.so").unlink()
+    plain = use(built)
+    assert plain[0] == "reference"
+    assert "does not load" in plain[1]
+    assert [loss, slope] == pytest.approx(plain[2:], rel=1e-5)
 
 
 def test_what_another_source_folder_left_is_made_anew(setup_py, tmp_path, capsys):

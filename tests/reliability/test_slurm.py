@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,7 +81,15 @@ def test_rows_that_no_job_has_written_say_where_to_look(tmp_path: Path, monkeypa
     assert any("failed: " in event.text for event in heard)
 
 
-def test_ctrl_c_cancels_the_jobs(tmp_path: Path) -> None:
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """What is started inside hears Ctrl-C, which a shell's background job ignores: submitit cancels by it on this machine."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_cancels_the_jobs(tmp_path: Path, hears_ctrl_c: None) -> None:
     runs = tmp_path / "runs"
     part = Part((sys.executable, "-c", WAITS, str(runs)), str(tmp_path), {})
     found: list[Any] = []
