@@ -1,4 +1,4 @@
-# make sweep: set up and run the default sweep.  make test: set up and run every check.
+# make sweep: set up and run the default sweep.  make test: set up and run the checks.  make test-all: the slow ones, too.
 # make bench: time everything, save it in benchmarks/results, and say what changed since the results that are committed.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ TESTABLE := $(VENV)/.testable
 PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
-.PHONY: sweep test bench lint typecheck setup clean
+.PHONY: sweep test test-all bench lint typecheck setup clean
 
 setup: $(READY)
 
@@ -30,7 +30,10 @@ $(TESTABLE): $(READY)
 	touch $@
 
 test: setup lint typecheck $(TESTABLE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(CASES)
+
+test-all: CASES = -m ''  # the slow ones, too
+test-all: test
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --record

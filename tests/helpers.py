@@ -17,6 +17,13 @@ LIMIT = 180  # seconds after which a test gives up waiting
 CLASS = {"kind": "class", "forget_class": "seven"}
 
 
+def usually(*usual, of):
+    """All these cases as a test's parameters; those that are not the usual ones are slow (`make test-all`)."""
+    assert set(usual) < set(of)
+    cases = {case: case if isinstance(case, tuple) else (case,) for case in of}
+    return [pytest.param(*each, marks=() if case in usual else pytest.mark.slow) for case, each in cases.items()]
+
+
 def refused(result, says):
     """Exit code 2, and one line on stderr that says it."""
     code, _, err = result

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import stat_of, until
+from helpers import stat_of, until, usually
 
 DEAF = """
         import signal, subprocess
@@ -35,7 +35,7 @@ TELL = """
 """
 
 
-@pytest.mark.parametrize("how", HANG)
+@pytest.mark.parametrize("how", usually("stops its guard", "children of children", of=HANG))
 def test_a_worker_that_hangs_is_a_row_and_leaves_nothing(here, how, tmp_path, monkeypatch, undisturbed):
     monkeypatch.setenv("TOLD", str(tmp_path / "pids"))
     ended = here.run(HANG[how] + TELL, "--set", "timeout_s=4")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from helpers import generation_config as config
+from helpers import usually
 
 from loreun_bench import api
 
@@ -60,7 +61,7 @@ def swept(values, out, plugin, workers=0):
     return {(r.method, r.weighting): r for r in records}, started, [e.text for e in heard if e.kind == "note"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", usually(1, of=[0, 1]))
 def test_a_json_that_a_method_reads(random_pipeline, classifier_file, store, tmp_path, workers):
     plugin = tmp_path / "mine.py"
     plugin.write_text(METHOD.format(base="Method", body=SCALE))
@@ -78,7 +79,7 @@ def test_a_json_that_a_method_reads(random_pipeline, classifier_file, store, tmp
     assert (third, started) == (first, [])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", usually(0, of=[0, 1]))
 def test_a_variable_and_a_file_that_is_not_there(random_pipeline, classifier_file, store, tmp_path, workers, monkeypatch):
     body = SCALE.replace("by = json", "import os\n        by = float(os.environ.get('BY', '2'))\n"
         "        p = Path(__file__).parent / 'parts' / 'by.json'\n        if p.exists(): by = json"

@@ -93,7 +93,7 @@ MUTANTS = {
     78: ("a slope of the whole where there is a reference", CE, "ignored || part.weighting.detach", "!ignored || part.weighting.detach"),
 }  # fmt: skip
 
-USUAL = (1, 7, 20)  # the grid, a barrier, the shuffles
+USUAL = (7, 20)  # a barrier, the shuffles
 
 
 def holders(number: int) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -27,6 +26,7 @@ from cases import (
 from cases import verify as verify_once
 from cuda_mutants import MUTANTS, USUAL, caught, mismatches, sources
 from emulation import CSRC, CrossEntropy, Gpu, Run, build, missing
+from helpers import usually
 from oracle import check_grad, expect
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -285,7 +285,6 @@ def test_mutants_match_the_source():
     assert mismatches() == []
 
 
-@pytest.mark.parametrize("number", MUTANTS if os.environ.get("LOREUN_ALL_MUTANTS") else USUAL)
+@pytest.mark.parametrize("number", usually(*USUAL, of=MUTANTS))
 def test_mutants(objects, number):
-    """LOREUN_ALL_MUTANTS=1 tries them all: minutes."""
     assert caught(number, objects), f"nothing notices that {MUTANTS[number][0]}"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import launched, until
+from helpers import launched, until, usually
 from test_engine import outcome, task
 from test_own_process import CONFIG, HEAD, METHOD, NICE, rows
 
@@ -48,6 +48,7 @@ def start(folder):
     while len([name for name in os.listdir(folder) if name.endswith(".pid")]) < 3:
         time.sleep(0.01)
 """
+HOLDS = "kill while it holds the interpreter"
 ENDS = {"done": "pass", "raises": "raise KeyError", "exits": "os._exit(3)", "killed": "os.kill(os.getpid(), 9)"}
 
 
@@ -94,12 +95,12 @@ def test_what_a_stage_has_started_ends_with_it(tmp_path: Path, end: str) -> None
     nothing_is_left(tmp_path)
 
 
-@pytest.mark.parametrize("how", ["kill", "kill while it holds the interpreter", "interrupt"])
+@pytest.mark.parametrize("how", usually(HOLDS, "interrupt", of=["kill", HOLDS, "interrupt"]))
 def test_what_a_stage_has_started_ends_with_the_sweep_and_the_next_removes_what_is_left(
     tmp_path: Path, short: Path, how: str
 ) -> None:
     """A process of the user's may not come to notice that the sweep is gone: its guard does."""
-    busy = "import re; re.match('(a+)+$', 'a' * 64 + 'b')" if "holds" in how else "time.sleep(600)"
+    busy = "import re; re.match('(a+)+$', 'a' * 64 + 'b')" if how == HOLDS else "time.sleep(600)"
     begun = tmp_path / "begun"
     file = plugin(tmp_path, "Parent", f"start({str(tmp_path)!r}); open({str(begun)!r}, 'w').close(); {busy}", CHILDREN)
     config, temporary = tmp_path / "c.yaml", short
@@ -175,7 +176,7 @@ KILLS = {
 WAYS = [*((what, 3) for what in KILLS), ("the server", 1), ("the server's children", 1)]
 
 
-@pytest.mark.parametrize(("what", "workers"), WAYS)
+@pytest.mark.parametrize(("what", "workers"), usually(*WAYS[1:3], WAYS[-1], of=WAYS))
 def test_a_plug_in_that_kills_others_changes_no_row_but_its_own(
     tmp_path: Path, monkeypatch: Any, what: str, workers: int
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import group_is_gone, launched, until
+from helpers import group_is_gone, launched, until, usually
 
 import loreun_bench
 from loreun_bench.harness.store import Store
@@ -209,7 +209,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["kill", "interrupt"])
+@pytest.mark.parametrize("how", usually("kill", of=["kill", "interrupt"]))
 def test_a_sweep_that_is_ended_takes_the_process_of_a_plug_in_with_it_and_goes_on_from_there(tmp_path, how) -> None:
     plugin, config, flag = tmp_path / "slow.py", tmp_path / "c.yaml", tmp_path / "begun"
     body = f"open({str(flag)!r}, 'w').close()\n        import time; time.sleep(BY)"

@@ -83,7 +83,7 @@ def test_rows_that_no_job_has_written_say_where_to_look(tmp_path: Path, monkeypa
 
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
-    """What is started inside hears Ctrl-C, which a shell's background job ignores: submitit cancels by it on this machine."""
+    """What is started inside hears Ctrl-C, by which submitit cancels here, and which a shell's background job ignores."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import usually
 from torch import nn
 
 import loreun_bench
@@ -196,7 +197,10 @@ def notes(tmp_path, model, **change):
     return " | ".join(note for note in found.notes if note.startswith("model '"))
 
 
-@pytest.mark.parametrize("name", WORKING.split())
+USUAL = "Keyed", "Lazy", "Frozen", "Tied", "Spectral", "default_double"
+
+
+@pytest.mark.parametrize("name", usually(*USUAL, of=WORKING.split()))
 def test_it_runs_with_every_method_and_learns(tmp_path, nets, name):
     records = sweep(tmp_path, f"{nets}:{name}")
     assert len(records) == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers import usually
 
 import loreun_bench
 from loreun_bench import config as configuration
@@ -174,7 +175,7 @@ GENERATION = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("derived", [False, True])
+@pytest.mark.parametrize("derived", usually(True, of=[False, True]))
 @pytest.mark.parametrize(("track", "config"), [("classification", CONFIG), ("generation", GENERATION)])
 def test_what_the_plan_asks_of_a_method_is_blamed_on_its_file(plugin, track, config, derived) -> None:
     """Of a class of the user's alone, too, which answers nothing that it does not define."""

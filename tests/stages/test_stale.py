@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import usually
 from safetensors.torch import save_file
 
 import loreun_bench
@@ -142,12 +143,12 @@ IMPORTS: dict[str, tuple[str, str, str]] = {  # file, imports, body
     ),
 }  # fmt: skip
 ONLY_IN_OWN = ("a library's thread",)  # in the caller's process, a thread may be anybody's
+HERE = [(kind, 0) for kind in IMPORTS if kind not in ONLY_IN_OWN]
+OWN = [(kind, 1) for kind in IMPORTS]
+USUAL = [*HERE, *((kind, 1) for kind in ("a package", "safe_open", "a library's thread", "a process of its own"))]
 
 
-CASES = [*((kind, 0) for kind in IMPORTS if kind not in ONLY_IN_OWN), *((kind, 1) for kind in IMPORTS)]
-
-
-@pytest.mark.parametrize(("kind", "workers"), CASES)
+@pytest.mark.parametrize(("kind", "workers"), usually(*USUAL, of=[*HERE, *OWN]))
 def test_a_file_that_the_model_function_imports_or_opens(project: Project, kind: str, workers: int) -> None:
     file, imports, body = IMPORTS[kind]
     path = project.folder / file
@@ -393,8 +394,10 @@ READS: dict[str, tuple[str, str, str]] = {  # what a method reads: its body, wha
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", READS)
+ASKED = [(kind, workers) for kind in READS for workers in (0, 1)]
+
+
+@pytest.mark.parametrize(("kind", "workers"), usually(*ASKED[::2], ASKED[1], ASKED[-1], of=ASKED))
 def test_what_a_method_asks_for(project: Project, kind: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     body, changes, told = READS[kind]
     file = project.write("own.py", METHOD.format(body=body, files=""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,16 @@ def find(name: str) -> PipelineFiles:
 
 def tried(files: PipelineFiles) -> list[str]:
     """Notes on how the pipeline will be used. UserError if it cannot be, found without reading its weights."""
-    folder, words = files.folder, tokenizer(files.folder)
-    schedules.ddim(folder)
-    checks.tried(folder, latent_shape(folder), words.model_max_length)
-    name = schedules.named(folder)
+    _try(files.folder, frozenset(files.files.items()))
+    name = schedules.named(files.folder)
     own = f"the scheduler of '{files.name}' is a {name}: its pictures are sampled by DDIM on the same noise schedule"
     return [] if name == "DDIMScheduler" else [own]
+
+
+@lru_cache  # a tuning makes many plans
+def _try(folder: Path, _: frozenset[tuple[str, str]]) -> None:
+    schedules.ddim(folder)
+    checks.tried(folder, latent_shape(folder), tokenizer(folder).model_max_length)
 
 
 def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
