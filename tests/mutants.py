@@ -308,7 +308,7 @@ def caught(name: str) -> bool:
         if text.count(right) != 1:
             raise SystemExit(f"mutant {name}: {file} holds {text.count(right)} times {right!r}")
         path.write_text(text.replace(right, wrong))
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{tests}"]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider", f"tests/{tests}"]
         run = subprocess.run(command, cwd=copy, env={"PYTHONPATH": str(copy), "PATH": ""}, capture_output=True, text=True)
         failed = next((line for line in run.stdout.splitlines() if line.startswith("FAILED")), "")
         print(f"{'caught' if run.returncode == 1 else 'SURVIVED'} {name:4} {MUTANTS[name][0]}: {failed[7:110]}", flush=True)

@@ -42,9 +42,11 @@ class RunList:
         """The sweep uses the artifact with this key."""
         if key not in self._keys:
             self._keys[key] = None
-            if not self._path.exists():  # somebody has deleted the store
+            try:
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            except FileNotFoundError:  # somebody has deleted the store
                 return self.whole()
-            with open(self._path, "a") as file:
+            with open(descriptor, "a") as file:
                 file.write(f"{key}\n")
         return None
 

@@ -16,7 +16,8 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,20 @@ class _Running:
     due: float = math.inf
     loops: int = 0
     resumed: int = 0
-    made_with: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def made_with(self) -> dict[str, Any]:
+        """What the last bits of a result depend on beside code and versions."""
+        import torch
+
+        from loreun_bench.ops.functional import backend
+
+        about = environment.describe(self.device)
+        return {
+            "device_name": about["device_name"], "torch": about["torch"], "threads": torch.get_num_threads(),
+            "capability": torch.backends.cpu.get_cpu_capability(), "machine": platform.machine(),
+            "backend": backend(self.device),
+        }  # fmt: skip
 
 
 _running: _Running | None = None
@@ -66,7 +80,7 @@ def _run(folder: Path, device: str, function: Callable[[], T]) -> T:
     global _running
     every = 60 * _minutes()
     due = time.monotonic() + every if every else math.inf
-    _running = _Running(folder, device, every, due, made_with=_made_with(device) if every else {})
+    _running = _Running(folder, device, every, due)
     try:
         return function()
     except Diverged:  # it would again
@@ -163,19 +177,6 @@ def _minutes() -> float:
     if not 0 <= found < math.inf:
         raise UserError(f"{VARIABLE}={given}: give the minutes between two checkpoints, 0 for none")
     return found
-
-
-def _made_with(device: str) -> dict[str, Any]:
-    """What the last bits of a result depend on beside code and versions."""
-    import torch
-
-    from loreun_bench.ops.functional import backend
-
-    about = environment.describe(device)
-    return {
-        "device_name": about["device_name"], "torch": about["torch"], "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(), "machine": platform.machine(), "backend": backend(device),
-    }  # fmt: skip
 
 
 def _remove_others(payload: Path, loop: int) -> None:
