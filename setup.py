@@ -131,16 +131,34 @@ def run(command: list[str]) -> None:
     print(done.stdout[-20000:])
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
-        raise Unavailable(f"the compiler failed: {lines[0].strip()[:200] if lines else 'see the output'}")
+        raise Unavailable(f"the compiler failed: {first_error(done.stderr + done.stdout)}")
 
 
-def clean(folder: Path) -> None:
-    """Remove what an earlier build of another source folder, torch or CMake left: CMake would refuse to go on with it."""
+def first_error(said: str) -> str:
+    """The first line of an error; of one of CMake's, which says where, also the next, which says what."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    found = next((number for number, line in enumerate(lines) if "rror" in line), None)
+    if found is None:
+        return "see the output"
+    return " ".join(lines[found : found + 1 + lines[found].endswith(":")])[:200]
+
+
+def clean(folder: Path, options: list[str]) -> None:
+    """Remove what an earlier build of another source folder or CUDA compiler left: CMake refuses to go on with the first,
+    and with the second forgets all other options."""
     cache = folder / "CMakeCache.txt"
-    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT}\n" not in cache.read_text(errors="replace"):
-        print(f"loreun_bench operator: {folder} is of another source folder, and is made anew", file=sys.stderr)
-        shutil.rmtree(folder)
+    if not cache.exists():
+        return
+    known = dict(re.findall(r"^(\w+):\w+=(.*)$", cache.read_text(errors="replace"), re.MULTILINE))
+    compiler = dict(option.removeprefix("-D").split("=", 1) for option in options).get("CMAKE_CUDA_COMPILER")
+    if known.get("CMAKE_HOME_DIRECTORY") != str(ROOT):
+        other = "source folder"
+    elif compiler and known.get("CMAKE_CUDA_COMPILER", compiler) != compiler:
+        other = "CUDA compiler"
+    else:
+        return
+    print(f"loreun_bench operator: {folder} is of another {other}, and is made anew", file=sys.stderr)
+    shutil.rmtree(folder)
 
 
 def compile_operator(folder: Path) -> dict[str, object]:
@@ -150,7 +168,7 @@ def compile_operator(folder: Path) -> dict[str, object]:
         if not shutil.which(tool):
             raise Unavailable(f"{tool} is not on PATH")
     cuda, words = cuda_options()
-    clean(folder)
+    clean(folder, cuda)
     folder.mkdir(parents=True, exist_ok=True)
     build_type = "Debug" if flag("DEBUG") else "Release"
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}"]

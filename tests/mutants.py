@@ -311,8 +311,9 @@ def caught(name: str) -> bool:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider", f"tests/{tests}"]
         run = subprocess.run(command, cwd=copy, env={"PYTHONPATH": str(copy), "PATH": ""}, capture_output=True, text=True)
         failed = next((line for line in run.stdout.splitlines() if line.startswith("FAILED")), "")
-        print(f"{'caught' if run.returncode == 1 else 'SURVIVED'} {name:4} {MUTANTS[name][0]}: {failed[7:110]}", flush=True)
-        return run.returncode == 1
+        noticed = run.returncode == 1 or run.returncode < 0  # by a signal, as of a stack that has overflowed
+        print(f"{'caught' if noticed else 'SURVIVED'} {name:4} {MUTANTS[name][0]}: {failed[7:110]}", flush=True)
+        return noticed
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def copied(folder: Path) -> Path:
             shutil.copy(ROOT / name, copy)
     setup = copy / "setup.py"
     setup.write_text(setup.read_text().replace('"/usr/local/cuda"]', f'"{folder}/nowhere"]'))
+    (copy / "csrc/torch/eager.cpp").write_text("#error left out: the package works without, and this file takes a minute\n")
     return copy
 
 
@@ -65,10 +67,9 @@ def tree(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """The one build from nothing: with CUDA, where it can be compiled."""
+    """A build with CUDA."""
     tree = copied(tmp_path_factory.mktemp("built"))
-    cuda = {"FORCE_CUDA": "1", "CUDA_HOME": str(NVCC.parents[1]), "TORCH_CUDA_ARCH_LIST": "9.0"}
-    done = build(tree, **(cuda if COMPILES_CUDA else {}))
+    done = build(tree, FORCE_CUDA="1", CUDA_HOME=str(NVCC.parents[1]), TORCH_CUDA_ARCH_LIST="9.0")
     assert done.returncode == 0, done.stderr
     return tree
 
@@ -229,31 +230,43 @@ def test_no_cuda_kernel_spills_and_wide_ones_load_and_store_16_bytes(built):
 
 
 @needs_compiler
-def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(built):
+def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
     """CUDA is asked for and broken, everything else works."""
-    broken_nvcc(built)
-    done = build(built, CUDA_HOME="toolkit", TORCH_CUDA_ARCH_LIST="9.0")
+    broken_nvcc(tree)
+    done = build(tree, CUDA_HOME="toolkit", TORCH_CUDA_ARCH_LIST="9.0", DEBUG="1")
     assert done.returncode == 0, done.stderr
-    found = report(built)
+    found = report(tree)
     assert found["operator"] is True
-    assert found["cuda"].startswith("not built: the compiler failed: ")
-    name, why, loss, slope = use(built)
+    assert re.match("not built: the compiler failed: CMake Error at .* CUDA", found["cuda"])
+    assert "left out" in found["eager_reason"]
+    name, why, loss, slope = use(tree)
     assert name.startswith("cpu-")
     assert found["cuda"] in why
-    (built / "loreun_bench/ops/_operator.so").unlink()
-    plain = use(built)
+    (tree / "loreun_bench/ops/_operator.so").unlink()
+    plain = use(tree)
     assert plain[0] == "reference"
     assert "does not load" in plain[1]
     assert [loss, slope] == pytest.approx(plain[2:], rel=1e-5)
 
 
-def test_what_another_source_folder_left_is_made_anew(setup_py, tmp_path, capsys):
-    """CMake refuses to go on with it, and the install then had no operator, in silence."""
-    for home, stays in (("/moved/away", False), (str(setup_py.ROOT), True)):
-        folder = tmp_path / "cmake"
-        folder.mkdir(exist_ok=True)
-        (folder / "CMakeCache.txt").write_text(f"# made by CMake\nCMAKE_HOME_DIRECTORY:INTERNAL={home}\n")
-        setup_py.clean(folder)
-        assert folder.exists() is stays
-    assert "is of another source folder, and is made anew" in capsys.readouterr().err
-    setup_py.clean(tmp_path / "nothing")
+@pytest.mark.parametrize(
+    ("home", "compiler", "other"),
+    [
+        (None, "/cuda-13/bin/nvcc", None),
+        (None, None, None),
+        ("/moved/away", "/cuda-13/bin/nvcc", "source folder"),
+        (None, "/cuda-12/bin/nvcc", "CUDA compiler"),
+    ],
+)
+def test_what_another_source_folder_or_cuda_compiler_left_is_made_anew(setup_py, tmp_path, capsys, home, compiler, other):
+    """CMake refuses to go on with it, or forgets where torch is, and the install then had no operator, in silence."""
+    folder = tmp_path / "cmake"
+    folder.mkdir()
+    known = f"# made by CMake\nCMAKE_HOME_DIRECTORY:INTERNAL={home or setup_py.ROOT}\n"
+    known += f"CMAKE_CUDA_COMPILER:FILEPATH={compiler}\n" if compiler else ""
+    (folder / "CMakeCache.txt").write_text(known)
+    setup_py.clean(folder, ["-DLOREUN_CUDA=ON", "-DCMAKE_CUDA_COMPILER=/cuda-13/bin/nvcc"])
+    assert folder.exists() is (other is None)
+    assert (f"is of another {other}, and is made anew" if other else "") in capsys.readouterr().err
+    setup_py.clean(folder, [])
+    setup_py.clean(tmp_path / "nothing", [])
