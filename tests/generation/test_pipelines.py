@@ -78,6 +78,7 @@ def test_a_scheduler_without_noise_or_velocity_is_refused(changed, scheduler, va
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({UNET: {"in_channels": [4]}}, r"in_channels \[4\] in its config.json is no number"),
         ({UNET: {"in_channels": 9}}, "takes 9 channels, as for inpainting, its vae gives 4"),
         ({UNET: {"out_channels": 8}}, "gives 8 channels for 4"),
         ({UNET: {"class_embed_type": "timestep"}}, "wants a class beside the text"),
@@ -90,6 +91,10 @@ def test_a_scheduler_without_noise_or_velocity_is_refused(changed, scheduler, va
         ({UNET: {"cross_attention_dim": 32}}, "its parts do not fit one another"),
         ({UNET: {"layers_per_block": 1}}, r"unet: the weight .* is \[.*\], its config.json asks for|is missing"),
         ({"vae/config.json": {"shift_factor": 0.1}}, "its vae shifts latents"),
+        ({UNET: {"layers_per_block": 10**7}}, "layers_per_block 10000000 in its config.json is more than 1000"),
+        ({"text_encoder/config.json": {"num_hidden_layers": 10**7}}, "num_hidden_layers 10000000"),
+        ({SCHEDULER: {"num_train_timesteps": 10**9}}, "num_train_timesteps 1000000000 in its file is no number up to 10000"),
+        ({SCHEDULER: {"num_train_timesteps": "all"}}, "num_train_timesteps 'all'"),
         ({"vae/config.json": {"latent_channels": 16}}, "its vae gives 16"),
         ({"model_index.json": {"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}}, "CLIPTextModelWithProjec"),
         ({"text_encoder/config.json": {"vocab_size": 20}}, "tokens, its text encoder knows 20"),

@@ -102,7 +102,10 @@ def test_a_variable_and_a_file_that_is_not_there(random_pipeline, classifier_fil
 
 @pytest.mark.parametrize(
     "read",
-    ["(HERE / 'level.txt').read_text()", "subprocess.check_output([sys.executable, '-c', SHOWN])"],
+    [
+        pytest.param("(HERE / 'level.txt').read_text()", marks=pytest.mark.slow),
+        "subprocess.check_output([sys.executable, '-c', SHOWN])",
+    ],
     ids=["seen", "unseen"],
 )
 def test_a_file_that_a_data_set_reads(random_pipeline, classifier_file, store, tmp_path, read):

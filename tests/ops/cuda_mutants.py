@@ -93,7 +93,7 @@ MUTANTS = {
     78: ("a slope of the whole where there is a reference", CE, "ignored || part.weighting.detach", "!ignored || part.weighting.detach"),
 }  # fmt: skip
 
-USUAL = (7, 20)  # a barrier, the shuffles
+USUAL = (20,)  # the shuffles
 
 
 def holders(number: int) -> list[Path]:

@@ -145,7 +145,7 @@ IMPORTS: dict[str, tuple[str, str, str]] = {  # file, imports, body
 ONLY_IN_OWN = ("a library's thread",)  # in the caller's process, a thread may be anybody's
 HERE = [(kind, 0) for kind in IMPORTS if kind not in ONLY_IN_OWN]
 OWN = [(kind, 1) for kind in IMPORTS]
-USUAL = [*HERE, *((kind, 1) for kind in ("a package", "safe_open", "a library's thread", "a process of its own"))]
+USUAL = [*HERE[::2], *((kind, 1) for kind in ("a package", "safe_open", "a library's thread", "a process of its own"))]
 
 
 @pytest.mark.parametrize(("kind", "workers"), usually(*USUAL, of=[*HERE, *OWN]))

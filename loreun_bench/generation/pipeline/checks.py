@@ -10,6 +10,7 @@ from loreun_bench.generation.pipeline import schedules
 from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, header, made_of, part_config, read_json
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+MOST_LAYERS = 1000  # of a part, or a block of it: more would take memory without end to put together
 MOST_BLOCKS = 8  # of an autoencoder, each of which halves the picture; Stable Diffusion's has 4
 _MORE = {  # what a denoiser may want beside latent, time and text
     "class_embed_type": "a class beside the text", "num_class_embeds": "a class beside the text",
@@ -33,8 +34,18 @@ def check(folder: Path) -> None:
         raise UserError(f"{folder}/tokenizer has neither vocab.json with merges.txt nor tokenizer.json")
     if "text_encoder_2" in index:
         raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
+    _check_layers(folder)
     _check_unet(folder, part_config(folder, "unet"), part_config(folder, "vae"))
     schedules.check(folder)
+
+
+def _check_layers(folder: Path) -> None:
+    """UserError if a part is to have more layers than any has."""
+    for part in CLASSES:
+        for key, value in part_config(folder, part).items():
+            numbers = value if isinstance(value, list) else [value]
+            if "layers" in key and any(isinstance(number, int) and number > MOST_LAYERS for number in numbers):
+                raise UserError(f"{folder}/{part}: {key} {value!r} in its config.json is more than {MOST_LAYERS}")
 
 
 def _check_unet(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
@@ -42,6 +53,8 @@ def _check_unet(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None
     if unet.get("addition_embed_type") is not None:
         raise UserError(f"{folder} is of Stable Diffusion XL's kind: only Stable Diffusion 1 and 2 fit")
     channels, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if type(channels) is not int:
+        raise UserError(f"{folder}/unet: in_channels {channels!r} in its config.json is no number")
     if channels != latent:
         kind = {9: ", as for inpainting", 8: ", as for editing or depth", 7: ", as for upscaling"}.get(channels, "")
         raise UserError(f"{folder}: its unet takes {channels} channels{kind}, its vae gives {latent}: no text to image")

@@ -12,6 +12,7 @@ from loreun_bench.reading import told
 
 PREDICTED = ("epsilon", "v_prediction")
 DISTILLED = ("LCMScheduler", "TCDScheduler")
+MOST_TIMESTEPS = 10_000  # of which the schedule is computed; Stable Diffusion has 1000
 
 
 def check(folder: Path) -> None:
@@ -24,6 +25,9 @@ def check(folder: Path) -> None:
         raise UserError(f"{folder}: its denoiser predicts the {predicts}, not the noise or the velocity")
     if name in DISTILLED:
         raise UserError(f"{folder}: its scheduler ({name}) is of a model distilled for few steps, which DDIM cannot sample")
+    count = config.get("num_train_timesteps", 1000)
+    if type(count) is not int or not 0 < count <= MOST_TIMESTEPS:
+        raise UserError(f"{folder}/scheduler: num_train_timesteps {count!r} in its file is no number up to {MOST_TIMESTEPS}")
     if config.get("rescale_betas_zero_snr") and predicts == "epsilon":
         raise UserError(f"{folder}: its schedule ends in noise alone (rescale_betas_zero_snr), where the noise gives no "
                         "picture: prediction_type must be v_prediction")  # fmt: skip
