@@ -78,7 +78,7 @@ MUTANTS = {
     "b11": ("rows of a method's own losses are not weighted", C + "unlearning/phase.py", "if own is not None and weight is None:", "if own is not None:", BASELINES),
     "b12": ("IU leaves out alpha", C + "methods/iu.py", "weight.add_(part.view(weight.shape), alpha=self.alpha)", "weight.add_(part.view(weight.shape))", BASELINES),
     "b": ("the random label sets the weight", C + "unlearning/phase.py", "score = labels if static is None else None", "score = None", "stages/test_unlearning.py"),
-    "c": ("a flipped bit in the store is loaded", H + "store.py", '_hash(path, found) != self.manifest["files"].get(name)', "False", "unit/test_store.py"),
+    "c": ("a flipped bit in the store is loaded", H + "store.py", '_hash(path, found) == self.manifest["files"].get(name)', "True", "unit/test_store.py"),
     "d": ("the largest value is best", R + "marks.py", "return cell.distance if cell.distance is not None and math.isfinite(cell.distance) else math.inf", "return -cell.value.mean", "unit/test_leaderboard.py"),
     "s1": ("a class is meant by its place", C + "scenarios/class_.py", 'wanted = places(self.forget_class, names, "forget_class")\n        if', "wanted = [int(name) for name in self.forget_class if name.isdigit()]\n        if", "unit/test_scenarios.py"),
     "s2": ("pictures that are listed may be held out", C + "data/splits.py", "others = np.setdiff1d(np.arange(len(labels)), kept)", "others = np.arange(len(labels))", "unit/test_scenarios.py"),

@@ -80,7 +80,7 @@ def failed(cell: Cell, outcome: Outcome, trace: str) -> Record:
 
 
 def measured(cell: Cell, evaluation: Artifact, model: Artifact | None) -> Record:
-    """The record of a cell whose stages are done. Raises Corrupt if an artifact is damaged, OSError if it is gone."""
+    """The record of a cell whose stages are done. Raises Corrupt if an artifact is damaged or gone."""
     values = evaluation.values()
     record = replace(
         cell.record,

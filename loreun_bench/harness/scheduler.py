@@ -195,7 +195,7 @@ class _Run:
             self.listen(Event("finished", stage, outcome))
             self._have(stage, artifact)
         else:
-            lost = Outcome("failed", "its artifact is not in the store", outcome.seconds)
+            lost = Outcome("failed", str(Corrupt("its artifact is not in the store")), outcome.seconds)
             self._fail(stage, lost if vanished else outcome)
 
     def _take(self, stage: Stage, artifact: Artifact) -> None:
@@ -226,7 +226,7 @@ class _Run:
         model = None if cell.model is None else self.artifacts[cell.model.recipe]
         try:
             record = results.measured(cell, self.artifacts[cell.evaluation.recipe], model)
-        except (Corrupt, OSError) as error:  # damaged, or gone, since it was made
+        except Corrupt as error:  # or gone, since it was made
             if self._again(cell.evaluation, [] if cell.model is None else [cell.model]):
                 return
             record = results.failed(cell, Outcome("failed", str(error)), "")

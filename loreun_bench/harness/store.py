@@ -38,7 +38,7 @@ class Corrupt(Exception):
     """An artifact's bytes do not match its manifest; it has been set aside and must be built again."""
 
     def __str__(self) -> str:
-        return f"{super().__str__()}: run the same command again"
+        return f"{super().__str__()}: run the sweep again"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Artifact:
     def values(self) -> dict[str, Any]:
         """The JSON values, after their hash was checked."""
         path = self.folder / VALUES
-        content = path.read_bytes() if path.is_file() else b""
+        content = _content(path)
         if hashlib.sha256(content).hexdigest() != self.manifest["files"].get(VALUES):
             raise Corrupt(f"{path} does not match its manifest")
         return json.loads(content)  # type: ignore[no-any-return]
@@ -83,10 +83,19 @@ class Artifact:
 
     def _checked(self, name: str) -> Path:
         path = self.folder / name
-        found = signature(path)
-        if found is None or _hash(path, found) != self.manifest["files"].get(name):
-            raise Corrupt(f"{path} does not match its manifest")
-        return path
+        with contextlib.suppress(OSError):  # it may go at any moment
+            found = signature(path)
+            if found is not None and _hash(path, found) == self.manifest["files"].get(name):
+                return path
+        raise Corrupt(f"{path} does not match its manifest")
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file; nothing if it is not there, or goes meanwhile."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _hash(path: Path, found: tuple[int, ...]) -> str:
@@ -164,10 +173,10 @@ class Store:
         artifact = self.verified(key)
         if artifact is None:
             raise Corrupt(f"the artifact {key} is missing or was corrupt")
-        files = {name: (artifact.folder / name).read_bytes() for name in (*artifact.manifest["files"], MANIFEST)}
+        files = {name: _content(artifact.folder / name) for name in (*artifact.manifest["files"], MANIFEST)}
         for name, sha256 in artifact.beside().items():
             path = self._beside(artifact) / name
-            content = path.read_bytes() if path.is_file() else b""
+            content = _content(path)
             if hashlib.sha256(content).hexdigest() != sha256:
                 path.unlink(missing_ok=True)
                 self.set_aside(artifact)

@@ -33,7 +33,7 @@ def test_the_store_is_deleted_under_a_running_sweep(sweep, artifacts, undisturbe
     ended = sweep.box.ended(pid)
     assert ended.code in (0, 1)
     if ended.code:
-        assert "run the same command again" in ended.error
+        assert "run the sweep again" in ended.error
         assert sweep.run().code == 0
     assert sweep.finished(undisturbed)
 

@@ -179,7 +179,7 @@ def test_a_stage_that_loses_its_input_again_and_again_is_a_failed_row_in_the_end
         assert record.status == "ok"
         assert bench.runs() == Counter({"model": times + 1, "evaluate": 1})
     else:
-        assert (record.status, record.reason) == ("failed", "its input is gone: run the same command again")
+        assert (record.status, record.reason) == ("failed", "its input is gone: run the sweep again")
         assert bench.runs() == Counter({"model": times})
 
 

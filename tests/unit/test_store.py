@@ -116,6 +116,19 @@ def test_reading_a_flipped_byte_raises_even_without_verifying_first(store: Store
         artifact.values()
 
 
+@pytest.mark.parametrize("look", [lambda found: found.values(), lambda found: found.tensors()], ids=["values", "tensors"])
+def test_what_goes_while_it_is_read_is_lost(artifact: Artifact, monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
+    """Between two looks at a file anybody may delete the store: no error of the file's own, which would be the stage's."""
+
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(module, "_hash", gone)
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    with pytest.raises(Corrupt, match="run the sweep again"):
+        look(artifact)
+
+
 @pytest.mark.parametrize("name", [TENSORS, VALUES])
 def test_a_lost_payload_file_counts_as_missing(store: Store, artifact: Artifact, name: str) -> None:
     (artifact.folder / name).unlink()
