@@ -14,6 +14,8 @@ from typing import Any
 from loreun_bench.errors import UserError
 
 CHECK = "check"  # the key of a checksum, which what was written before has not
+_OPENING, _DIGITS = f'{{"{CHECK}": "', 12
+_SEAL = len(_OPENING) + _DIGITS + len('", ')  # bytes
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -67,28 +69,49 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def checksum(values: Mapping[str, Any]) -> str:
-    """What values that are kept as JSON are told to be whole by."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+def sealed(values: Mapping[str, Any]) -> bytes:
+    """Values, of which there is one at least, as a line of JSON that begins with a checksum of the rest."""
+    text = json.dumps(values, sort_keys=True).encode()
+    return f'{_OPENING}{_checksum(text)}", '.encode() + text[1:]
 
 
-def sha256_file(path: Path) -> str:
+def unsealed(line: bytes) -> Any:
+    """What `sealed` was given, or what JSON without a checksum says. ValueError if it is damaged."""
+    found = json.loads(line)
+    check = found.pop(CHECK, None) if isinstance(found, dict) else None
+    whole = check in (None, _checksum(b"{" + line[_SEAL:]))
+    if not whole and check != _checksum(json.dumps(found, sort_keys=True).encode()):  # it once stood among the other keys
+        raise ValueError("its checksum is another")
+    return found
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS]
+
+
+def sha256_file(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
+        for block in iter(lambda: file.read(1 << 16), b""):  # a longer one is memory that is mapped anew for each
             digest.update(block)
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; blocks while another process holds it. Without fcntl (Windows) it holds nothing."""
+    """Hold the lock file at `path`; blocks while another process holds it. Without fcntl (Windows) it holds nothing. Makes
+    its folder."""
     try:
-        import fcntl
-    except ImportError:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-        return
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    finally:
+        os.close(descriptor)

@@ -46,8 +46,8 @@ class RunList:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             except FileNotFoundError:  # somebody has deleted the store
                 return self.whole()
-            with open(descriptor, "a") as file:
-                file.write(f"{key}\n")
+            with open(descriptor, "ab") as file:
+                file.write(f"{key}\n".encode())
         return None
 
     def whole(self) -> None:

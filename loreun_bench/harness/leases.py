@@ -8,6 +8,7 @@ work and no more: two that make the same do no harm, as the store keeps what was
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
 import threading
@@ -31,7 +32,7 @@ class Leases:
     def __init__(self, store: Store) -> None:
         self.store = Store(store.root, uuid.uuid4().hex[:12])
         self._held: set[str] = set()
-        self._folder = store.root / "leases"
+        self._folder = f"{store.root}/leases"
         self._sweeps = Sweeps(store)
         self._stop = threading.Event()
         self._file: IO[bytes] | None = None
@@ -69,7 +70,8 @@ class Leases:
     def holder(self, key: str) -> str | None:
         """The sweep that has the lease; None if nobody has."""
         try:
-            return (self._folder / key).read_text(errors="replace")
+            with open(f"{self._folder}/{key}", errors="replace") as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -81,29 +83,33 @@ class Leases:
         """The stage is made, or has failed."""
         self._held.discard(key)
         if self.holder(key) == self.store.sweep:  # else it was taken over
-            (self._folder / key).unlink(missing_ok=True)
+            self._remove(key)
 
     def _write(self, key: str) -> bool:
         """Whether nobody had the lease, so that this sweep has it now."""
         try:
-            with open(self._folder / key, "x") as file:
+            with open(f"{self._folder}/{key}", "x") as file:
                 file.write(self.store.sweep)
         except FileExistsError:
             return False
         except FileNotFoundError:  # the first lease of a store
-            self._folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self._folder, exist_ok=True)
             return self._write(key)
         except OSError:  # a full disk: a lease that names nobody would keep others waiting
-            (self._folder / key).unlink(missing_ok=True)
+            self._remove(key)
             raise
         self._held.add(key)
         return True
 
     def _clear(self, key: str, dead: str) -> None:
         """Take away the lease of a sweep that is dead, unless somebody has taken it over meanwhile."""
-        with locked(self._folder / ".lock"):
+        with locked(Path(self._folder, ".lock")):
             if self.holder(key) == dead:
-                (self._folder / key).unlink(missing_ok=True)
+                self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self._folder}/{key}")
 
     def _live(self) -> None:
         number = 0

@@ -6,6 +6,7 @@ A file, as every engine has the store in common and none has more.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,8 @@ def told_in(file: Path) -> Iterator[None]:
         yield
     finally:
         _file = None
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # most stages are too short to have said anything
+            os.unlink(file)
 
 
 def read(file: Path) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from loreun_bench.errors import UserError
-from loreun_bench.harness.files import CHECK, checksum, locked, named, sync, write_atomic
+from loreun_bench.harness.files import locked, named, sealed, sync, unsealed, write_atomic
 from loreun_bench.reading import LINE, told
 from loreun_bench.versions import Newer
 
@@ -165,7 +164,7 @@ def encode(record: Record) -> bytes:
     reason = record.reason.encode(errors="replace").decode()  # of a file's name, half a character may come with it
     values = vars(record) | {"reason": reason}
     _checked(values)
-    line = (json.dumps(values | {CHECK: checksum(values)}, sort_keys=True) + "\n").encode()
+    line = sealed(values) + b"\n"
     if len(line) > MAX_BYTES:
         raise TooLarge(f"a record of {len(line)} bytes is over the limit of {MAX_BYTES}; choose fewer metrics")
     return line
@@ -178,7 +177,6 @@ def append(path: Path, records: Iterable[Record]) -> None:
 
 def append_lines(path: Path, lines: Iterable[bytes], lasting: bool = True) -> None:
     """Append records that are encoded; lasting: force them to disk now."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with named(path), locked(path.with_name(".records.lock")), open(path, "a+b") as file:
         _drop_torn_tail(file)
         file.write(b"".join(lines))
@@ -239,9 +237,7 @@ def _parse(line: bytes, where: str) -> Record:
     """The record of a line: checked once, here, so that nothing that reads records has to. UserError names the field."""
     remedy = "its sweep, run again, sets the line aside and makes the row anew"
     try:
-        values = json.loads(line)
-        if values.pop(CHECK, None) not in (None, checksum(values)):
-            raise ValueError("its checksum is another")
+        values = unsealed(line.rstrip())
         if values["schema"] > SCHEMA:
             raise Newer(where, values["schema"], SCHEMA, values.get("environment"))
         return _checked(values)

@@ -82,10 +82,11 @@ def failed(cell: Cell, outcome: Outcome, trace: str) -> Record:
 def measured(cell: Cell, evaluation: Artifact, model: Artifact | None) -> Record:
     """The record of a cell whose stages are done. Raises Corrupt if an artifact is damaged or gone."""
     values = evaluation.values()
-    record = replace(
+    about = {} if model is None else _of_model(model, values)
+    return replace(
         cell.record,
+        **{"environment": evaluation.manifest["environment"]} | about,
         metrics=values["metrics"],
-        environment=evaluation.manifest["environment"],
         counts=values.get("counts", {}),
         uninformative=values.get("uninformative", []),
         null=values.get("null", {}),
@@ -93,16 +94,14 @@ def measured(cell: Cell, evaluation: Artifact, model: Artifact | None) -> Record
         models=values.get("models", 0),
         evaluation=str(evaluation.manifest["key"]),
     )
-    return record if model is None else _with_model(record, model, values)
 
 
-def _with_model(record: Record, model: Artifact, values: Mapping[str, Any]) -> Record:
-    """The record with what there is to say of its model."""
-    return replace(
-        record,
-        cost=model.manifest["cost"],
-        backend=model.manifest["backend"],
-        environment=model.manifest["environment"] | values.get("environment", {}),
-        weights=model.values().get("weights", {}),
-        artifact=str(model.manifest["key"]),
-    )
+def _of_model(model: Artifact, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of its model."""
+    return {
+        "cost": model.manifest["cost"],
+        "backend": model.manifest["backend"],
+        "environment": model.manifest["environment"] | values.get("environment", {}),
+        "weights": model.values().get("weights", {}),
+        "artifact": str(model.manifest["key"]),
+    }

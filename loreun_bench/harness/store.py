@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import CHECK, checksum, locked, sha256_file, sync, sync_folder, write_atomic
+from loreun_bench.harness.files import locked, sealed, sha256_file, sync, sync_folder, unsealed, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 from loreun_bench.plugins import signature
 from loreun_bench.versions import Newer
@@ -70,7 +70,7 @@ class Artifact:
 
     def values(self) -> dict[str, Any]:
         """The JSON values, after their hash was checked."""
-        path = self.folder / VALUES
+        path = f"{self.folder}/{VALUES}"
         content = _content(path)
         if hashlib.sha256(content).hexdigest() != self.manifest["files"].get(VALUES):
             raise Corrupt(f"{path} does not match its manifest")
@@ -81,8 +81,8 @@ class Artifact:
         values = self.values()
         return dict(values["files"]) if "folder" in values and isinstance(values.get("files"), dict) else {}
 
-    def _checked(self, name: str) -> Path:
-        path = self.folder / name
+    def _checked(self, name: str) -> str:
+        path = f"{self.folder}/{name}"
         with contextlib.suppress(OSError):  # it may go at any moment
             found = signature(path)
             if found is not None and _hash(path, found) == self.manifest["files"].get(name):
@@ -90,22 +90,23 @@ class Artifact:
         raise Corrupt(f"{path} does not match its manifest")
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path | str) -> bytes:
     """What is in a file; nothing if it is not there, or goes meanwhile."""
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
         return b""
 
 
-def _hash(path: Path, found: tuple[int, ...]) -> str:
+def _hash(path: str, found: tuple[int, ...]) -> str:
     """The hash of a file, taken once a process as long as its signature is the same, which of two changes at once may
     show one."""
     return sha256_file(path) if abs(time.time() - found[2] / 1e9) < RACY else _known_hash(path, found)
 
 
 @lru_cache(maxsize=1 << 14)
-def _known_hash(path: Path, _: tuple[int, ...]) -> str:
+def _known_hash(path: str, _: tuple[int, ...]) -> str:
     return sha256_file(path)
 
 
@@ -127,7 +128,7 @@ class Store:
         manifest = _manifest(folder)
         if not manifest.keys() >= FIELDS:
             return None
-        return Artifact(folder, manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
+        return Artifact(Path(folder), manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
 
     def verified(self, key: str) -> Artifact | None:
         """Like `find`, but an artifact whose bytes are wrong is set aside and counts as missing."""
@@ -148,19 +149,19 @@ class Store:
         """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays,
         unless it is to be replaced. UserError if it is of a newer schema, whose place is never taken."""
         lasting = about.get("seconds", SYNC_FROM) >= SYNC_FROM
-        temporary = self.tmp / uuid.uuid4().hex
-        temporary.mkdir(parents=True)
+        temporary = self._new_folder()
         try:
             files = _write_payload(temporary, output)
             manifest = {
                 "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
                 "created": time.time(), **about,
             }  # fmt: skip
-            (temporary / MANIFEST).write_text(json.dumps(manifest | {CHECK: checksum(manifest)}, sort_keys=True))
+            content = sealed(manifest)
+            _write(f"{temporary}/{MANIFEST}", content)
             if self._publish(temporary, key, replace, lasting):
-                return Artifact(self._folder(key), json.loads(json.dumps(manifest)))
+                return Artifact(Path(self._folder(key)), unsealed(content))
         finally:
-            if temporary.exists():
+            if os.path.exists(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
         artifact = self.find(key)
         if artifact is None:
@@ -187,13 +188,12 @@ class Store:
     def unpack(self, key: str, files: Mapping[str, bytes], replace: bool = False) -> Artifact:
         """Put what another store has packed into this one, as `put` does. Raises Corrupt if its bytes are not what its
         manifest says."""
-        temporary = self.tmp / uuid.uuid4().hex
-        temporary.mkdir(parents=True)
+        temporary = self._new_folder()
         try:
             manifest = json.loads(files[MANIFEST])
             for name in (*manifest["files"], MANIFEST):
-                (temporary / Path(name).name).write_bytes(files[name])
-            artifact = Artifact(temporary, manifest)
+                _write(f"{temporary}/{Path(name).name}", files[name])
+            artifact = Artifact(Path(temporary), manifest)
             for name in manifest["files"]:
                 artifact._checked(name)
             if (manifest["key"], manifest["digest"]) != (key, digest(manifest["files"])):
@@ -249,16 +249,20 @@ class Store:
     def _used_file(self, base: str) -> Path:
         return self.root / "used" / base[:2] / f"{base}.json"
 
-    def _publish(self, temporary: Path, key: str, replace: bool, lasting: bool) -> bool:
+    def _new_folder(self) -> str:
+        """A folder for an artifact that is not whole yet."""
+        folder = f"{self.tmp}/{uuid.uuid4().hex}"
+        os.makedirs(folder)
+        return folder
+
+    def _publish(self, temporary: str, key: str, replace: bool, lasting: bool) -> bool:
         """Give an artifact its place; False if another has it and stays."""
         folder = self._folder(key)
-        there = _manifest(folder)
-        if type(schema := there.get("schema")) is int and schema > SCHEMA:
-            raise Newer(folder / MANIFEST, schema, SCHEMA, there.get("environment"))
-        for path in temporary.iterdir() if lasting else ():
+        for path in Path(temporary).iterdir() if lasting else ():
             with open(path, "rb") as file:
                 sync(file.fileno())
-        if replace and folder.exists():
+        if replace and os.path.exists(folder):
+            _refuse_newer(folder)
             old = self.tmp / uuid.uuid4().hex
             with contextlib.suppress(OSError):
                 os.replace(folder, old)
@@ -266,50 +270,63 @@ class Store:
         try:
             _rename(temporary, folder)
         except OSError:
-            if not folder.exists():
+            if not os.path.exists(folder):
                 raise
+            _refuse_newer(folder)
             if self.verified(key) is not None:
                 return False
             shutil.rmtree(folder, ignore_errors=True)
             _rename(temporary, folder)
         if lasting:
-            sync_folder(folder.parent)
+            sync_folder(Path(folder).parent)
         return True
 
-    def _folder(self, key: str) -> Path:
-        return Path(f"{self.root}/artifacts/{key[:2]}/{key}")
+    def _folder(self, key: str) -> str:  # no Path: to make one takes as long as to open a file
+        return f"{self.root}/artifacts/{key[:2]}/{key}"
 
 
-def _write_payload(folder: Path, output: Output) -> dict[str, str]:
+def _write_payload(folder: str, output: Output) -> dict[str, str]:
     """Write what a stage returned; the hash of each file by its name."""
-    from safetensors.torch import save_file
-
     files: dict[str, str] = {}
     if output.tensors:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, folder / TENSORS)
-        files[TENSORS] = sha256_file(folder / TENSORS)
+        from safetensors.torch import save_file
+
+        path = f"{folder}/{TENSORS}"
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, path)
+        files[TENSORS] = sha256_file(path)
     values = json.dumps(output.values, sort_keys=True, allow_nan=True).encode()
-    (folder / VALUES).write_bytes(values)
+    _write(f"{folder}/{VALUES}", values)
     files[VALUES] = hashlib.sha256(values).hexdigest()
     return files
 
 
-def _rename(folder: Path, place: Path) -> None:
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def _rename(folder: str, place: str) -> None:
     try:
         os.replace(folder, place)
     except FileNotFoundError:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
         os.replace(folder, place)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _refuse_newer(folder: str) -> None:
+    there = _manifest(folder)
+    if type(schema := there.get("schema")) is int and schema > SCHEMA:
+        raise Newer(f"{folder}/{MANIFEST}", schema, SCHEMA, there.get("environment"))
+
+
+def _manifest(folder: str) -> dict[str, Any]:
     """What the manifest says; nothing if it is not there, unreadable or damaged."""
     try:
         with open(f"{folder}/{MANIFEST}", "rb") as file:
-            found = json.loads(file.read())
+            found = unsealed(file.read())
     except (OSError, ValueError, RecursionError):
         return {}
-    whole = isinstance(found, dict) and found.pop(CHECK, None) in (None, checksum(found))
+    whole = isinstance(found, dict)
     return found if whole and all(isinstance(found.get(name, kind()), kind) for name, kind in KINDS.items()) else {}
 
 

@@ -149,7 +149,7 @@ def _run(task: Task, start: float) -> str:
     if (count := task.stage.config.get("ranks", 1)) > 1:
         folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
         return str(ranks.run(count, task.device, folder, partial(_run_rank, task, inputs), failed))
-    used, checkpoints = dict[str, str | None](), store.root / "checkpoints" / task.key
+    used, checkpoints = dict[str, str | None](), Path(f"{store.root}/checkpoints/{task.key}")
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
         function = partial(task.stage.function(), task.stage.config, inputs, task.device)
         output = resuming.run(checkpoints, task.device, task.replace, function)

@@ -22,9 +22,10 @@ Weights = Literal["exp", "power", "probability", "satimp", "logistic"] | Callabl
 
 def backend(device: str | torch.device = "cpu") -> str:
     """What runs the operator on `device`: "reference" (plain PyTorch), "cuda", "cpu-avx512", …; every record says it."""
-    if torch.device(device).type not in native.state()[0]:
+    kind = torch.device(device).type
+    if kind not in native.state()[0]:
         return "reference"
-    return "cuda" if torch.device(device).type == "cuda" else f"cpu-{native.cpu_capability()}"
+    return "cuda" if kind == "cuda" else f"cpu-{native.cpu_capability()}"
 
 
 def loreun_cross_entropy(
