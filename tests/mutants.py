@@ -161,7 +161,7 @@ MUTANTS = {
     "g30": ("RTE leaves out the loss curve", G + "stages.py", 'for key, value in inputs["curve"].cost.items():', "for key, value in ():", "generation/test_track.py"),
     "gb": ("the other concept's prediction sets the weight", G + "unlearning/gradient.py", "{\"score_target\": None if target is clean else clean,", "{\"score_target\": None,", "generation/test_methods.py"),
     "gc": ("one reference loss for all timesteps", G + "unlearning/gradient.py", '"ref_loss": context.curve[self.phase][batch.t]}', '"ref_loss": context.curve[self.phase][batch.t * 0]}', "generation/test_methods.py"),
-    "gd": ("a changed picture is scored", G + "stages.py", "if not path.is_file() or sha256_file(path) != sha256:", "if not path.is_file():", "generation/test_track.py"),
+    "gd": ("a changed picture is scored", H + "store.py", "if hashlib.sha256(content).hexdigest() != sha256:\n                path", "if not content:\n                path", "generation/test_track.py"),
     "ge": ("a broken picture counts as drawn", G + "pipeline/sampling.py", "            picture.load()", "            pass", "generation/test_sampling.py"),
     "gf": ("a picture that changed in place is the same data", G + "data/concepts.py", 'list(reader.each_of(found.files, sha256_file, f"pictures of {name} (hashed)"))', "[file.name for file in found.files]", "generation/test_pictures.py"),
     "gm": ("others' data are told apart by their code", G + "data/returned.py", "found.update(batch.float().cpu().contiguous().numpy().tobytes())", "pass", "generation/test_pictures.py"),

@@ -28,9 +28,8 @@ from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.progress import report
 from loreun_bench.harness.seeding import seeded
 from loreun_bench.harness.stage import Output, digest
-from loreun_bench.harness.store import Artifact, Corrupt, Store, default_root
+from loreun_bench.harness.store import Artifact, Store, default_root
 from loreun_bench.harness.work import anew
-from loreun_bench.names import inside
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.context import Phases
@@ -188,15 +187,10 @@ def _model(config: Config, inputs: Inputs, device: str) -> Any:
 
 def checked_pictures(artifact: Artifact) -> Path:
     """The folder of a `sample` artifact's pictures. Raises Corrupt if one is missing or changed; a rerun makes it anew."""
-    values = artifact.values()
-    folder = inside(default_root() / "pictures", values["folder"], "pictures in the store")
-    for name, sha256 in values["files"].items():
-        path = folder / name
-        if not path.is_file() or sha256_file(path) != sha256:
-            path.unlink(missing_ok=True)
-            Store(default_root()).set_aside(artifact)
-            raise Corrupt(f"picture {name} was missing or changed and is set aside")
-    return folder
+    store = Store(default_root())
+    for _ in store.pictures(artifact):
+        pass
+    return store.folder_of_pictures(artifact)
 
 
 def _pipeline(config: Config, inputs: Inputs, device: str) -> Pipeline:

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -175,15 +175,7 @@ class Store:
         if artifact is None:
             raise Corrupt(f"the artifact {key} is missing or was corrupt")
         files = {name: _content(artifact.folder / name) for name in (*artifact.manifest["files"], MANIFEST)}
-        for name, sha256 in artifact.beside().items():
-            path = self._beside(artifact) / name
-            content = _content(path)
-            if hashlib.sha256(content).hexdigest() != sha256:
-                path.unlink(missing_ok=True)
-                self.set_aside(artifact)
-                raise Corrupt(f"{path} was missing or changed and is set aside")
-            files[f"{BESIDE}/{name}"] = content
-        return files
+        return files | {f"{BESIDE}/{name}": content for name, content in self.pictures(artifact)}
 
     def unpack(self, key: str, files: Mapping[str, bytes], replace: bool = False) -> Artifact:
         """Put what another store has packed into this one, as `put` does. Raises Corrupt if its bytes are not what its
@@ -202,7 +194,7 @@ class Store:
                 content = files[f"{BESIDE}/{name}"]
                 if hashlib.sha256(content).hexdigest() != sha256:
                     raise Corrupt(f"{name} did not arrive as it was sent")
-                write_atomic(self._beside(artifact) / Path(name).name, content)
+                write_atomic(self.folder_of_pictures(artifact) / Path(name).name, content)
             self._publish(temporary, key, replace, manifest.get("seconds", SYNC_FROM) >= SYNC_FROM)
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"what was sent as {key} is not whole: {error}") from error
@@ -213,8 +205,21 @@ class Store:
             raise Corrupt(f"{self._folder(key)} vanished as soon as it was written")
         return found
 
-    def _beside(self, artifact: Artifact) -> Path:
-        """The folder of an artifact's pictures."""
+    def pictures(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+        """The name and the content of each of an artifact's pictures. Raises Corrupt if one is missing or changed: the
+        artifact is then set aside, so that a rerun makes it anew."""
+        folder = self.folder_of_pictures(artifact)
+        for name, sha256 in artifact.beside().items():
+            path = folder / Path(name).name
+            content = _content(path)
+            if hashlib.sha256(content).hexdigest() != sha256:
+                path.unlink(missing_ok=True)
+                self.set_aside(artifact)
+                raise Corrupt(f"picture {name} was missing or changed and is set aside")
+            yield name, content
+
+    def folder_of_pictures(self, artifact: Artifact) -> Path:
+        """Where an artifact's pictures are."""
         return self.root / PICTURES / Path(str(artifact.values().get("folder", ""))).name
 
     def set_aside(self, artifact: Artifact) -> None:

@@ -157,6 +157,7 @@ def pictures_of(folder, names):
     return folder
 
 
+@pytest.mark.slow
 def test_names_that_yaml_or_python_would_read_otherwise_are_names(random_pipeline, store, tmp_path, command):
     names = ["7", "no", "100% pure {x}", "2024-01-01", "$x$ {} %s"]
     where = pictures_of(tmp_path / "data", names)

@@ -91,6 +91,7 @@ def test_every_row_draws_the_same_prompts_and_seeds_and_a_lost_picture_is_made_a
     assert lost.read_bytes() == picture
 
 
+@pytest.mark.slow
 def test_figures_say_that_pictures_are_gone_and_the_sweep_makes_them_anew(
     random_pipeline, classifier_file, store, tmp_path, command
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accuracy import SERVED, batch, calls, ce_call, compiled, forced, mse_call, step_call
+from helpers import usually
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -30,7 +31,7 @@ def compile_(request):
 
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=compiled), "reference"])
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("dynamic", [pytest.param(False, marks=pytest.mark.slow), True], ids=["static", "dynamic"])
 @calls
 def test_one_graph_gives_what_eager_gives(call, dynamic, path, compile_):
     with forced(path):
@@ -51,7 +52,7 @@ def test_dynamic_rows_are_compiled_once(compile_):
 
 
 @compiled
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", usually(torch.bfloat16, of=[torch.float32, torch.bfloat16, torch.float16]))
 def test_inductor_compiles_it_too(dtype, compile_):
     x, target, clean = batch(12, 10, dtype)
 

@@ -347,7 +347,7 @@ def test_autocast_makes_the_logits_in_16_bits(path):
     torch.testing.assert_close(got, tuple(x.float() for x in wanted), rtol=0, atol=0)
 
 
-@backends
+@pytest.mark.parametrize("path", [pytest.param("native", marks=compiled), pytest.param("reference", marks=pytest.mark.slow)])
 def test_one_compiled_graph_gives_what_eager_gives(path):
     *inputs, target, score = tensors()
     torch._dynamo.reset()

@@ -35,6 +35,7 @@ from accuracy import (
     wanted_mse,
 )
 from emulation import accumulator
+from helpers import usually
 from torch import Tensor
 
 from loreun_bench.ops import loreun_cross_entropy, loreun_mse_loss, loreun_step, native
@@ -131,7 +132,7 @@ def test_the_number_of_threads_changes_nothing(dtype):
 
 
 @compiled
-@pytest.mark.parametrize("capability", ["portable", "avx2"])
+@pytest.mark.parametrize("capability", usually("portable", of=["portable", "avx2"]))
 def test_narrower_instruction_sets(capability):
     environment = os.environ | {
         "LOREUN_CPU_CAPABILITY": capability,

@@ -131,6 +131,7 @@ def test_ctrl_c_exits_130_says_how_to_go_on_leaves_no_process_and_continues_to_t
     assert sweeps.finish("c") == whole
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_main_process_ends_a_sweep_as_ctrl_c_does(sweeps: Sweeps) -> None:
     process = sweeps.start_and_wait_for_first_row("d")
     process.terminate()

@@ -106,7 +106,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("kind", usually("a module", "without __init__", "a file in the folder", "pickled", of=SHAPES))
+@pytest.mark.parametrize("kind", usually("without __init__", "a file in the folder", of=SHAPES))
 def test_what_lies_beside_is_found_from_any_folder(tmp_path: Path, kind: str) -> None:
     files, imports, body = SHAPES[kind]
     write(tmp_path / "mine", {**files, "mine.py": NET.format(imports=imports, body=body)})

@@ -197,7 +197,7 @@ def notes(tmp_path, model, **change):
     return " | ".join(note for note in found.notes if note.startswith("model '"))
 
 
-USUAL = "Keyed", "Lazy", "Frozen", "Tied", "Spectral", "default_double"
+USUAL = "Keyed", "Lazy", "Tied"
 
 
 @pytest.mark.parametrize("name", usually(*USUAL, of=WORKING.split()))
@@ -214,7 +214,7 @@ def test_a_network_that_views_grey_images_runs(tmp_path, nets):
     sweep(tmp_path, f"{nets}:View", dataset="digits", limit_images=200, methods={"RL": {"epochs": 1}}, weightings=["none"])
 
 
-@pytest.mark.parametrize("name", ["Double", "default_double"])
+@pytest.mark.parametrize("name", usually("default_double", of=["Double", "default_double"]))
 def test_a_float64_network_stays_one(tmp_path, nets, name):
     records = sweep(tmp_path, f"{nets}:{name}")
     for record in records:

@@ -239,6 +239,7 @@ def test_a_plain_method_without_the_gradient_loop_runs(tmp_path):
     assert rows["plain"]["forget_acc"] == rows["Original"]["forget_acc"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_keeps_the_names_of_its_weights(tmp_path):
     config = {"compile": True, "methods": {"RL": {"epochs": 1}}, "weightings": ["none"], "metrics": ["accuracy"]}

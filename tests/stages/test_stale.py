@@ -145,7 +145,7 @@ IMPORTS: dict[str, tuple[str, str, str]] = {  # file, imports, body
 ONLY_IN_OWN = ("a library's thread",)  # in the caller's process, a thread may be anybody's
 HERE = [(kind, 0) for kind in IMPORTS if kind not in ONLY_IN_OWN]
 OWN = [(kind, 1) for kind in IMPORTS]
-USUAL = [*HERE[::2], *((kind, 1) for kind in ("a package", "safe_open", "a library's thread", "a process of its own"))]
+USUAL = [*HERE[:8:3], ("a library's thread", 1), ("a process of its own", 1)]
 
 
 @pytest.mark.parametrize(("kind", "workers"), usually(*USUAL, of=[*HERE, *OWN]))
@@ -397,7 +397,7 @@ READS: dict[str, tuple[str, str, str]] = {  # what a method reads: its body, wha
 ASKED = [(kind, workers) for kind in READS for workers in (0, 1)]
 
 
-@pytest.mark.parametrize(("kind", "workers"), usually(*ASKED[::2], ASKED[1], ASKED[-1], of=ASKED))
+@pytest.mark.parametrize(("kind", "workers"), usually(*ASKED[::3], of=ASKED))
 def test_what_a_method_asks_for(project: Project, kind: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     body, changes, told = READS[kind]
     file = project.write("own.py", METHOD.format(body=body, files=""))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import usually
 
 from loreun_bench import ops
 from loreun_bench.bench import oracle, rte, trace
@@ -229,7 +230,7 @@ def bare(*words, env=None, block=()):
     )
 
 
-@pytest.mark.parametrize("verb", ["ops", "rte"])
+@pytest.mark.parametrize("verb", usually("ops", of=["ops", "rte"]))
 def test_the_bare_script_needs_neither_typer_nor_pydantic(verb, tmp_path):
     absent = ("typer", "pydantic", "annotated_types", "rich", "safetensors", "sklearn")
     found = bare(verb, "--quick", "--no-compile", "--device", "cpu", "--out", tmp_path / "x.json", block=absent)
