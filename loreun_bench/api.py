@@ -136,16 +136,24 @@ def _begin(out: Path, config: SweepConfig, listen: Callable[[scheduler.Event], N
 def resolve(
     config: SweepConfig | str | Path | dict[str, Any], overrides: Sequence[str] = (), here: bool = True
 ) -> SweepConfig:
-    """The checked configuration with `device: auto` settled by what this machine has. UserError if CUDA is asked for and not
-    there; here: stages run on this machine."""
+    """The checked configuration with `auto`, of device and precision, settled by what this machine has: the same for all
+    rows, wherever they run. UserError if CUDA is asked for and not there; here: stages run on this machine."""
     if not isinstance(config, SweepConfig):
         config = configuration.load(config, overrides)
+    config = _with_device(config, here)
+    if config.precision != "auto":
+        return config
+    from loreun_bench.training.loop import automatic
+
+    return config.model_copy(update={"precision": automatic(config.device)})
+
+
+def _with_device(config: SweepConfig, here: bool) -> SweepConfig:
     if config.device == "cpu" or (config.device == "cuda" and not here):
         return config
     import torch
 
     there = torch.cuda.device_count()
-
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no GPU; use --device cpu, or see `env`")
     if torch.cuda.is_available() and config.ranks > there:

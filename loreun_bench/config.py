@@ -128,7 +128,9 @@ class SweepConfig(Strict):
     metrics: tuple[str, ...] = Field(min_length=1)
     trials: dict[str, int] = Field(default={}, description="how many settings of a method were tried for it, by `tune`")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of products and convolutions; auto: bf16 where the hardware has it, else fp32"
+    )
     compile: Flag = False
     ranks: int = Field(default=1, ge=1, le=64, description="GPUs (or processes on the CPU) that share a model's training")
     timeout_s: float | None = Field(default=None, gt=0)

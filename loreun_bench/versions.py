@@ -8,6 +8,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.names import clean
 
 CONFIG = 1  # the schema of a configuration
+OF_A_RUN = {"device", "precision", "compile", "timeout_s"}  # all of which only the configuration in a run folder says
 UNUSED = {"forget_class", "fraction", "name", "forget_prompt", "retain_prompt"}  # once null where a scenario's kind had none
 
 
@@ -31,7 +32,23 @@ def as_now(values: dict[str, Any], where: str) -> dict[str, Any]:
     values = {key: value for key, value in values.items() if key not in ("schema", "loreun_bench")}
     if isinstance(scenarios := values.get("scenarios"), list):
         values["scenarios"] = [_scenario(each) if isinstance(each, dict) else each for each in scenarios]
+    if values.keys() >= OF_A_RUN and values["precision"] == "auto" and values["device"] != "auto":
+        values["precision"] = _auto(values["device"])
     return values
+
+
+def record_as_now(values: dict[str, Any]) -> dict[str, Any]:
+    """A record of any version so far in today's words."""
+    conditions, made = values.get("conditions"), values.get("environment")
+    if not isinstance(conditions, dict) or conditions.get("precision") != "auto":
+        return values
+    device = made.get("device") if isinstance(made, dict) else None
+    return values | {"conditions": conditions | {"precision": _auto(device)}}
+
+
+def _auto(device: object) -> str:
+    """What `precision: auto` was as long as it was written so into results; now they say what it came to."""
+    return "bf16" if device == "cuda" else "fp32"
 
 
 def _scenario(values: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,13 @@ def env() -> None:
     from loreun_bench.harness.store import data_root, default_root
     from loreun_bench.ops import native
     from loreun_bench.ops.functional import backend
+    from loreun_bench.training.loop import automatic
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for key, value in environment.describe(device).items():
         say(f"{key:14} {value}")
     say(f"{'torch CUDA':14} {torch.version.cuda or 'none'}; GPUs: {torch.cuda.device_count()}")
+    say(f"{'precision':14} auto is {automatic(device)} here")
     say(f"{'operator':14} {backend(device)} ({native.state()[1]})")
     say(f"{'store':14} {default_root()}")
     say(f"{'data':14} {data_root()}")

@@ -236,6 +236,7 @@ class _Block:
         found: dict[str, Any] = {"pictures": len(self.requests)} if how.prompts else {"pictures a class": how.images}
         found |= {"sampling steps": how.steps, "guidance": "each prompt's own" if how.own_guidance else how.guidance}
         found |= ({"as metric settings": told} if told else {}) | ranks(self.config)
+        found |= {"precision": "bf16"} if self.config.precision == "bf16" else {}  # of earlier results, none said fp32
         if self.classes:
             name = self.config.classifier
             contents = self.recognition["files"].get(name, "")[:8]

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 from loreun_bench.errors import UserError
 from loreun_bench.harness.files import locked, named, sealed, sync, unsealed, write_atomic
 from loreun_bench.reading import LINE, told
-from loreun_bench.versions import Newer
+from loreun_bench.versions import Newer, record_as_now
 
 SCHEMA = 1
 MAX_BYTES = 4096
@@ -240,7 +240,7 @@ def _parse(line: bytes, where: str) -> Record:
         values = unsealed(line.rstrip())
         if values["schema"] > SCHEMA:
             raise Newer(where, values["schema"], SCHEMA, values.get("environment"))
-        return _checked(values)
+        return _checked(record_as_now(values))
     except RecursionError:
         raise UserError(f"{where}: not a record (it is nested too deep); {remedy}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -81,6 +81,17 @@ def cuts(size: int, batch_size: int, least: int = 1) -> list[int]:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """bf16 autocast on CUDA (or where asked for); fp32 elsewhere."""
-    enabled = precision == "bf16" or (precision == "auto" and device == "cuda")
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
+    """Matrix products and convolutions in bfloat16 if `precision` is "bf16"."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def automatic(device: str) -> str:
+    """What `precision: auto` comes to: "bf16" where torch says that the hardware multiplies in bfloat16 (AVX-512 BF16, AMX;
+    a GPU that is not here is taken to), "fp32" elsewhere, where bfloat16 would be slower."""
+    if device == "cuda":
+        emulates = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+        return "fp32" if emulates else "bf16"
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +12,17 @@ import loreun_bench
 from loreun_bench.classification import stages
 from loreun_bench.classification.unlearning import fitting
 from loreun_bench.classification.unlearning.fitting import accuracy_of, fit
-from loreun_bench.errors import Diverged
+from loreun_bench.errors import Diverged, UserError
 from loreun_bench.training import clock
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import FiniteGuard, check_parameters
-from loreun_bench.training.loop import autocast, epoch, run_steps
+from loreun_bench.training.loop import autocast, automatic, epoch, run_steps
 from loreun_bench.training.optimiser import make_optimiser, make_schedule
+
+SMALL = {
+    "name": "small", "seeds": 1, "train": {"epochs": 1}, "scenarios": [{"kind": "random", "fraction": 0.2}], "device": "cpu",
+    "methods": {"RL": {"epochs": 1}}, "metrics": ["accuracy"], "limit_steps": 2, "limit_images": 100,
+}  # fmt: skip
 
 
 def context(toy, **recipe):
@@ -192,11 +198,29 @@ def test_peak_memory_is_of_the_run():
     assert meter.cost()["peak_mem_bytes"] > 256 << 20 or meter.cost()["peak_mem_bytes"] == 0
 
 
-def test_bf16_is_for_cuda_or_on_demand():
+def test_precision_is_what_products_are_computed_in():
     x = torch.ones(2, 2)
-    for precision, dtype in (("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         with autocast("cpu", precision):
             assert (x @ x).dtype == dtype
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's own words are in /proc/cpuinfo (Linux)")
+def test_auto_is_bf16_where_the_processor_says_so():
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert automatic("cpu") == ("bf16" if {"avx512_bf16", "amx_bf16"} & flags else "fp32")
+
+
+@pytest.mark.parametrize(("capable", "precision"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32")])
+def test_auto_is_settled_before_anything_runs_and_recorded(monkeypatch, tmp_path, capable, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capable: True}, raising=False)
+    found = loreun_bench.sweep(SMALL, tmp_path, workers=0)
+    assert {record.conditions["precision"] for record in found} == {precision}
+    assert f"precision: {precision}\n" in (tmp_path / "config.yaml").read_text()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    if precision == "bf16":
+        with pytest.raises(UserError, match="another configuration"):  # rows of two precisions would be in one table
+            loreun_bench.sweep(SMALL, tmp_path, workers=0)
 
 
 @pytest.mark.parametrize("protocol", ["corrected", "paper"])

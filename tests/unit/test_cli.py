@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -328,8 +329,9 @@ def test_what_is_not_the_data_set_is_refused(cli, tmp_path):
     assert not list(Path(tmp_path / "data").glob("digits*"))
 
 
-def test_env_names_the_operator_backend(cli):
+def test_env_names_the_operator_backend_and_the_precision(cli):
     code, out, _ = cli("env")
+    assert re.search("^precision +auto is (bf16|fp32) here$", out, re.MULTILINE)
     assert code == 0
     assert f"operator       {backend()} (" in out
 
