@@ -19,17 +19,24 @@ class Recipe(Strict):
     batch_size: int = Field(default=256, ge=2)
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: Flag = Field(default=False, description="Nesterov's momentum, of sgd")
+    bias_lr: float = Field(default=1.0, gt=0, description="times the learning rate, for biases")
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["constant", "multistep", "one-cycle"] = "one-cycle"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     crop: int = Field(default=0, ge=0, description="random crop after padding by this many pixels; 0: none")
-    flip: Flag = Field(default=False, description="random horizontal flip")
+    flip: Flag | Literal["alternating"] = Field(
+        default=False, description="horizontal flip: at random, or at random in the first epoch and then by turns"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _milestones_belong(self) -> Recipe:
         if bool(self.milestones) != (self.schedule == "multistep"):
             raise ValueError("milestones go with schedule multistep, and only with it")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError("nesterov goes with optimizer sgd and a momentum above 0")
         return self
 
 

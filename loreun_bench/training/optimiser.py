@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +12,27 @@ from torch.optim import lr_scheduler
 
 
 def make_optimiser(
-    parameters: Iterable[nn.Parameter], name: str, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """SGD with momentum, Adam or AdamW, fused."""
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]], name: str, lr: float, momentum: float, weight_decay: float,
+    nesterov: bool = False,
+) -> torch.optim.Optimizer:  # fmt: skip
+    """SGD with momentum, Adam or AdamW, fused; of parameters, or of groups with settings of their own."""
     if name in ("adam", "adamw"):
         adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
         return adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+    )
+
+
+def biases_apart(model: nn.Module, lr: float, weight_decay: float, times: float) -> list[dict[str, Any]]:
+    """Groups for `make_optimiser`: biases (and what else has one dimension) learn at `times` the rate and shrink as fast as
+    all else (Jordan 2024, arXiv 2404.00498, section 3.4)."""
+    learning = [each for each in model.parameters() if each.requires_grad]
+    flat = {"lr": lr * times, "weight_decay": weight_decay / times}
+    return [
+        {"params": [each for each in learning if each.dim() > 1]},
+        {"params": [each for each in learning if each.dim() <= 1], **flat},
+    ]
 
 
 def make_schedule(

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 import loreun_bench
+from loreun_bench import config
 from loreun_bench.classification import stages
 from loreun_bench.classification.unlearning import fitting
 from loreun_bench.classification.unlearning.fitting import accuracy_of, fit
+from loreun_bench.classification.unlearning.networks import build_model
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.training import clock
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.guards import FiniteGuard, check_parameters
 from loreun_bench.training.loop import autocast, automatic, epoch, run_steps
-from loreun_bench.training.optimiser import make_optimiser, make_schedule
+from loreun_bench.training.optimiser import biases_apart, make_optimiser, make_schedule
 
 SMALL = {
     "name": "small", "seeds": 1, "train": {"epochs": 1}, "scenarios": [{"kind": "random", "fraction": 0.2}], "device": "cpu",
@@ -244,3 +246,67 @@ def test_only_protocol_paper_selects_an_epoch_and_then_on_the_validation_set(tmp
         trained, held = set(chosen["trained"].index.tolist()), set(chosen["on"].index.tolist())
         assert len(held) == 144
         assert not trained & held
+
+
+def seen_by(model, samples, made):
+    """The images [n, C, H, W] of every step of training, in order."""
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    fit(model, samples, None, made)
+    return seen
+
+
+def test_flips_by_turns_show_each_image_one_way_and_then_the_other(toy):
+    samples = toy.image_set("trained")
+    plain = samples.images.batch(samples.index)
+    ways = []
+    for x in seen_by(toy.model(), samples, context(toy, epochs=4, flip="alternating", batch_size=300)):
+        kept, flipped = ((x[:, None] == each[None]).flatten(2).all(2).any(0) for each in (plain, plain.flip(3)))
+        assert torch.equal(kept, ~flipped)
+        ways.append(flipped)
+    assert torch.equal(ways[0], ~ways[1])
+    assert all(map(torch.equal, ways[:2], ways[2:]))
+    assert 0.3 < ways[0].float().mean() < 0.7
+
+
+def test_the_first_layer_whitens_the_images_that_the_model_is_trained_on_and_stays(toy):
+    for name in ("trained", "retain"):
+        model, samples = build_model("airbench", {}, 1, 3, (10, 10)), toy.image_set(name)
+        fit(model, samples, None, context(toy, epochs=1))
+        x = samples.images.batch(samples.index)
+        whitened = torch.nn.functional.conv2d(x, model[0].weight)[:, :4].movedim(1, 3).reshape(-1, 4)
+        torch.testing.assert_close(whitened.T @ whitened / len(whitened), torch.eye(4), atol=0.02, rtol=0)
+        assert torch.equal(model[0].weight[4:], -model[0].weight[:4])
+
+
+def test_the_recipe_smooths_labels_as_torch_does(toy):
+    made = context(toy, epochs=1, label_smoothing=0.2)
+    made.limit_steps, model, samples = 1, toy.model(), toy.image_set("trained")
+    expected = torch.nn.CrossEntropyLoss(label_smoothing=0.2)
+    order = epoch(len(samples), 32, toy.context().stream("order"))[0]
+    with torch.no_grad():
+        loss = expected(model(samples.images.batch(samples.index[order])), samples.labels[order])
+    heard = []
+    with pytest.MonkeyPatch.context() as patch:
+        steps = fitting.run_steps
+        hear = lambda objective: lambda batch: (heard.append(objective(batch)), heard[-1])[1]  # noqa: E731
+        patch.setattr(fitting, "run_steps", lambda m, b, objective, *a, **o: steps(m, b, hear(objective), *a, **o))
+        fit(model, samples, None, made)
+    assert heard[0].item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_biases_learn_at_a_rate_of_their_own_and_shrink_as_all_else():
+    layer = torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(layer.bias), torch.nn.init.ones_(layer.weight)
+    optimiser = make_optimiser(biases_apart(layer, 0.1, 0.5, 4.0), "sgd", 0.1, 0.0, 0.5)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    torch.testing.assert_close(layer.weight.detach(), torch.full((2, 2), 1 - 0.1 * 1 - 0.1 * 0.5))
+    torch.testing.assert_close(layer.bias.detach(), torch.full((2,), 1 - 0.4 * 1 - 0.1 * 0.5))
+
+
+def test_nesterov_goes_with_sgd_and_a_momentum():
+    for wrong in ({"optimizer": "adam"}, {"momentum": 0.0}):
+        with pytest.raises(UserError, match="nesterov goes with optimizer sgd"):
+            config.load(SMALL | {"train": {"epochs": 1, "nesterov": True} | wrong})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop after zero padding by `crop` pixels, and random horizontal flip."""
+    """Random crop after zero padding by `crop` pixels, and random horizontal flip, unless the caller says what to flip."""
 
     crop: int = 0
     flip: bool = False
@@ -35,12 +35,16 @@ class Images:
         """Where the pixels are."""
         return self._pixels.device
 
-    def batch(self, index: Tensor, augment: Augment | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """The images at `index` [B], normalised per channel; augmented with draws of `generator` if asked."""
-        if augment is None or (augment.crop == 0 and not augment.flip):
+    def batch(
+        self, index: Tensor, augment: Augment | None = None, generator: torch.Generator | None = None,
+        flipped: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The images at `index` [B], normalised per channel; augmented with draws of `generator` if asked. flipped: which of
+        them to flip, bool [B]."""
+        if flipped is None and (augment is None or (augment.crop == 0 and not augment.flip)):
             pixels = self._pixels[index]
         else:
-            pixels = self._augmented(index, augment, generator)
+            pixels = self._augmented(index, augment or Augment(), generator, flipped)
         return pixels.to(self._scale.dtype).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
 
     def moved(self, x: Tensor, by: Tensor) -> Tensor:
@@ -48,16 +52,19 @@ class Images:
         scale, shift = (each.view(1, -1, 1, 1) for each in (255 * self._scale, self._shift))
         return ((x - shift) / scale + by).clamp(0, 1) * scale + shift
 
-    def _augmented(self, index: Tensor, augment: Augment, generator: torch.Generator | None) -> Tensor:
+    def _augmented(
+        self, index: Tensor, augment: Augment, generator: torch.Generator | None, flipped: Tensor | None
+    ) -> Tensor:
         """One gather that indexes, crops and flips: each image has its own rows and columns."""
         count, (height, width) = len(index), self._pixels.shape[1:3]
         draw = {"generator": generator, "device": self.device}
         offset = torch.randint(2 * augment.crop + 1, (2, count, 1), **draw)  # type: ignore[arg-type]
         rows = torch.arange(height, device=self.device) + offset[0]
         columns = torch.arange(width, device=self.device).expand(count, width)
-        if augment.flip:
-            flipped = torch.rand(count, 1, **draw) < 0.5  # type: ignore[arg-type]
-            columns = torch.where(flipped, width - 1 - columns, columns)
+        if augment.flip and flipped is None:
+            flipped = torch.rand(count, generator=generator, device=self.device) < 0.5
+        if flipped is not None:
+            columns = torch.where(flipped[:, None], width - 1 - columns, columns)
         columns = columns + offset[1]
         return self._pad(augment.crop)[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 

@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from loreun_bench.classification.data.images import Augment
+from loreun_bench.classification.models.layers import PATCHES_OF, Whitening
 from loreun_bench.classification.scoring.evaluation import predict
 from loreun_bench.classification.unlearning.method import LEAST
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.training.loop import autocast, cuts, epoch, run_steps
-from loreun_bench.training.optimiser import make_optimiser, make_schedule
+from loreun_bench.training.optimiser import biases_apart, make_optimiser, make_schedule
 from loreun_bench.training.snapshots import Snapshots
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from loreun_bench.classification.config import Recipe
     from loreun_bench.classification.unlearning.method import Context, ImageSet
 
 
@@ -28,17 +33,21 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     recipe = context.recipe
     steps_per_epoch = len(cuts(len(samples), recipe.batch_size, LEAST))
     steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
-    optimiser = make_optimiser(model.parameters(), recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay)
+    _begin(model, samples)
+    optimiser = _optimiser(model, recipe)
     schedule = make_schedule(optimiser, recipe.schedule, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
-    augment = Augment(recipe.crop, recipe.flip)
+    augment, flips = Augment(recipe.crop, recipe.flip is True), _Flips(recipe, len(samples), context)
 
     def objective(positions: Tensor) -> Tensor:
-        x = samples.images.batch(samples.index[positions], augment, context.stream("augment"))
+        draw = context.stream("augment")
+        x = samples.images.batch(samples.index[positions], augment, draw, flips.of(positions))
         with autocast(context.device, context.precision):
             logits = model(x)
         context.meter.forward_samples += len(positions)
         context.meter.backward_samples += len(positions)
-        loss: Tensor = loreun_cross_entropy(logits, samples.labels[positions], eta=0.0, direction="retain")
+        loss: Tensor = loreun_cross_entropy(
+            logits, samples.labels[positions], eta=0.0, direction="retain", label_smoothing=recipe.label_smoothing
+        )
         return loss
 
     best = _Best(model, select_on, context) if select_on is not None else None
@@ -47,6 +56,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
         for number in range(recipe.epochs):
             if best is not None and number > 0 and not context.replaying:
                 best.look()
+            flips.epoch = number
             yield from epoch(len(samples), recipe.batch_size, context.stream("order"), LEAST)
 
     model.train()
@@ -56,6 +66,37 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
         best.look()
         best.restore()
     return model
+
+
+def _begin(model: nn.Module, samples: ImageSet) -> None:
+    """Give those layers a start that begin with images the first of those that the model is trained on."""
+    for layer in model.modules():
+        if isinstance(layer, Whitening):
+            layer.begin(samples.images.batch(samples.index[:PATCHES_OF]))
+
+
+def _optimiser(model: nn.Module, recipe: Recipe) -> Optimizer:
+    how = recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.nesterov
+    apart = recipe.bias_lr != 1
+    return make_optimiser(
+        biases_apart(model, recipe.lr, recipe.weight_decay, recipe.bias_lr) if apart else model.parameters(), *how
+    )
+
+
+class _Flips:
+    """Which images are flipped by turns: at random half of them in the first epoch, the others in the next (Jordan 2024,
+    arXiv 2404.00498, section 3.6)."""
+
+    def __init__(self, recipe: Recipe, count: int, context: Context) -> None:
+        self.epoch = 0
+        self._first: Tensor | None = None
+        if recipe.flip == "alternating":
+            draw = context.stream("flip")
+            self._first = torch.rand(count, generator=draw, device=draw.device) < 0.5
+
+    def of(self, positions: Tensor) -> Tensor | None:
+        """bool [B]; None if flips are not by turns."""
+        return None if self._first is None else self._first[positions] ^ bool(self.epoch % 2)
 
 
 class _Best:
