@@ -57,9 +57,11 @@ class RunList:
 
 @dataclass(frozen=True)
 class Kept:
-    """Something in the store: a stage's artifact, its checkpoint, or what is no longer an artifact."""
+    """Something in the store: a stage's artifact, its checkpoint, or what is no longer an artifact. lease: the key under
+    which its stage is leased, which is not the artifact's if the stage uses files of the user's."""
 
     key: str
+    lease: str
     folder: Path
     kind: str  # what the stage runs, or "checkpoint", "damaged"
     label: str
@@ -93,21 +95,22 @@ def removable(
     to be kept; older_s: the age in seconds up to which things are kept; unused: those that a run folder uses are kept.
     Never what a sweep uses that is under way, or what a stage that is leased has made."""
     asked = keep is not None or older_s is not None or unused
+    found, leased = contents(store), _leased(store)  # first: what is made is leased, then listed, and leased no more
     living, lists = _living(store), {path.name: keys for path, _, keys in _lists(store)}
     needed = set[str]().union(*(lists.get(name, set()) for name in living), *(needed_by(store, run) for run in keep or ()))
     if unused:
         needed = needed.union(*runs(store).values())
-    now, leased = time.time(), {path.name for path in store.root.glob("leases/[!.]*")}
+    now = time.time()
 
     def may_go(one: Kept) -> bool:
         if one.kind == "damaged":
             return True
         old = older_s is None or now - one.made > older_s
         if one.kind == "checkpoint":  # of a stage that was killed, which would go on from it
-            return older_s is not None and old and one.key not in leased
-        return asked and old and one.key not in needed | leased
+            return older_s is not None and old and one.lease not in leased
+        return asked and old and one.lease not in leased and one.key not in needed
 
-    return [one for one in contents(store) if may_go(one)]
+    return [one for one in found if may_go(one)]
 
 
 def remove(store: Store, some: Collection[Kept]) -> None:
@@ -135,6 +138,10 @@ def seconds(text: str) -> float:
     return int(number) * units[unit]
 
 
+def _leased(store: Store) -> set[str]:
+    return {path.name for path in store.root.glob("leases/[!.]*")}
+
+
 def _living(store: Store) -> set[str]:
     """The names of the lists of the sweeps that are under way."""
     names = set()
@@ -157,7 +164,7 @@ def _artifacts(store: Store) -> Iterator[Kept]:
         artifact = store.find(folder.name)
         about = {} if artifact is None else artifact.manifest
         kind = str(about.get("run", "unreadable")).rpartition(":")[2]
-        yield from _kept(folder, folder.name, kind, str(about.get("label", "")))
+        yield from _kept(folder, folder.name, kind, str(about.get("label", "")), str(about.get("lease", folder.name)))
 
 
 def _folders(place: Path, kind: str) -> Iterator[Kept]:
@@ -165,7 +172,7 @@ def _folders(place: Path, kind: str) -> Iterator[Kept]:
         yield from _kept(folder, folder.name, kind, "")
 
 
-def _kept(folder: Path, key: str, kind: str, label: str) -> Iterator[Kept]:
+def _kept(folder: Path, key: str, kind: str, label: str, lease: str = "") -> Iterator[Kept]:
     with contextlib.suppress(OSError):  # it is gone by now
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        yield Kept(key, folder, kind, label, size, folder.stat().st_mtime)
+        yield Kept(key, lease or key, folder, kind, label, size, folder.stat().st_mtime)

@@ -186,6 +186,7 @@ def _keep(task: Task, output: Output, used: dict[str, str | None], start: float)
     }  # fmt: skip
     key = files_used.key_with(task.key, used)
     if task.stage.plugins:
+        about["lease"] = task.key
         task.store.note_used(task.key, used)
     task.store.put(key, output, about, task.replace)
     return key

@@ -14,6 +14,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness import keeping
 from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.plan import shard
+from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Store
 
 
@@ -102,6 +103,33 @@ def test_what_a_sweep_under_way_uses_stays(bench: Bench) -> None:
     assert gone.pop(0) == {"c", "evaluate c"}
     assert gone == [set()] * 3
     assert set(bench.runs().values()) == {1}
+
+
+@pytest.mark.parametrize("lease", ["", "cd" * 32], ids=["", "of a plug-in's stage"])
+@pytest.mark.parametrize("moment", ["contents", "_leased", "_living", "_lists"])
+def test_what_a_sweep_finishes_while_it_is_asked_what_may_go_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str, lease: str
+) -> None:
+    """At any moment: what is there already is not listed yet, and what is listed is leased no more."""
+    look, key = getattr(keeping, moment), "ab" * 32
+    with Leases(bench.store) as leases:
+        uses = keeping.RunList(leases.store, bench.root / "out")
+        assert leases.take(lease or key)
+
+        def finished(store: Store) -> object:
+            found = look(store)
+            found = found if isinstance(found, (list, set)) else list(found)
+            if not leases.store.find(key):
+                leases.store.put(key, Output(), {"seconds": 0.0} | ({"lease": lease} if lease else {}))
+            else:
+                uses.add(key)
+                leases.give_back(lease or key)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping, moment, finished)
+            for _ in range(3):
+                assert not keeping.removable(bench.store, keep=[], older_s=-1.0)
 
 
 def test_a_checkpoint_goes_by_its_age_and_stays_while_its_stage_is_leased(bench: Bench) -> None:
