@@ -1,4 +1,5 @@
 # make sweep: set up and run the default sweep.  make test: set up and run the checks.  make test-all: the slow ones, too.
+# make docs: build the documentation, in build/docs; a warning is an error.
 # make bench: time everything, save it in benchmarks/results, and say what changed since the results that are committed.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ TESTABLE := $(VENV)/.testable
 PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
-.PHONY: sweep test test-all bench lint typecheck setup clean
+.PHONY: sweep test test-all bench docs lint typecheck setup clean
 
 setup: $(READY)
 
@@ -26,7 +27,7 @@ sweep: setup
 
 # What only tests want, the AGPL detector among it: whoever sweeps does not get it.
 $(TESTABLE): $(READY)
-	$(PIP) nudenet==3.4.2 torch-fidelity timm pandas 'ray>=2.53' 'submitit>=1.5'
+	$(PIP) nudenet==3.4.2 torch-fidelity timm pandas 'ray>=2.53' 'submitit>=1.5' sphinx myst-parser furo
 	touch $@
 
 test: setup lint typecheck $(TESTABLE)
@@ -37,6 +38,9 @@ test-all: test
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --record
+
+docs: $(TESTABLE)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
 
 lint: setup
 	$(BIN)/ruff check .

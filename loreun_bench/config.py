@@ -119,21 +119,27 @@ class Seeds(Strict):
 class SweepConfig(Strict):
     """What every track has: which methods × weightings × seeds, and how to run them. A track adds its own sections."""
 
-    track: str = "classification"
-    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    protocol: Literal["corrected", "paper"] = "corrected"
-    seeds: tuple[Seeds, ...] = Field(min_length=1)
-    methods: dict[str, dict[str, Any]] = Field(min_length=1)
-    weightings: dict[str, dict[str, Any]] = Field(default={"none": {}}, min_length=1)
-    metrics: tuple[str, ...] = Field(min_length=1)
+    track: str = Field(default="classification", description="classification or generation")
+    name: str = Field(
+        default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the sweep, and of its folder in runs"
+    )
+    protocol: Literal["corrected", "paper"] = Field(
+        default="corrected", description="paper repeats the known bugs of the reference code"
+    )
+    seeds: tuple[Seeds, ...] = Field(min_length=1, description="how many, or a list, or {count: N, split: 0}")
+    methods: dict[str, dict[str, Any]] = Field(min_length=1, description="names, each with what is not its default")
+    weightings: dict[str, dict[str, Any]] = Field(
+        default={"none": {}}, min_length=1, description="names, each with what is not its default"
+    )
+    metrics: tuple[str, ...] = Field(min_length=1, description="names of what is measured")
     trials: dict[str, int] = Field(default={}, description="how many settings of a method were tried for it, by `tune`")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where torch finds a GPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="of products and convolutions; auto: bf16 where the hardware has it, else fp32"
     )
-    compile: Flag = False
+    compile: Flag = Field(default=False, description="torch.compile the network")
     ranks: int = Field(default=1, ge=1, le=64, description="GPUs (or processes on the CPU) that share a model's training")
-    timeout_s: float | None = Field(default=None, gt=0)
+    timeout_s: float | None = Field(default=None, gt=0, description="seconds that one stage may take")
     _notes: tuple[str, ...] = PrivateAttr(())
 
     @property

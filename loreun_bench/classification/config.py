@@ -15,21 +15,23 @@ class Recipe(Strict):
     """How the original and the retrained model are trained."""
 
     epochs: int = Field(default=30, ge=1)
-    lr: float = Field(default=0.1, gt=0)
+    lr: float = Field(default=0.1, gt=0, description="the highest learning rate")
     batch_size: int = Field(default=256, ge=2)
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: Flag = Field(default=False, description="Nesterov's momentum, of sgd")
     bias_lr: float = Field(default=1.0, gt=0, description="times the learning rate, for biases")
     weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["constant", "multistep", "one-cycle"] = "one-cycle"
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    gamma: float = Field(default=0.1, gt=0, le=1)
+    schedule: Literal["constant", "multistep", "one-cycle"] = Field(
+        default="one-cycle", description="one-cycle: up for a quarter of the steps, then down to nearly 0"
+    )
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), description="of multistep, in epochs")
+    gamma: float = Field(default=0.1, gt=0, le=1, description="what multistep multiplies the rate by")
     crop: int = Field(default=0, ge=0, description="random crop after padding by this many pixels; 0: none")
     flip: Flag | Literal["alternating"] = Field(
         default=False, description="horizontal flip: at random, or at random in the first epoch and then by turns"
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of each label given to all classes alike")
 
     @model_validator(mode="after")
     def _milestones_belong(self) -> Recipe:
@@ -87,12 +89,12 @@ class Normalised(Strict):
 class ClassificationConfig(Normalised, SweepConfig):
     """A classification sweep."""
 
-    dataset: str = Field(default="digits", min_length=1)
+    dataset: str = Field(default="digits", min_length=1, description="a name, an .npz, a folder or FILE.py:function")
     image_size: int | None = Field(default=None, ge=1, description="for an image folder: its pictures are resized to this")
-    model: str = "small-cnn"
-    model_settings: dict[str, Any] = {}
-    scenarios: tuple[Scenario, ...] = Field(min_length=1)
-    train: Recipe = Recipe()
+    model: str = Field(default="small-cnn", description="a name, timm:NAME, torchvision:NAME or FILE.py:function")
+    model_settings: dict[str, Any] = Field(default={}, description="arguments of the model's function")
+    scenarios: tuple[Scenario, ...] = Field(min_length=1, description="what is forgotten, each a part of the table")
+    train: Recipe = Field(default=Recipe(), description="how the original and the retrained model are trained")
     checkpoint: str | None = Field(default=None, description="weights of an original model trained elsewhere")
     validation: float = Field(default=0.1, ge=0, lt=1, description="share of the training images held out; 0: none")
     noise_floor: Flag = Field(default=True, description="retrain once more with another seed: what noise alone costs")

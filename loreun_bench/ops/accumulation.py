@@ -14,7 +14,7 @@ from loreun_bench.ops.rows import Losses
 class Accumulation:
     """Weighs all micro-batches together, where a loss of each alone would weigh its rows against its own.
 
-    Weights need every row's score before the first gradient, so that it takes two passes over the micro-batches:
+    Weights need every row's score before the first gradient, so that it takes two passes over the micro-batches::
 
         whole = Accumulation(eta=0.1, direction="forget")
         with torch.no_grad():

@@ -296,8 +296,8 @@ def test_the_presets_of_stable_diffusion_give_esd_the_bare_name():
             assert found.prompts[found.forgotten[0]] != names[0]  # RL and the pictures go by the whole prompt
 
 
-def test_the_readmes_way_to_forget_several_concepts_can_be_planned(random_pipeline):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documented_way_to_forget_several_concepts_can_be_planned(random_pipeline):
+    text = (Path(__file__).parents[2] / "docs" / "diffusion.md").read_text()
     block = next(each for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: concept" in each)
     values = sweep(random_pipeline, metrics=["nudity"]) | yaml.safe_load(block)
     pytest.importorskip("nudenet", reason="NudeNet is not installed (extra nudity)")

@@ -12,7 +12,8 @@ import pytest
 from loreun_bench.cli.templates import TEMPLATES, WEIGHTING
 
 TRACKS = ("classification", "generation")
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 
 
 def imported(text):
@@ -34,9 +35,9 @@ def test_what_metrics_and_weightings_return_is_a_name_of_both_tracks(track):
 
 
 @pytest.mark.parametrize("track", TRACKS)
-def test_templates_and_readme_import_from_the_top_and_the_tracks_only(track):
+def test_templates_and_documentation_import_from_the_top_and_the_tracks_only(track):
     texts = [text.format(name="own", key="own", cls="Own") for text in (WEIGHTING | TEMPLATES[track]).values()]
-    texts += re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    texts += [text for page in PAGES for text in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
     own = importlib.import_module(f"loreun_bench.{track}")
     public = {"loreun_bench", "loreun_bench.ops", *(f"loreun_bench.{each}" for each in TRACKS)}
     found = [pair for text in texts for pair in imported(text)]
