@@ -16,7 +16,8 @@ from loreun_bench.harness.store import Store, default_root
 METHOD = {"epochs": 2, "lr": 0.05, "batch_size": 64}
 BASE = {
     "name": "requests", "seeds": 1, "train": {"epochs": 4, "lr": 0.2, "batch_size": 64}, "noise_floor": False,
-    "device": "cpu", "methods": {"Retrain": {}, "RL": METHOD}, "weightings": ["none", "w_f"], "metrics": ["accuracy"],
+    "device": "cpu", "precision": "fp32", "methods": {"Retrain": {}, "RL": METHOD},
+    "weightings": ["none", "w_f"], "metrics": ["accuracy"],
 }  # fmt: skip
 ASKED = [{"kind": "class", "forget_class": 3}, {"kind": "by-loss", "count": 60}, {"kind": "class", "forget_class": [7, 8]}]
 SEQUENCE = BASE | {"scenarios": [{"kind": "sequence", "requests": ASKED}]}

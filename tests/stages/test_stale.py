@@ -24,7 +24,8 @@ from loreun_bench.harness.store import Store, default_root
 from loreun_bench.harness.unseen import unseen
 
 CONFIG = {
-    "name": "stale", "dataset": "digits", "seeds": 1, "device": "cpu", "train": {"epochs": 1}, "noise_floor": False,
+    "name": "stale", "dataset": "digits", "seeds": 1, "device": "cpu", "precision": "fp32", "noise_floor": False,
+    "train": {"epochs": 1},
     "scenarios": [{"kind": "random", "fraction": 0.2}], "methods": {"RL": {"epochs": 1}}, "weightings": ["none"],
     "metrics": ["accuracy", "loss"], "limit_images": 300,
 }  # fmt: skip
