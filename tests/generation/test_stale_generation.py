@@ -61,7 +61,7 @@ def swept(values, out, plugin, workers=0):
     return {(r.method, r.weighting): r for r in records}, started, [e.text for e in heard if e.kind == "note"]
 
 
-@pytest.mark.parametrize("workers", usually(1, of=[0, 1]))
+@pytest.mark.parametrize("workers", usually(0, of=[0, 1]))
 def test_a_json_that_a_method_reads(random_pipeline, classifier_file, store, tmp_path, workers):
     plugin = tmp_path / "mine.py"
     plugin.write_text(METHOD.format(base="Method", body=SCALE))

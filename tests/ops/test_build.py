@@ -229,6 +229,7 @@ def test_no_cuda_kernel_spills_and_wide_ones_load_and_store_16_bytes(built):
             assert all(kernels[kernel][need] for need in needs), (kernel, kernels[kernel])
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_cuda_build_that_fails_leaves_the_cpu_kernels(tree):
     """CUDA is asked for and broken, everything else works."""

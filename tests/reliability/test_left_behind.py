@@ -217,6 +217,7 @@ def test_after_a_death_processes_come_of_a_new_server(tmp_path: Path) -> None:
         engine.close()
 
 
+@pytest.mark.slow
 def test_the_sweep_goes_on_when_the_server_dies_between_two_stages(tmp_path: Path, monkeypatch: Any) -> None:
     nice = plugin(tmp_path, "Nice", NICE)
     first = rows(tmp_path, monkeypatch, "first", ["Nice"], [nice])

@@ -180,6 +180,7 @@ def test_data_that_a_machine_has_not_got_are_to_be_prepared_there(
     assert all("`loreun-bench data prepare digits`, or share $LOREUN_DATA" in record.reason for record in found)
 
 
+@pytest.mark.slow
 def test_plug_ins_are_sent_by_content_and_the_local_engine_finds_what_they_made(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_failure_has_the_status_and_the_reason_it_has_on_one_machine(
     assert found.reason.startswith(reason)
 
 
+@pytest.mark.slow
 def test_a_stage_whose_worker_is_lost_runs_again_elsewhere(engine: RayEngine, tmp_path: Path) -> None:
     a_task = task(tmp_path, kills_its_worker.__name__, own=str(tmp_path / "runs"), add=3.0)
     assert outcome(engine, a_task).status == "ok"

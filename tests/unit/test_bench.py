@@ -240,6 +240,7 @@ def test_the_bare_script_needs_neither_typer_nor_pydantic(verb, tmp_path):
     assert result["environment"]["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_compiled_sides_say_so(tmp_path):
     nothing = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     script = (
