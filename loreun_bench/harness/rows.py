@@ -106,7 +106,7 @@ def _said(method: Any) -> set[str]:
 
 def asked_of(method: Any, question: str, *args: Any) -> Any:
     """What a method answers when the sweep is planned. UserError, with its line, if it raises."""
-    with blamed(Path(inspect.getfile(type(method))), f"method '{method.name}'"):
+    with blamed(class_files(method.__class__)[0], f"method '{method.name}'"):
         found = getattr(method, question)(*args)
         return list(found) if inspect.isgenerator(found) else found
 
@@ -151,4 +151,5 @@ def uniform() -> tuple[Entry, Any]:
 @lru_cache(maxsize=1024)
 def class_files(cls: type) -> tuple[Path, ...]:
     """The files that define a class and its bases, but for Python's own."""
-    return tuple(Path(inspect.getfile(c)) for c in cls.__mro__ if not c.__module__.startswith(("builtins", "typing", "abc")))
+    own = (c for c in cls.__mro__ if c.__module__.partition(".")[0] not in ("builtins", "typing", "abc"))
+    return tuple(Path(inspect.getfile(c)) for c in own)

@@ -48,7 +48,7 @@ class Stage:
     @cached_property
     def plugins(self) -> tuple[Path, ...]:
         """The user's files among the sources: such a stage runs in a process of its own, and its files are watched."""
-        return tuple(dict.fromkeys(path for path in self.sources if is_users(str(path))))
+        return _users_own(self.sources)
 
     def function(self) -> Callable[..., Output]:
         """The function to run."""
@@ -89,6 +89,11 @@ def code_digest(path: Path) -> str:
 @cache
 def _cached_digest(path: Path, _: tuple[int, ...] | None) -> str:
     return _digest_of(path)
+
+
+@cache
+def _users_own(sources: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(path for path in sources if is_users(str(path))))
 
 
 @cache
