@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-PATCHES_OF = 5000  # images whose patches are whitened by
+PIXELS = 5_120_000  # by whose patches images are whitened: those of 5000 of CIFAR-10
 
 
 class Whitening(nn.Conv2d):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from loreun_bench.classification.data.images import Augment
-from loreun_bench.classification.models.layers import PATCHES_OF, Whitening
+from loreun_bench.classification.models.layers import PIXELS, Whitening
 from loreun_bench.classification.scoring.evaluation import predict
 from loreun_bench.classification.unlearning.method import LEAST
 from loreun_bench.ops import loreun_cross_entropy
@@ -69,10 +69,12 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
 
 
 def _begin(model: nn.Module, samples: ImageSet) -> None:
-    """Give those layers a start that begin with images the first of those that the model is trained on."""
+    """Show layers that begin with images some of those that the model is trained on, from first to last."""
     for layer in model.modules():
         if isinstance(layer, Whitening):
-            layer.begin(samples.images.batch(samples.index[:PATCHES_OF]))
+            height, width = samples.images.batch(samples.index[:1]).shape[2:]
+            every = max(1, len(samples) * height * width // PIXELS)
+            layer.begin(samples.images.batch(samples.index[::every]))
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> Optimizer:
