@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from loreun_bench.classification.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,11 @@ class Augment:
 
     crop: int = 0
     flip: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Augment:
+        """As the recipe says; flips that take turns are random for whoever does not say whose turn it is."""
+        return cls(recipe.crop, bool(recipe.flip))
 
 
 class Images:
@@ -29,6 +38,11 @@ class Images:
 
     def __len__(self) -> int:
         return self._pixels.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return tuple(self._pixels.shape[1:])  # type: ignore[return-value]
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +101,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
-        return tuple(self.train._pixels.shape[1:])  # type: ignore[return-value]
+        return self.train.shape
 
 
 @lru_cache(maxsize=2)

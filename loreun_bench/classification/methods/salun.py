@@ -45,7 +45,7 @@ def forget_gradient(model: nn.Module, data: Data, context: Context, batch_size: 
     from loreun_bench.training.loop import epoch
 
     forget, exact = data.forget, context.protocol.exact_mask
-    augment = None if context.protocol.clean_mask else Augment(context.recipe.crop, bool(context.recipe.flip))
+    augment = None if context.protocol.clean_mask else Augment.of(context.recipe)
     order = context.stream("order", "mask")
     batches = in_order(forget, EVALUATION_BATCH) if exact else epoch(len(forget), batch_size, order)
 

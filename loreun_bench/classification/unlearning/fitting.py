@@ -36,7 +36,7 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     _begin(model, samples)
     optimiser = _optimiser(model, recipe)
     schedule = make_schedule(optimiser, recipe.schedule, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
-    augment, flips = Augment(recipe.crop, recipe.flip is True), _Flips(recipe, len(samples), context)
+    augment, flips = Augment.of(recipe), _Flips(recipe, len(samples), context)
 
     def objective(positions: Tensor) -> Tensor:
         draw = context.stream("augment")
@@ -72,7 +72,7 @@ def _begin(model: nn.Module, samples: ImageSet) -> None:
     """Show layers that begin with images some of those that the model is trained on, from first to last."""
     for layer in model.modules():
         if isinstance(layer, Whitening):
-            height, width = samples.images.batch(samples.index[:1]).shape[2:]
+            height, width, _ = samples.images.shape
             every = max(1, len(samples) * height * width // PIXELS)
             layer.begin(samples.images.batch(samples.index[::every]))
 

@@ -40,7 +40,7 @@ class PhaseRun:
     def pictures(self, positions: Tensor) -> Tensor:
         """The samples at `positions`, augmented, [n, C, H, W]."""
         recipe, context = self.context.recipe, self.context
-        augment = Augment(recipe.crop, bool(recipe.flip))
+        augment = Augment.of(recipe)
         return self.samples.images.batch(self.samples.index[positions], augment, context.stream("augment", self.name))
 
     def loss(self, x: Tensor, logits: Tensor, positions: Tensor) -> Tensor:
