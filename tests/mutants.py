@@ -222,7 +222,7 @@ MUTANTS = {
     "t4": ("the rate stands still", T + "loop.py", "            schedule.step()", "            pass", "stages/test_golden.py"),
     "t5": ("gradients add up", T + "loop.py", "        optimiser.zero_grad(set_to_none=True)\n", "", "stages/test_golden.py"),
     "t6": ("the first layer does not begin with images", C + "unlearning/fitting.py", "    _begin(model, samples)\n", "", "stages/test_golden.py"),
-    "t7": ("biases learn as all else", C + "unlearning/fitting.py", "    apart = recipe.bias_lr != 1", "    apart = False", "stages/test_golden.py"),
+    "t7": ("biases learn as all else", T + "optimiser.py", '{"lr": lr * times,', '{"lr": lr,', "stages/test_golden.py"),
     "t8": ("auto is bf16 everywhere", T + "loop.py", 'found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"', 'True else "fp32"', "stages/test_fitting.py"),
     "n1": ("a last batch of one image stays alone", T + "loop.py", "if whole and 0 < rest < least <= batch_size:", "if False:", "stages/test_networks.py"),
     "n2": ("images are channels last whatever the model", C + "unlearning/trial.py", "if isinstance(last, _Pass) and _same(plain, last):", "if True:", "stages/test_networks.py"),

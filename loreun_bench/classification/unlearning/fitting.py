@@ -19,8 +19,6 @@ from loreun_bench.training.optimiser import biases_apart, make_optimiser, make_s
 from loreun_bench.training.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
-
     from loreun_bench.classification.config import Recipe
     from loreun_bench.classification.unlearning.method import Context, ImageSet
 
@@ -34,7 +32,10 @@ def fit(model: nn.Module, samples: ImageSet, select_on: ImageSet | None, context
     steps_per_epoch = len(cuts(len(samples), recipe.batch_size, LEAST))
     steps = min(recipe.epochs * steps_per_epoch, context.limit_steps or 2**62)
     _begin(model, samples)
-    optimiser = _optimiser(model, recipe)
+    groups = biases_apart(model, recipe.lr, recipe.weight_decay, recipe.bias_lr)
+    optimiser = make_optimiser(
+        groups, recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.nesterov
+    )
     schedule = make_schedule(optimiser, recipe.schedule, steps, steps_per_epoch, recipe.milestones, recipe.gamma)
     augment, flips = Augment.of(recipe), _Flips(recipe, len(samples), context)
 
@@ -75,14 +76,6 @@ def _begin(model: nn.Module, samples: ImageSet) -> None:
             height, width, _ = samples.images.shape
             every = max(1, len(samples) * height * width // PIXELS)
             layer.begin(samples.images.batch(samples.index[::every]))
-
-
-def _optimiser(model: nn.Module, recipe: Recipe) -> Optimizer:
-    how = recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.nesterov
-    apart = recipe.bias_lr != 1
-    return make_optimiser(
-        biases_apart(model, recipe.lr, recipe.weight_decay, recipe.bias_lr) if apart else model.parameters(), *how
-    )
 
 
 class _Flips:
