@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from loreun_bench.classification.config import ClassificationConfig, Normalisation, Recipe
 from loreun_bench.classification.config import Scenario as Forgotten
-from loreun_bench.cli.browse import _items
+from loreun_bench.cli import browse
 from loreun_bench.config import Seeds, SweepConfig
 from loreun_bench.generation.config import Curve, GenerationConfig, MetricSettings, Sampling
 from loreun_bench.registry import TRACKS, kinds
@@ -83,17 +83,17 @@ def _may_be(about: dict[str, Any]) -> str:
 def items(track: str, kind: str) -> str:
     """Every item of a kind, as `show` prints it."""
     parts = [f"# {kind.capitalize()} of the {track} track\n\nWhat `loreun-bench show {kind} NAME` prints.\n"]
-    parts += [f"## {name}\n\n```text\n{full().rstrip()}\n```" for name, _, full in _items(kind, None, track)]
+    parts += [f"## {name}\n\n```text\n{full().rstrip()}\n```" for name, _, full in browse.items(kind, None, track)]
     return "\n\n".join(parts) + "\n"
 
 
 def protocols() -> str:
     """What the two protocols do, track by track."""
-    parts = [f"## {track.capitalize()}\n\n```text\n{_items('protocols', None, track)[0][2]()}\n```" for track in TRACKS]
+    parts = [f"## {track.capitalize()}\n\n```text\n{browse.items('protocols', None, track)[0][2]()}\n```" for track in TRACKS]
     return "# Protocols\n\n" + "\n\n".join(parts) + "\n"
 
 
 def presets() -> str:
     """Every preset, whole."""
-    parts = [f"## {name}\n\n```yaml\n{full().rstrip()}\n```" for name, _, full in _items("presets", None, FIRST)]
-    return "# Presets\n\n" + "\n\n".join(parts) + "\n"
+    found = browse.items("presets", None, FIRST)
+    return "# Presets\n\n" + "\n\n".join(f"## {name}\n\n```yaml\n{full().rstrip()}\n```" for name, _, full in found) + "\n"

@@ -31,7 +31,7 @@ def list_items(
 ) -> None:
     """List what there is of a kind, in both tracks: methods, weightings, scenarios, metrics, data sets, models, presets."""
     tracks = _tracks(kind, track)
-    rows = [(name, each, summary) for each in tracks for name, summary, _ in _items(kind, plugin, each)]
+    rows = [(name, each, summary) for each in tracks for name, summary, _ in items(kind, plugin, each)]
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, each, summary in rows:
         head = f"{name:{wide[0]}}  " + (f"{each:{wide[1]}}  " if len(tracks) > 1 else "")
@@ -47,7 +47,7 @@ def show(
     """Show one item: what it does, its paper, its settings with their defaults; of both tracks if both have one."""
     from loreun_bench.errors import UserError, did_you_mean
 
-    every = [(each, found, full) for each in _tracks(kind, track) for found, _, full in _items(kind, plugin, each)]
+    every = [(each, found, full) for each in _tracks(kind, track) for found, _, full in items(kind, plugin, each)]
     chosen = [(each, full) for each, found, full in every if found == name]
     if not chosen:
         raise UserError(f"unknown {kind.rstrip('s')} '{name}'; {did_you_mean(name, [found for _, found, _ in every])}")
@@ -69,7 +69,7 @@ def _tracks(kind: str, track: str | None) -> list[str]:
     return [each for each in TRACKS if kind == "protocols" or kind in kinds(each)]
 
 
-def _items(kind: str, plugin: list[Path] | None, track: str) -> list[tuple[str, str, Any]]:
+def items(kind: str, plugin: list[Path] | None, track: str) -> list[tuple[str, str, Any]]:
     """(name, summary, function that gives the full description) of every item of a kind."""
     from loreun_bench.errors import UserError, did_you_mean
     from loreun_bench.registry import KINDS, TRACKS, load_plugin, registry

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import refused
 
 import loreun_bench
 from loreun_bench import config
@@ -277,6 +278,10 @@ def test_the_first_layer_whitens_the_images_that_the_model_is_trained_on_and_sta
         whitened = torch.nn.functional.conv2d(x, model[0].weight)[:, :4].movedim(1, 3).reshape(-1, 4)
         torch.testing.assert_close(whitened.T @ whitened / len(whitened), torch.eye(4), atol=0.02, rtol=0)
         assert torch.equal(model[0].weight[4:], -model[0].weight[:4])
+
+
+def test_pictures_too_small_for_the_network_are_refused_in_one_line(command):
+    refused(command("plan", "digits", "--set", "model=airbench"), "needs pictures of 9×9 pixels or more, these have 8×8")
 
 
 def test_the_recipe_smooths_labels_as_torch_does(toy):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loreun_bench.decorators import model
+from loreun_bench.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,11 @@ def airbench(
     """A frozen whitening layer and three blocks of two 3×3 convolutions with GELU; batch norm only shifts; 2 M weights.
 
     whiten: else the first layer learns. dirac: convolutions begin as the identity, as far as they have channels.
+    UserError for pictures of fewer than 9 pixels a side, of which three poolings leave nothing.
     """
+    if min(size) < 9:
+        given = "×".join(map(str, size))
+        raise UserError(f"model 'airbench' needs pictures of 9×9 pixels or more, these have {given}: use small-cnn")
     from torch import nn
 
     from loreun_bench.classification.models.layers import Scaled, Whitening
