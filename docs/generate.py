@@ -89,11 +89,13 @@ def items(track: str, kind: str) -> str:
 
 def protocols() -> str:
     """What the two protocols do, track by track."""
-    parts = [f"## {track.capitalize()}\n\n```text\n{browse.items('protocols', None, track)[0][2]()}\n```" for track in TRACKS]
+    texts = {track: browse.items("protocols", None, track)[0][2]() for track in TRACKS}
+    parts = [f"## {track.capitalize()}\n\n```text\n{text}\n```" for track, text in texts.items()]
     return "# Protocols\n\n" + "\n\n".join(parts) + "\n"
 
 
 def presets() -> str:
     """Every preset, whole."""
     found = browse.items("presets", None, FIRST)
-    return "# Presets\n\n" + "\n\n".join(f"## {name}\n\n```yaml\n{full().rstrip()}\n```" for name, _, full in found) + "\n"
+    parts = [f"## {name}\n\n```yaml\n{full().rstrip()}\n```" for name, _, full in found]
+    return "# Presets\n\n" + "\n\n".join(parts) + "\n"
