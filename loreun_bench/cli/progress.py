@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from loreun_bench.cli.says import say, say_again, shown
+from loreun_bench.cli.tables import terminal
 from loreun_bench.errors import plain
 from loreun_bench.report.table import columns
+from loreun_bench.report.text import wrapped
 
 if TYPE_CHECKING:
     from loreun_bench.harness.plan import Plan
@@ -167,7 +169,7 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(shown(line), highlight=False, markup=False)
         else:
-            say(line, err=True)
+            say(wrapped(line, terminal(sys.stderr)), err=True)
 
 
 class Shares:

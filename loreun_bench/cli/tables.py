@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -67,6 +67,6 @@ def leaderboard(
     say(render(groups, style, ua, shown, width=room, notes=terminal() is None if notes is None else notes), end="")
 
 
-def terminal() -> int | None:
-    """The columns of the terminal that stdout is; None if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def terminal(stream: TextIO | None = None) -> int | None:
+    """The columns of the terminal that a stream is, stdout if none is given; None if it is none."""
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
