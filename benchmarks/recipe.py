@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from tabulate import tabulate
+from torch import Tensor, nn
 
 from loreun_bench.classification.config import Recipe
 from loreun_bench.classification.data.images import Dataset, load_dataset
@@ -50,17 +51,38 @@ def trained(data: Dataset, name: str, seed: int, epochs: int, precision: str) ->
     """Train once; what came of it."""
     recipe, model_settings = VARIANTS[name]
     torch.manual_seed(seed)
-    model = adapt(build_model("airbench", model_settings, 3, data.classes, (32, 32)), data.classes, "channels_last")
+
+    def fresh() -> nn.Module:
+        return adapt(build_model("airbench", model_settings, 3, data.classes, (32, 32)), data.classes, "channels_last")
+
+    model = fresh()
     context = Context(
         device="cpu", precision=precision, protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=epochs, **RECIPE | recipe),
-        phases={}, seed=seed, meter=Meter("cpu"),
+        phases={}, seed=seed, meter=Meter("cpu"), fresh=fresh,
     )  # fmt: skip
     everybody = torch.arange(len(data.train))
     start = time.perf_counter()
     fit(model, ImageSet(data.train, everybody, data.train_labels), None, context)
     seconds = time.perf_counter() - start
     logits = predict(model, data.test, torch.arange(len(data.test)))
-    return {"test_acc": 100 * float((logits.argmax(1) == data.test_labels).float().mean()), "seconds": round(seconds, 1)}
+    mirrored = predict(nn.Sequential(Mirror(), model), data.test, torch.arange(len(data.test)))
+    return {
+        "test_acc": accuracy(logits, data.test_labels), "test_acc_flip": accuracy(logits + mirrored, data.test_labels),
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+class Mirror(nn.Module):
+    """Images [B, C, H, W], left for right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] → the same."""
+        return x.flip(-1)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """In percent."""
+    return 100 * float((logits.argmax(1) == labels).float().mean())
 
 
 def table() -> str:
@@ -70,10 +92,16 @@ def table() -> str:
         row = json.loads(line)
         rows.setdefault((row["epochs"], row["precision"], row["threads"], row["variant"]), []).append(row)
     shown = [
-        [*key, f"{statistics.mean(r['test_acc'] for r in found):.2f}", len(found), min(r["seconds"] for r in found)]
+        [
+            *key,
+            f"{statistics.mean(r['test_acc'] for r in found):.2f}",
+            f"{statistics.mean(r['test_acc_flip'] for r in found):.2f}",
+            len(found),
+            min(r["seconds"] for r in found),
+        ]
         for key, found in rows.items()
     ]
-    head = ["epochs", "precision", "threads", "variant", "test accuracy", "n", "seconds"]
+    head = ["epochs", "precision", "threads", "variant", "test accuracy", "with its mirror", "n", "seconds"]
     return tabulate(shown, head, disable_numparse=True)
 
 
