@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loreun_bench.classification.data.prepared import DataInfo
 
 NAMES_SHOWN = 10
+PIPELINE = "-pipeline"  # how the name of an embedded pipeline, to be trained anew, ends
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +30,10 @@ def prepare(
         Path | None, typer.Option("--from", metavar="PATH", help="a local copy: .npz, idx folder, torchvision's folder")
     ] = None,
 ) -> None:
-    """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy; digits-pipeline: train it."""
-    if name == "digits-pipeline":
-        return _train_pipeline()
+    """Bring a data set into the data folder ($LOREUN_DATA), by download or from a local copy; NAME-pipeline: train an
+    embedded pipeline anew."""
+    if name.endswith(PIPELINE):
+        return _train_pipeline(name)
     if name == "imagenette":
         return _imagenette(source)
     from loreun_bench.classification.data.prepared import prepare as bring
@@ -66,17 +68,21 @@ def _imagenette(source: Path | None) -> None:
     say(f"imagenette: {train} training and {test} test photographs, 10 classes → {where}")
 
 
-def _train_pipeline() -> None:
-    """The pipeline that the package ships, made anew."""
+def _train_pipeline(name: str) -> None:
+    """A pipeline of those that the package ships, made anew."""
     import time
 
     from loreun_bench.cli.progress import Shares
-    from loreun_bench.generation.pipeline.embedded import build
+    from loreun_bench.errors import UserError, did_you_mean
+    from loreun_bench.generation.pipeline.embedded import RECIPES, build
     from loreun_bench.harness.store import data_root
 
-    folder, start = data_root() / "digits-pipeline", time.monotonic()
-    build(folder, Shares())
-    say(f"digits-pipeline: trained in {time.monotonic() - start:.0f} s → {folder}; use it with --set pipeline={folder}")
+    recipe = RECIPES.get(name.removesuffix(PIPELINE))
+    if recipe is None:
+        raise UserError(f"unknown pipeline '{name}'; {did_you_mean(name, [each + PIPELINE for each in RECIPES])}")
+    folder, start = data_root() / name, time.monotonic()
+    build(folder, recipe, Shares())
+    say(f"{name}: trained in {time.monotonic() - start:.0f} s → {folder}; use it with --set pipeline={folder}")
 
 
 def list_data() -> None:

@@ -96,6 +96,9 @@ class GenerationConfig(SweepConfig):
     sampling: Sampling = Sampling()
     curve: Curve = Curve()
     classifier: str = Field(default="small", description="who recognises classes: small (trained here) or resnet50")
+    limit_images: int | None = Field(
+        default=None, ge=1, description="unlearn with so many training pictures, as many of each class"
+    )
     limit_steps: int | None = Field(default=None, ge=1, description="smoke runs: stop each training after so many steps")
     metrics: tuple[str, ...] = Field(default=("ua", "fd"), min_length=1)
     metric_settings: MetricSettings = MetricSettings()

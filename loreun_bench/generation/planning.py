@@ -68,7 +68,8 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
             notes += block.notes
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
-    limits = {"steps": config.limit_steps} if config.limit_steps is not None else {}
+    limits = {"steps": config.limit_steps, "images": config.limit_images}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
     return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
 
 
@@ -89,7 +90,7 @@ class _Block:
         self.config, self.files, self.data_identity, self.scenario, self.seeds = config, files, data, scenario, seeds
         self.notes: list[str] = []
         self.notes += check_scenario(scenario, config)
-        pictures = concepts.dataset(config.dataset, "train")
+        pictures = concepts.dataset(config.dataset, "train").limited(config.limit_images)
         with blamed(scenario.entry.file, f"scenario '{scenario.kind}'"):
             self.concepts: Concepts = scenario.item.draw(pictures.classes, config.prompt)
             check(self.concepts)
@@ -311,7 +312,7 @@ class _Block:
     def _training(self) -> dict[str, Any]:
         return self._common() | {
             "data": self.config.dataset, "data_identity": self.data_identity, "prompts": self.prompts,
-            "forgotten": self.forgotten, "names": list(self.concepts.names), "concept_texts": list(self.concepts.bare),
+            "limit_images": self.config.limit_images, "forgotten": self.forgotten, "names": list(self.concepts.names), "concept_texts": list(self.concepts.bare),
         }  # fmt: skip
 
     def check_classifier(self) -> None:

@@ -232,7 +232,7 @@ def _pictures(config: Config, inputs: Inputs) -> Pictures:
     """The training pictures: the data set's, or those that the original model made of the two prompts."""
     if "generated" in inputs:
         return concepts.generated(checked_pictures(inputs["generated"]), tuple(config["prompts"]))
-    return concepts.dataset(config["data"], "train")
+    return concepts.dataset(config["data"], "train").limited(config["limit_images"])
 
 
 def _requests(config: Config) -> Sequence[dict[str, Any]]:

@@ -77,6 +77,8 @@ def identity(name: str, size: int = 64) -> dict[str, Any]:
     about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(code)]}
     if entry is not None and entry.info["embedded"]:
         return about
+    if parts["train"].packed is not None:
+        return about | {"file": sha256_file(parts["train"].packed)}
     for split, found in parts.items():
         hashes = list(reader.each_of(found.files, sha256_file, f"pictures of {name} (hashed)"))
         whole.check(found.files, hashes, name)

@@ -32,7 +32,7 @@ IMAGENETTE = {
     "tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "French horn": 566,
     "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
 }  # fmt: skip
-STEPS = 400
+STEPS, PASSES = 400, 2  # of training the small network: so many steps, or passes over the pictures where that is more
 LARGEST = 1024  # pixels on a side of what the small network looks at
 WIDTH = 32  # features of the small network: few, so that a few dozen pictures give a covariance of full rank
 _BATCH = 64
@@ -120,13 +120,14 @@ def train_small(
     pictures: Pictures,
     size: int,
     seed: int,
-    steps: int = STEPS,
+    steps: int | None = None,
     listen: Callable[[str, float], None] = lambda what, share: None,
 ) -> dict[str, Tensor]:
     """The weights of a small network trained on `pictures` at size×size pixels; the same for the same seed.
 
     Shifted by up to a pixel in sixteen and with noise on them, so that it also knows pictures that are a little off.
     """
+    steps = steps or max(STEPS, PASSES * len(pictures) // _BATCH)
     generator = torch.Generator().manual_seed(seed)
     with seeded(seed):
         model = _Small(len(pictures.classes), size)

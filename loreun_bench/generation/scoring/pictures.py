@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 
@@ -14,13 +15,14 @@ class Pictures:
     """The pictures of one split of a data set.
 
     classes: their names, as they are put into prompts; labels: [N] int64; load: (positions [n], size) -> [n, 3, size,
-    size] in [-1, 1]; files: where they lie, if in files.
+    size] in [-1, 1]; files: where they lie, if in a file each; packed: the one file that holds all of them.
     """
 
     classes: tuple[str, ...]
     labels: Tensor
     load: Callable[[Tensor, int], Tensor]
     files: tuple[Path, ...] = ()
+    packed: Path | None = None
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -32,3 +34,14 @@ class Pictures:
     def others(self, label: int) -> Tensor:
         """The positions of all other pictures."""
         return (self.labels != label).nonzero().squeeze(1)
+
+    def limited(self, count: int | None) -> Pictures:
+        """The first of each class, as many of each, `count` in all; all of them for None."""
+        if count is None:
+            return self
+        each = max(1, count // len(self.classes))
+        kept = torch.cat([self.of(label)[:each] for label in range(len(self.classes))])
+        files = tuple(self.files[i] for i in kept.tolist()) if self.files else ()
+        return replace(
+            self, labels=self.labels[kept], load=lambda positions, size: self.load(kept[positions], size), files=files
+        )
