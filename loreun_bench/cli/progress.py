@@ -27,6 +27,7 @@ KEYS = (
     "klom_forget", "ulira_auc",
 )  # fmt: skip
 EVERY = 30.0  # seconds without a line before one says what is under way
+LEAST = 0.002  # share of the work before which what is left is not foretold: the first step is much slower
 
 
 class Progress:
@@ -173,19 +174,21 @@ class Progress:
 
 
 class Shares:
-    """What is under way and the time left, on stderr: one line that changes on a terminal, a line a case elsewhere."""
+    """What is under way and the time left, on stderr: one line that changes on a terminal; elsewhere a line a case, and one
+    every EVERY seconds."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._title = ""
 
     def __call__(self, title: str, share: float) -> None:
-        """`share` of the work, under way as `title`, is done."""
-        spent = time.monotonic() - self._start
-        left = f"{_clock(spent * (1 - share) / share)} left" if share > 0 else "time left: ?"
+        """`share` of all the work is done, under way is `title`."""
+        now = time.monotonic()
+        left = f"{_clock((now - self._start) * (1 - share) / share)} left" if share > LEAST else "time left: ?"
         if sys.stderr.isatty():
             say_again(f"{share:4.0%} {title} ({left})", end="" if share < 1 else "\n")
-        elif title != self._title:
+        elif title != self._title or now - self._said > EVERY:
+            self._said = now
             say(f"{share:4.0%} {title} ({left})", err=True)
         self._title = title
 

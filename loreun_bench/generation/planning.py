@@ -69,8 +69,8 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     if config.protocol == "paper":
         notes.append("protocol paper: the reference code's known bugs are repeated; see `show protocols paper`")
     limits = {"steps": config.limit_steps, "images": config.limit_images}
-    limits = {name: limit for name, limit in limits.items() if limit is not None}
-    return [replace(cell, record=replace(cell.record, limits=limits)) for cell in found], notes
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return [replace(cell, record=replace(cell.record, limits=given)) for cell in found], notes
 
 
 def _check_timesteps(config: GenerationConfig, files: PipelineFiles) -> None:
@@ -311,8 +311,9 @@ class _Block:
 
     def _training(self) -> dict[str, Any]:
         return self._common() | {
-            "data": self.config.dataset, "data_identity": self.data_identity, "prompts": self.prompts,
-            "limit_images": self.config.limit_images, "forgotten": self.forgotten, "names": list(self.concepts.names), "concept_texts": list(self.concepts.bare),
+            "data": self.config.dataset, "data_identity": self.data_identity, "limit_images": self.config.limit_images,
+            "prompts": self.prompts, "forgotten": self.forgotten, "names": list(self.concepts.names),
+            "concept_texts": list(self.concepts.bare),
         }  # fmt: skip
 
     def check_classifier(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from loreun_bench.cli.progress import Progress
+from loreun_bench.cli.progress import Progress, Shares
 from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.scheduler import Event
@@ -98,3 +98,22 @@ def test_a_cell_that_lacks_metrics_or_has_odd_ones_is_a_line_all_the_same(capsys
     assert "MIA  54.30 ?" in shown
     assert "over seeds" in shown
     assert "\x1b" not in shown
+
+
+def test_shares_of_one_work_say_now_and_then_where_it_stands(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    shares = Shares()
+    for seconds, title, share in [
+        (5, "autoencoder", 0.001),  # the first step, of which nothing can be foretold
+        (5, "autoencoder", 0.01),  # too soon for a line
+        (30, "autoencoder", 0.4),
+        (20, "denoiser", 0.5),
+        (60, "denoiser", 1.0),
+    ]:
+        now[0] += seconds
+        shares(title, share)
+    assert capsys.readouterr().err.splitlines() == [
+        "  0% autoencoder (time left: ?)", " 40% autoencoder (1:00 left)", " 50% denoiser (1:00 left)",
+        "100% denoiser (0:00 left)",
+    ]  # fmt: skip
