@@ -131,6 +131,9 @@ class SweepConfig(Strict):
     weightings: dict[str, dict[str, Any]] = Field(
         default={"none": {}}, min_length=1, description="names, each with what is not its default"
     )
+    weighted: tuple[str, ...] | None = Field(
+        default=None, description="methods that every weighting is tried on, the others run without; by default all"
+    )
     metrics: tuple[str, ...] = Field(min_length=1, description="names of what is measured")
     trials: dict[str, int] = Field(default={}, description="how many settings of a method were tried for it, by `tune`")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where torch finds a GPU")
@@ -165,8 +168,9 @@ class SweepConfig(Strict):
             raise ValueError("a compiled network cannot be shared among ranks: leave compile out, or set ranks to 1")
         if len(set(map(str, self.seeds))) < len(self.seeds):
             raise ValueError("seeds must differ from one another")
-        if other := self.trials.keys() - self.methods.keys():
-            raise ValueError(f"trials names {min(other)}, which is no method of this sweep")
+        for section in ("trials", "weighted"):
+            if other := set(getattr(self, section) or ()) - self.methods.keys():
+                raise ValueError(f"{section} names {min(other)}, which is no method of this sweep")
         return self
 
 

@@ -49,6 +49,8 @@ def check_scenario(scenario: Any, config: Any) -> list[str]:
 def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list[tuple[Entry, Any]], list[str]]:
     """The sweep's weightings that change something for `method`, those of which every phase is one that it runs; and
     notes on those left out. The scenario's settings come before the sweep's, and these before the track's defaults."""
+    if config.weighted is not None and name not in config.weighted:
+        return [uniform()], []
     active = active_phases(method)
     if not active:
         told = says_active(type(method)) or (hasattr(method, "active") and not _said(method))

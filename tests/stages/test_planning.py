@@ -48,6 +48,17 @@ def test_one_original_for_all_scenarios_and_one_retrain_for_each_split_and_seed(
     assert kinds(plan(noise_floor=True))["unlearn"] - kinds(found)["unlearn"] == 4
 
 
+def test_weightings_are_tried_on_those_methods_that_are_named():
+    whole = {(c.record.method, c.record.weighting) for c in plan(noise_floor=False).cells}
+    found = plan(noise_floor=False, weighted=["RL", "FT"])
+    rows = {(c.record.method, c.record.weighting) for c in found.cells}
+    assert whole - rows == {(m, w) for m, w in whole if m in ("SalUn", "GA") and w != "none"}
+    assert rows <= whole
+    assert not any(note.startswith("GA") for note in found.notes)
+    with pytest.raises(UserError, match="weighted names SCRUB, which is no method of this sweep"):
+        plan(weighted=["SCRUB"])
+
+
 def test_the_parts_of_a_sweep_have_each_cell_once_and_what_it_needs():
     whole = plan(metrics=["accuracy", "mia", "loss", "strata"])
     parts = [shard(whole, f"{k}/5") for k in range(1, 6)]

@@ -28,7 +28,7 @@ def test_every_preset_is_valid_and_survives_a_round_trip(name, tmp_path):
 
 
 def test_the_issue_names_these_presets():
-    classifiers = {"digits", "fashion-mnist", "cifar10-random", "cifar10-class", "cifar10-fast"}
+    classifiers = {"digits", "fashion-mnist", "cifar10-random", "cifar10-class", "cifar10"}
     assert classifiers | {"digits-diffusion", "imagenette-sd", "i2p-nudity"} <= set(presets())
 
 
