@@ -31,6 +31,7 @@ project, author, release = "loreun_bench", "the authors of loreun_bench", packag
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["generate.py"]
 html_theme, html_title = "furo", "loreun_bench"
+html_static_path, html_css_files = ["static"], ["tables.css"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 autodoc_typehints, autodoc_member_order = "signature", "bysource"
