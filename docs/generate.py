@@ -42,8 +42,8 @@ def write() -> None:
         pages |= {f"{track}-{kind}": items(track, kind) for kind in kinds(track) if kind != "weightings" or track == FIRST}
     for path in sorted(RESULTS.glob("**/leaderboard.md")):
         name = path.parent.relative_to(RESULTS).as_posix()
-        wide = "---\nhide-toc: true\n---\n"  # its place is the table's
-        pages[f"results/{name}"] = f"{wide}# Results of {name}\n\n" + re.sub("^#+", "##", path.read_text(), flags=re.MULTILINE)
+        table = re.sub("^#+", "##", path.read_text(), flags=re.MULTILINE)
+        pages[f"results/{name}"] = f"---\nhide-toc: true\n---\n# Results of {name}\n\n{table}"  # whose place is the table's
     for name, text in pages.items():
         path = REFERENCE / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
