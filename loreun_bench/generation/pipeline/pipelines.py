@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-EMBEDDED = {"digits": Path(__file__).parents[1] / "assets" / "digits"}
+EMBEDDED = {name: Path(__file__).parents[1] / "assets" / name for name in ("digits", "fashion-mnist")}
 HUB_NAME = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 
 
