@@ -1,4 +1,5 @@
-"""setup.py: its switches, what it says when something is missing, and that the package then runs on plain PyTorch."""
+"""setup.py: its switches, what it says when something is missing, and that the package then runs on plain PyTorch; what the
+sdist and the wheel hold."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import cuda_code
@@ -16,7 +19,8 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("setup.py", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE", "csrc", "loreun_bench")
+BESIDE = {"setup.py", "pyproject.toml", "CMakeLists.txt", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"}
+SOURCES = (*BESIDE, "CITATION.cff", "SECURITY.md", "csrc", "loreun_bench")
 SWITCHES = (
     "BUILD_NO_CUDA",
     "FORCE_CUDA",
@@ -271,3 +275,49 @@ def test_what_another_source_folder_or_cuda_compiler_left_is_made_anew(setup_py,
     assert (f"is of another {other}, and is made anew" if other else "") in capsys.readouterr().err
     setup_py.clean(folder, [])
     setup_py.clean(tmp_path / "nothing", [])
+
+
+def inside(folder: Path, *left_out: str) -> set[str]:
+    """The files in a folder, from there on, without what is made of them."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix() for path in found if path.name not in left_out}
+
+
+def make(what: str, tree: Path, folder: Path, **change: str) -> Path:
+    """The sdist or the wheel, built as pip does it."""
+    done = python(["-c", f"from setuptools import build_meta; build_meta.build_{what}({str(folder)!r})"], tree, **change)
+    assert done.returncode == 0, done.stderr
+    (made,) = folder.glob("*.whl" if what == "wheel" else "*.tar.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    """An sdist, unpacked, of a folder in which the operator was built before."""
+    folder = tmp_path_factory.mktemp("sdist")
+    tree = copied(folder)
+    for name in ("_operator.so", "_build.json", "_source.py"):
+        (tree / "loreun_bench/ops" / name).write_text("")
+    with tarfile.open(make("sdist", tree, folder)) as packed:
+        packed.extractall(folder / "unpacked")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    return unpacked
+
+
+def test_the_sdist_has_the_package_and_what_the_operator_is_built_from(sdist):
+    built = {"_operator.so", "_build.json", "_source.py"}
+    tree = sdist.parents[1] / "tree"
+    assert inside(sdist / "loreun_bench") == inside(tree / "loreun_bench", *built)
+    assert inside(sdist / "csrc") == {name for name in inside(tree / "csrc") if not name.startswith("sim/")}
+    assert {path.name for path in sdist.iterdir() if path.is_file()} >= BESIDE
+    assert {path.name for path in sdist.iterdir() if path.is_dir()} == {"csrc", "loreun_bench", "loreun_bench.egg-info"}
+
+
+def test_the_wheel_has_every_file_of_the_package_and_no_other(sdist, tmp_path):
+    wheel = make("wheel", sdist, tmp_path, LOREUN_NO_EXTENSION="1")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
+    package = {f"loreun_bench/{name}" for name in inside(sdist / "loreun_bench")}
+    assert {name for name in names if name.startswith("loreun_bench/")} == {*package, "loreun_bench/ops/_build.json"}
+    assert {name.partition("/")[2] for name in names if ".dist-info/" in name} == {
+        "METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"
+    }  # fmt: skip
