@@ -21,6 +21,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -28,6 +29,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;11.0;12.0+PTX"
 OLDEST_TORCH = (2, 10)
+AGAIN = "install it again, the same way and with --no-deps --force-reinstall --no-cache-dir"
 
 
 class Unavailable(Exception):
@@ -37,6 +39,16 @@ class Unavailable(Exception):
 def flag(name: str) -> bool:
     """Whether an environment switch is on."""
     return os.environ.get(name, "").lower() not in ("", "0", "off", "no", "false")
+
+
+def installed_torch() -> Any:
+    """torch: where pip isolates a build, which hides torch, that of the environment it installs into. Raises Unavailable."""
+    if (packages := sysconfig.get_path("platlib")) not in sys.path:
+        sys.path.append(packages)
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise Unavailable(f"there was no torch when it was built; now that there is, {AGAIN}") from None
 
 
 def find_nvcc() -> Path:
@@ -72,12 +84,10 @@ def known_to(nvcc: Path) -> str:
 def visible_architecture() -> str:
     """The GPU's own architecture, if one is here."""
     try:
-        import torch
-    except ImportError:
+        cuda = installed_torch().cuda
+    except Unavailable:
         return ""
-    if not torch.cuda.is_available():
-        return ""
-    return "{}.{}".format(*torch.cuda.get_device_capability())
+    return "{}.{}".format(*cuda.get_device_capability()) if cuda.is_available() else ""
 
 
 def cuda_options() -> tuple[list[str], str]:
@@ -104,10 +114,7 @@ def cuda_options() -> tuple[list[str], str]:
 
 def torch_options() -> list[str]:
     """CMake's options for torch and pybind11. Raises Unavailable."""
-    try:
-        import torch
-    except ImportError:
-        raise Unavailable("torch is not importable in the build (install with --no-build-isolation)") from None
+    torch = installed_torch()
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise Unavailable(f"torch {torch.__version__} is older than 2.10")
     options = [f"-DTORCH_ROOT={Path(torch.__file__).parent}", f"-DPYTHON_INCLUDE={sysconfig.get_path('include')}"]

@@ -321,3 +321,21 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(sdist, tmp_path):
     assert {name.partition("/")[2] for name in names if ".dist-info/" in name} == {
         "METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"
     }  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake")
+def test_an_installation_before_torchs_says_to_install_it_again(tree):
+    """pip builds before it installs, so that in an empty environment there is no torch."""
+    hidden = "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['setup.py', 'build_ext', '--inplace']; "
+    done = python(["-c", hidden + "runpy.run_path('setup.py', run_name='__main__')"], tree)
+    assert done.returncode == 0, done.stderr
+    assert report(tree)["reason"].startswith("there was no torch when it was built; now that there is, install it again")
+
+
+def test_an_isolated_build_finds_the_torch_of_the_environment(setup_py, tmp_path, monkeypatch):
+    """pip's isolation takes the environment's packages from sys.path; where they are Python still says."""
+    (tmp_path / "torch.py").write_text("")
+    monkeypatch.setattr(setup_py.sysconfig, "get_path", {"platlib": str(tmp_path)}.get)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "torch")
+    assert setup_py.installed_torch().__file__ == str(tmp_path / "torch.py")
