@@ -28,5 +28,8 @@ def env() -> None:
     say(f"{'torch CUDA':14} {torch.version.cuda or 'none'}; GPUs: {torch.cuda.device_count()}")
     say(f"{'precision':14} auto is {automatic(device)} here")
     say(f"{'operator':14} {backend(device)} ({native.state()[1]})")
+    if native.state()[0]:
+        python = "in Python, slower to call; what is built where it is installed has it in C++, for one torch and Python"
+        say(f"{'autograd':14} {'in C++' if native.eager() else python}")
     say(f"{'store':14} {default_root()}")
     say(f"{'data':14} {data_root()}")

@@ -336,6 +336,13 @@ def test_env_names_the_operator_backend_and_the_precision(cli):
     assert f"operator       {backend()} (" in out
 
 
+@pytest.mark.skipif(backend() == "reference", reason="the operator is not compiled")
+def test_env_says_whose_autograd_it_is(cli, monkeypatch):
+    for eager, says in ((object(), "in C++\n"), (None, "in Python, slower to call; what is built")):
+        monkeypatch.setattr("loreun_bench.ops.native.eager", lambda eager=eager: eager)
+        assert f"\nautograd       {says}" in cli("env")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
