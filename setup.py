@@ -7,6 +7,8 @@ TORCH_CUDA_ARCH_LIST    "8.0;9.0+PTX": build them for these; by default for the 
 MAX_JOBS                how many files are compiled at once
 DEBUG=1                 no optimisation, debug information
 LOREUN_NO_EXTENSION=1   build nothing: the operator runs on plain PyTorch
+LOREUN_PORTABLE=1       for a wheel that is published (`make dist`): only what serves every Python and torch, or fail;
+                        the CUDA kernels only with FORCE_CUDA=1
 """
 
 from __future__ import annotations
@@ -94,13 +96,15 @@ def cuda_options() -> tuple[list[str], str]:
     """CMake's options for CUDA, and in words why they are so. Raises Unavailable if FORCE_CUDA cannot be met."""
     if flag("BUILD_NO_CUDA"):
         return [], "BUILD_NO_CUDA is set"
+    if flag("LOREUN_PORTABLE") and not flag("FORCE_CUDA"):
+        return [], "not in this wheel; where nvcc is, they are built from the sdist"
     try:
         nvcc = find_nvcc()
     except Unavailable as missing:
         if flag("FORCE_CUDA"):
             raise SystemExit(f"FORCE_CUDA is set, but there is {missing}") from None
         return [], str(missing)
-    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or visible_architecture()
+    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST") or ("" if flag("LOREUN_PORTABLE") else visible_architecture())
     if not wanted and not flag("FORCE_CUDA"):
         return [], "no GPU where it was built (FORCE_CUDA=1 builds them all the same)"
     architectures = cmake_architectures(wanted or known_to(nvcc))
@@ -113,11 +117,14 @@ def cuda_options() -> tuple[list[str], str]:
 
 
 def torch_options() -> list[str]:
-    """CMake's options for torch and pybind11. Raises Unavailable."""
+    """CMake's options for torch, and for what is of one Python. Raises Unavailable."""
     torch = installed_torch()
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise Unavailable(f"torch {torch.__version__} is older than 2.10")
-    options = [f"-DTORCH_ROOT={Path(torch.__file__).parent}", f"-DPYTHON_INCLUDE={sysconfig.get_path('include')}"]
+    options = [f"-DTORCH_ROOT={Path(torch.__file__).parent}"]
+    if flag("LOREUN_PORTABLE"):
+        return options
+    options.append(f"-DPYTHON_INCLUDE={sysconfig.get_path('include')}")
     options.append(f"-DPYTHON_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}")
     try:
         import pybind11
@@ -193,6 +200,8 @@ def compile_operator(folder: Path) -> dict[str, object]:
         run([*configure, "-DLOREUN_CUDA=OFF"])
         run(build)
     report: dict[str, object] = {"operator": True, "cuda": words}
+    if flag("LOREUN_PORTABLE"):
+        return report
     try:
         run([*build, "--target", "_eager"])
         report["eager"] = importlib.import_module("torch").__version__
@@ -208,14 +217,14 @@ class BuildOperator(build_ext):
         """Build, and write down what was built and why: the `env` verb reads it."""
         package = ROOT / "loreun_bench" if self.inplace or self.editable_mode else Path(self.build_lib, "loreun_bench")
         out = package / "ops"
-        folder = Path(self.build_temp).absolute() / "cmake"
+        folder = Path(self.build_temp).absolute() / ("portable" if flag("LOREUN_PORTABLE") else "cmake")
         try:
             if flag("LOREUN_NO_EXTENSION"):
                 raise Unavailable("LOREUN_NO_EXTENSION is set")
             report = compile_operator(folder)
         except Unavailable as reason:
-            if flag("FORCE_CUDA"):
-                raise SystemExit(f"FORCE_CUDA is set, but {reason}") from None
+            if forced := next(filter(flag, ("FORCE_CUDA", "LOREUN_PORTABLE")), None):
+                raise SystemExit(f"{forced} is set, but {reason}") from None
             report = {"operator": False, "reason": str(reason)}
         out.mkdir(parents=True, exist_ok=True)
         for old in (*out.glob("_*.so"), *out.glob("_source.py")):
@@ -240,4 +249,8 @@ class BuildOperator(build_ext):
         return {}
 
 
-setup(ext_modules=[Extension("loreun_bench.ops._operator", [])], cmdclass={"build_ext": BuildOperator})
+setup(
+    ext_modules=[Extension("loreun_bench.ops._operator", [])],
+    cmdclass={"build_ext": BuildOperator},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if flag("LOREUN_PORTABLE") else {},
+)

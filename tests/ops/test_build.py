@@ -28,6 +28,7 @@ SWITCHES = (
     "CUDA_PATH",
     "TORCH_CUDA_ARCH_LIST",
     "LOREUN_NO_EXTENSION",
+    "LOREUN_PORTABLE",
     "DEBUG",
     "CXX",
 )
@@ -321,6 +322,24 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(sdist, tmp_path):
     assert {name.partition("/")[2] for name in names if ".dist-info/" in name} == {
         "METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"
     }  # fmt: skip
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_wheel_that_is_published_is_of_no_one_python_and_torch(sdist, tmp_path):
+    wheel = make("wheel", sdist, tmp_path, LOREUN_PORTABLE="1", DEBUG="1")
+    assert "-cp310-abi3-" in wheel.name
+    packed = zipfile.ZipFile(wheel)
+    assert [name for name in packed.namelist() if name.endswith(".so")] == ["loreun_bench/ops/_operator.so"]
+    assert not re.search(rb"\0_?Py[A-Z_]", packed.read("loreun_bench/ops/_operator.so"))  # a symbol of Python's
+    packed.extractall(tmp_path / "installed")
+    assert use(tmp_path / "installed")[0].startswith("cpu-")
+
+
+def test_a_wheel_that_is_published_is_not_made_without_the_operator(tree):
+    done = build(tree, LOREUN_PORTABLE="1", LOREUN_NO_EXTENSION="1")
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1] == "LOREUN_PORTABLE is set, but LOREUN_NO_EXTENSION is set"
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake")
