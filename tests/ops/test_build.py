@@ -324,6 +324,13 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(sdist, tmp_path):
     }  # fmt: skip
 
 
+def test_the_version_is_the_same_wherever_it_stands():
+    (ours,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE) == [ours]
+    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == ours
+    assert set(re.findall(r"loreun_bench-([\d.]+\d)", (ROOT / "docs/install.md").read_text())) == {ours}
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_a_wheel_that_is_published_is_of_no_one_python_and_torch(sdist, tmp_path):
