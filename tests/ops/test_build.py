@@ -331,6 +331,15 @@ def test_the_version_is_the_same_wherever_it_stands():
     assert set(re.findall(r"loreun_bench-([\d.]+\d)", (ROOT / "docs/install.md").read_text())) == {ours}
 
 
+def test_the_operators_digest_is_of_its_sources_wherever_they_lie(setup_py, tmp_path, monkeypatch):
+    here = setup_py.source_digest()
+    shutil.copytree(ROOT / "csrc", tmp_path / "sim" / "csrc")
+    monkeypatch.setattr(setup_py, "ROOT", tmp_path / "sim")
+    assert setup_py.source_digest() == here
+    (tmp_path / "sim" / "csrc" / "cpu" / "driver.cpp").write_text("")
+    assert setup_py.source_digest() != here
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_a_wheel_that_is_published_is_of_no_one_python_and_torch(sdist, tmp_path):
