@@ -135,7 +135,8 @@ def torch_options() -> list[str]:
 
 def source_digest() -> str:
     """SHA-256 of the sources of the operator."""
-    files = sorted(path for path in (ROOT / "csrc").rglob("*") if path.is_file() and ROOT / "csrc" / "sim" not in path.parents)
+    csrc = ROOT / "csrc"
+    files = sorted(path for path in csrc.rglob("*") if path.is_file() and csrc / "sim" not in path.parents)
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
