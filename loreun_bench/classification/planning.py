@@ -32,11 +32,12 @@ STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
 BOTH_CODE = (
     PACKAGE / "harness" / "seeding.py", HERE / "data" / "images.py", HERE / "unlearning" / "protocols.py",
-    HERE / "unlearning" / "networks.py", HERE / "stages.py",
+    HERE / "unlearning" / "networks.py", HERE / "models" / "layers.py", HERE / "stages.py",
 )  # fmt: skip
 TRAINING_CODE = (
     PACKAGE / "training", PACKAGE / "ops", PACKAGE / "weightings" / "__init__.py",
-    *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient", "phase")), *BOTH_CODE,
+    *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient", "phase", "evaluating")),
+    HERE / "scoring" / "evaluation.py", *BOTH_CODE,
 )  # fmt: skip
 EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step

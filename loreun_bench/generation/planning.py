@@ -34,9 +34,9 @@ HERE = PACKAGE / "generation"
 STAGES = "loreun_bench.generation.stages"
 DATA, PIPELINE, UNLEARNING, SCORING = (HERE / room for room in ("data", "pipeline", "unlearning", "scoring"))
 SHARED = (
-    HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")), DATA / "concepts.py",
-    DATA / "returned.py", DATA / "names.py", SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py",
-    UNLEARNING / "protocols.py",
+    HERE / "stages.py", *(PIPELINE / f"{name}.py" for name in ("pipelines", "schedules", "files")),
+    *(DATA / f"{name}.py" for name in ("concepts", "returned", "names", "packed")),
+    SCORING / "pictures.py", SCORING / "images.py", PACKAGE / "pictures.py", UNLEARNING / "protocols.py",
 )  # fmt: skip
 SAMPLING = (*SHARED, PIPELINE / "sampling.py")
 TRAINING = (

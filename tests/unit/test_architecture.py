@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loreun_bench.classification import planning as classification
+from loreun_bench.generation import planning as generation
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "loreun_bench").rglob("*.py"))
 FLOORS = [
@@ -125,3 +128,36 @@ def test_torch_load_is_always_weights_only_and_nothing_is_unpickled():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 options = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert options.get("weights_only") == "True", path
+
+
+KEYED_OTHERWISE = {
+    *(f"classification/data/{name}.py" for name in ("arrays", "folders", "lists", "plain", "prepared", "returned")),
+    *(f"classification/{name}.py" for name in ("config", "data/sources", "data/splits")),  # by what they return
+    "generation/data/whole.py", "generation/pipeline/checks.py",  # refuse what is wrong, and change nothing
+    "classification/models/libraries.py", "generation/datasets/folder.py",  # where a model or data are theirs
+    "generation/unlearning/anchors.py",  # with the methods whose base it has
+}  # fmt: skip
+
+
+def reached(start):
+    """All files of the package that some files import, at the top or within, themselves included."""
+    named, found, left = {name_of(path): path for path in FILES}, set(), list(start)
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            left += [named[module] for module in imports(path) if module in named]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("track", "listed"), [("classification", classification.TRAINING_CODE), ("generation", generation.TRAINING)]
+)
+def test_what_training_imports_of_its_track_is_in_the_key_of_its_results(track, listed):
+    package = ROOT / "loreun_bench"
+    known = {file for path in listed for file in (path.rglob("*.py") if path.is_dir() else [path])}
+    items = {file for room in ("methods", "models", "datasets") for file in (package / track / room).glob("*.py")}
+    entries = {file for file in items if "\n@" in file.read_text()}  # those that a row has are in its key
+    own = reached((known | entries) - {package / track / "stages.py"}) - known - entries
+    found = {path.relative_to(package).as_posix() for path in own if path.name != "__init__.py"}
+    assert {name for name in found if name.startswith((f"{track}/", "ops/", "training/", "weightings/"))} <= KEYED_OTHERWISE
