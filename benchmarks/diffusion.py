@@ -30,6 +30,7 @@ from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness import environment
 from loreun_bench.registry import registry
 from loreun_bench.training.clock import Meter
+from loreun_bench.training.loop import automatic
 from loreun_bench.training.optimiser import make_optimiser
 
 RULES = ("none", "w_f", "w_r", "w_f+w_r", "loreun-d")
@@ -48,7 +49,7 @@ def step(folder: Path, device: str, rule: str, batch: int) -> Callable[[], objec
     phases = dict(registry("weightings").get(rule).item().phases())
     curve = dict.fromkeys(("forget", "retain"), torch.linspace(1, 0.1, pipeline.timesteps, device=device))
     context = Context(
-        device=device, precision="auto", protocol=PROTOCOLS["corrected"], phases=phases, curve=curve, seed=0,
+        device=device, precision=automatic(device), protocol=PROTOCOLS["corrected"], phases=phases, curve=curve, seed=0,
         meter=Meter(device),
     )  # fmt: skip
     data = Data(sets, frozenset(sets), PROMPTS, texts, (FORGOTTEN,))

@@ -22,7 +22,7 @@ from loreun_bench.harness import environment
 from loreun_bench.ops import loreun_cross_entropy
 from loreun_bench.ops.functional import backend
 from loreun_bench.registry import registry
-from loreun_bench.training.loop import autocast, run_steps
+from loreun_bench.training.loop import autocast, automatic, run_steps
 from loreun_bench.training.optimiser import make_optimiser
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits, labels to learn, true labels
@@ -85,11 +85,11 @@ def harness_steps(task: Task, device: str, loss: Loss) -> Steps:
     targets = (labels + 1) % CLASSES
     model = model_of(task).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = make_optimiser(model.parameters(), "sgd", 0.01, 0.9, 5e-4)
-    order, augment = torch.Generator(device).manual_seed(0), Augment(4, True)
+    order, augment, precision = torch.Generator(device).manual_seed(0), Augment(4, True), automatic(device)
 
     def objective(chosen: Tensor) -> Tensor:
         x = images.batch(chosen, augment, order)
-        with autocast(device, "auto"):
+        with autocast(device, precision):
             logits = model(x)
         return loss(logits, targets[chosen], labels[chosen])
 
@@ -119,7 +119,7 @@ def run(
         interleave(list(sides.values()), device, steps or task.steps, math.inf, tick)
         rows += _rows(task, {name: [taken / BURST[device] for taken in side.samples] for name, side in sides.items()})
     about = {"environment": environment.describe(device), "backend": backend(device), "threads": threads}
-    return about | {"burst": BURST[device], "rows": rows}
+    return about | {"precision": automatic(device), "burst": BURST[device], "rows": rows}
 
 
 def _rows(task: Task, times: Mapping[str, list[float]]) -> list[dict[str, Any]]:

@@ -81,7 +81,10 @@ def cuts(size: int, batch_size: int, least: int = 1) -> list[int]:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Matrix products and convolutions in bfloat16 if `precision` is "bf16"."""
+    """Matrix products and convolutions in bfloat16 if `precision` is "bf16", as they are if "fp32"; ValueError for what a
+    plan settles, "auto"."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision is {precision!r}, expected fp32 or bf16: `automatic` says which")
     return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -315,3 +315,10 @@ def test_nesterov_goes_with_sgd_and_a_momentum():
     for wrong in ({"optimizer": "adam"}, {"momentum": 0.0}):
         with pytest.raises(UserError, match="nesterov goes with optimizer sgd"):
             config.load(SMALL | {"train": {"epochs": 1, "nesterov": True} | wrong})
+
+
+def test_auto_is_settled_before_anything_is_computed_in_it():
+    with pytest.raises(ValueError, match="precision is 'auto', expected fp32 or bf16"):
+        autocast("cpu", "auto")
+    assert autocast("cpu", "bf16")._enabled
+    assert not autocast("cpu", "fp32")._enabled
