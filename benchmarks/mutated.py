@@ -118,10 +118,7 @@ def tested(kind: str, inputs: int, seed: int, folder: Path) -> tuple[Counter[str
     before = signal.signal(signal.SIGPROF, _alarm)
     try:
         for number in range(inputs):
-            feed = made(number, random.Random(f"{kind} {seed} {number}"))
-            said = outcome(guard, feed)
-            if said.startswith(Slow.__name__):  # the first of a kind pays for imports
-                said = outcome(guard, feed)
+            said = outcome(guard, made(number, random.Random(f"{kind} {seed} {number}")))
             found[said] += 1
             first.setdefault(said, number)
     finally:
