@@ -97,6 +97,8 @@ class _Block:
         self.prompts, self.forgotten = list(self.concepts.prompts), list(self.concepts.forgotten)
         self.label = short(scenario.label)
         self.classes = () if self.concepts.images else pictures.classes
+        if self.concepts.images and config.limit_images:
+            raise UserError(f"limit_images: scenario {scenario.label} makes its own pictures: set its `images` instead")
         if self.classes:
             gone = sum(int((pictures.labels == number).sum()) for number in self.forgotten)
             self.sizes = {"forget": gone, "retain": len(pictures) - gone}

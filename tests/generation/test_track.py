@@ -146,6 +146,12 @@ def test_another_file_of_the_same_name_is_another_classifier(random_pipeline, cl
     assert len(changed) == 6
 
 
+def test_a_limit_of_pictures_is_refused_where_the_original_makes_them(random_pipeline):
+    values = config(random_pipeline, scenarios=[CONCEPT], methods={"RL": {"epochs": 1}}, limit_images=20)
+    with pytest.raises(UserError, match="limit_images: scenario .* makes its own pictures: set its `images` instead"):
+        planning.cells(api.resolve(values))
+
+
 def test_a_concept_is_forgotten_with_pictures_that_the_original_makes(random_pipeline, store, tmp_path):
     values = config(
         random_pipeline, scenarios=[CONCEPT], metrics=["counted"], methods={"RL": {"batch_size": 2, "epochs": 1}},

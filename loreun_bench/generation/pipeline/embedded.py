@@ -26,7 +26,7 @@ Listener = Callable[[str, float], None]  # told what is under way, and the share
 PROMPT = "an image of {}"
 TEXT_LENGTH = 12
 PART = 1000  # pictures that are encoded at once
-HALF = 0.4  # of the time, about, is the autoencoder's
+FIRST = 0.4  # of the time, about, is the autoencoder's
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -47,7 +47,7 @@ class Recipe:
     @property
     def latent(self) -> int:
         """The sides of a latent."""
-        return int(self.size / 2 ** (len(self.encoder) - 1))
+        return self.size >> len(self.encoder) - 1
 
 
 RECIPES = {
@@ -56,18 +56,16 @@ RECIPES = {
 }
 
 
-def build(
-    folder: Path, recipe: Recipe, listen: Listener = lambda what, share: None, seed: int = 0, steps: int | None = None
-) -> None:
-    """Train a pipeline and save it, in half precision, in diffusers' format under `folder`; steps: instead of its own."""
+def build(folder: Path, recipe: Recipe, listen: Listener = lambda what, share: None, seed: int = 0) -> None:
+    """Train a pipeline and save it, in half precision, in diffusers' format under `folder`."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     torch.manual_seed(seed)
-    data, steps = dataset(recipe.data, "train"), steps or recipe.steps
+    data = dataset(recipe.data, "train")
     images = data.load(torch.arange(len(data)), recipe.size)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(folder / "tokenizer", data.classes)
-    vae, latents = _train_autoencoder(recipe, images, steps // 2, lambda share: listen("autoencoder", HALF * share))
+    vae, latents = _train_autoencoder(recipe, images, lambda share: listen("autoencoder", FIRST * share))
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         set_alpha_to_one=False, steps_offset=1,
@@ -79,7 +77,7 @@ def build(
         return_tensors="pt",
     ).input_ids  # fmt: skip
     denoiser = _Denoiser(unet, text_encoder, prompts, scheduler)
-    _train_denoiser(denoiser, latents, data.labels, steps, lambda share: listen("denoiser", HALF + (1 - HALF) * share))
+    _train_denoiser(denoiser, latents, data.labels, recipe.steps, lambda s: listen("denoiser", FIRST + (1 - FIRST) * s))
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -132,14 +130,12 @@ def _make_unet(recipe: Recipe) -> UNet2DConditionModel:
     )  # fmt: skip
 
 
-def _train_autoencoder(
-    recipe: Recipe, images: Tensor, steps: int, listen: Callable[[float], None]
-) -> tuple[AutoencoderKL, Latents]:
+def _train_autoencoder(recipe: Recipe, images: Tensor, listen: Callable[[float], None]) -> tuple[AutoencoderKL, Latents]:
     """Pixels in [-1, 1] to smaller latents and back, and what the images come to: the latents' scale is set so that their
     variance is 1."""
     from diffusers import AutoencoderKL
 
-    blocks = len(recipe.encoder)
+    blocks, steps = len(recipe.encoder), recipe.steps // 2
     vae = AutoencoderKL(
         block_out_channels=recipe.encoder, down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks, layers_per_block=1, latent_channels=4, norm_num_groups=8,

@@ -36,7 +36,7 @@ class Pictures:
         return (self.labels != label).nonzero().squeeze(1)
 
     def limited(self, count: int | None) -> Pictures:
-        """The first of each class, as many of each, `count` in all; all of them for None."""
+        """The first of each class, as many of each and at least one, `count` in all or a few less; all of them for None."""
         if count is None:
             return self
         each = max(1, count // len(self.classes))
