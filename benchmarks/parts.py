@@ -12,12 +12,13 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from recipe import RECIPE
+from recipe import CLASSES, RECIPE, begun
 from tabulate import tabulate
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -25,20 +26,13 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from loreun_bench.classification.config import Recipe
 from loreun_bench.classification.data.images import Images
 from loreun_bench.classification.unlearning import fitting
-from loreun_bench.classification.unlearning.method import Context, ImageSet
-from loreun_bench.classification.unlearning.networks import adapt, build_model
-from loreun_bench.classification.unlearning.protocols import PROTOCOLS
+from loreun_bench.classification.unlearning.method import ImageSet
 from loreun_bench.harness import environment
-from loreun_bench.training.clock import Meter
 from loreun_bench.training.loop import automatic
 
-CLASSES = 10
 PRODUCTS = ("convolution", "addmm", "aten::mm")
-TASKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the model's settings, and how it is trained
-    "airbench": ({}, RECIPE),
-    "resnet18": ({}, {"lr": 0.1, "batch_size": 256, "crop": 4, "flip": True}),
-    "small-cnn": ({}, {"lr": 0.1, "batch_size": 256, "crop": 4, "flip": True}),
-}
+USUAL: dict[str, Any] = {"lr": 0.1, "batch_size": 256, "crop": 4, "flip": True}
+TASKS: dict[str, dict[str, Any]] = {"airbench": RECIPE, "resnet18": USUAL, "small-cnn": USUAL}  # how each is trained
 
 
 class Seen(nn.Module):
@@ -69,32 +63,19 @@ def named(owner: Any, name: str, part: str) -> Iterator[None]:
 
 def parts(name: str, steps: int, precision: str) -> dict[str, float]:
     """Milliseconds a step, by part."""
-    settings, recipe = TASKS[name]
-    torch.manual_seed(0)
-
-    def fresh() -> nn.Module:
-        return Seen(adapt(build_model(name, settings, 3, CLASSES, (32, 32)), CLASSES, "channels_last"))
-
-    model, half = fresh(), torch.full((3,), 0.5)
-    count = recipe["batch_size"] * steps
+    recipe = Recipe(epochs=1, **TASKS[name])
+    model, context = begun(name, {}, recipe, 0, precision)
+    count, half = recipe.batch_size * steps, torch.full((3,), 0.5)
     images = Images(torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8), half, half)
     samples = ImageSet(images, torch.arange(count), torch.randint(CLASSES, (count,)))
-
-    def train(limit: int) -> None:
-        context = Context(
-            device="cpu", precision=precision, protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=1, **recipe), phases={},
-            seed=0, meter=Meter("cpu"), fresh=fresh, limit_steps=limit,
-        )  # fmt: skip
-        fitting.fit(model, samples, None, context)
-
-    train(1)
+    fitting.fit(model, samples, None, replace(context, limit_steps=1))
     with ExitStack() as stack:
         stack.enter_context(named(Images, "batch", "augmentation"))
         stack.enter_context(named(fitting, "loreun_cross_entropy", "loss"))
         stack.enter_context(named(torch.Tensor, "backward", "backward"))
         stack.enter_context(named(fitting, "run_steps", "all"))
         profiler = stack.enter_context(profile(activities=[ProfilerActivity.CPU]))
-        train(steps)
+        fitting.fit(Seen(model), samples, None, context)
     rows = profiler.key_averages()
     spans = {row.key.removeprefix("part: "): row.cpu_time_total for row in rows if row.key.startswith("part: ")}
     optimiser = sum(row.cpu_time_total for row in rows if row.key.startswith("Optimizer.step#"))

@@ -31,6 +31,7 @@ from loreun_bench.harness import environment
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.loop import automatic
 
+CLASSES = 10
 RESULTS = Path(__file__).parent / "results" / "recipe.jsonl"
 RECIPE: dict[str, Any] = {
     "lr": 1.5, "batch_size": 1024, "momentum": 0.85, "nesterov": True, "weight_decay": 1.3e-3, "bias_lr": 64, "crop": 2,
@@ -47,19 +48,23 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what of the re
 }
 
 
-def trained(data: Dataset, name: str, seed: int, epochs: int, precision: str) -> dict[str, Any]:
-    """Train once; what came of it."""
-    recipe, model_settings = VARIANTS[name]
+def begun(name: str, settings: dict[str, Any], recipe: Recipe, seed: int, precision: str) -> tuple[nn.Module, Context]:
+    """A fresh model for pictures of CIFAR-10, and how it is to be trained on a CPU."""
     torch.manual_seed(seed)
 
     def fresh() -> nn.Module:
-        return adapt(build_model("airbench", model_settings, 3, data.classes, (32, 32)), data.classes, "channels_last")
+        return adapt(build_model(name, settings, 3, CLASSES, (32, 32)), CLASSES, "channels_last")
 
-    model = fresh()
-    context = Context(
-        device="cpu", precision=precision, protocol=PROTOCOLS["corrected"], recipe=Recipe(epochs=epochs, **RECIPE | recipe),
-        phases={}, seed=seed, meter=Meter("cpu"), fresh=fresh,
+    return fresh(), Context(
+        device="cpu", precision=precision, protocol=PROTOCOLS["corrected"], recipe=recipe, phases={}, seed=seed,
+        meter=Meter("cpu"), fresh=fresh,
     )  # fmt: skip
+
+
+def trained(data: Dataset, name: str, seed: int, epochs: int, precision: str) -> dict[str, Any]:
+    """Train once; what came of it."""
+    recipe, settings = VARIANTS[name]
+    model, context = begun("airbench", settings, Recipe(epochs=epochs, **RECIPE | recipe), seed, precision)
     everybody = torch.arange(len(data.train))
     start = time.perf_counter()
     fit(model, ImageSet(data.train, everybody, data.train_labels), None, context)
