@@ -148,7 +148,7 @@ def test_another_file_of_the_same_name_is_another_classifier(random_pipeline, cl
 
 def test_a_limit_of_pictures_is_refused_where_the_original_makes_them(random_pipeline):
     values = config(random_pipeline, scenarios=[CONCEPT], methods={"RL": {"epochs": 1}}, limit_images=20)
-    with pytest.raises(UserError, match="limit_images: scenario .* makes its own pictures: set its `images` instead"):
+    with pytest.raises(UserError, match=r"limit_images: scenario .* makes its own pictures: set its `images` instead"):
         planning.cells(api.resolve(values))
 
 
