@@ -66,7 +66,7 @@ def search(config: SweepConfig, rows: Mapping[str, tuple[str, Settings]], seeds:
     """The sweep of all trials, unweighted, with seeds of its own. UserError if these are the sweep's."""
     values = config.model_dump(mode="json")
     own = [int(seeds)] if seeds.isdigit() else seeds
-    values |= {"name": f"{config.name[:50]}-tune", "weightings": {"none": {}}, "seeds": own, "trials": {}}
+    values |= {"name": f"{config.name[:50]}-tune", "weightings": {"none": {}}, "weighted": None, "seeds": own, "trials": {}}
     values["methods"] = {KEPT: config.methods.get(KEPT, {})} if KEPT in config.methods else {}
     values["methods"] |= {row: settings for row, (_, settings) in rows.items()}
     if config.track == "classification":
