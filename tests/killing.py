@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from loreun_bench import config as configuration
+from loreun_bench import api
 from loreun_bench.harness.files_used import plugin_digests
 from loreun_bench.harness.plan import build
 from loreun_bench.harness.stage import Stage
@@ -25,7 +25,7 @@ class Stages:
 
     def __init__(self, config: dict[str, Any], store: Path) -> None:
         self.store = Store(store)
-        self.stages = {stage.label: stage for stage in build(configuration.load(config)).stages}
+        self.stages = {stage.label: stage for stage in build(api.resolve(config)).stages}
         self._made: dict[str, Artifact] = {}
 
     def task(self, stage: Stage, **options: Any) -> Task:

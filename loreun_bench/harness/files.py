@@ -16,6 +16,7 @@ from loreun_bench.errors import UserError
 CHECK = "check"  # the key of a checksum, which what was written before has not
 _OPENING, _DIGITS = f'{{"{CHECK}": "', 12
 _SEAL = len(_OPENING) + _DIGITS + len('", ')  # bytes
+_sorted = json.JSONEncoder(sort_keys=True).encode  # `dumps` makes an encoder for each call
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -71,7 +72,7 @@ def sync_folder(folder: Path) -> None:
 
 def sealed(values: Mapping[str, Any]) -> bytes:
     """Values, of which there is one at least, as a line of JSON that begins with a checksum of the rest."""
-    text = json.dumps(values, sort_keys=True).encode()
+    text = _sorted(values).encode()
     return f'{_OPENING}{_checksum(text)}", '.encode() + text[1:]
 
 
@@ -80,7 +81,7 @@ def unsealed(line: bytes) -> Any:
     found = json.loads(line)
     check = found.pop(CHECK, None) if isinstance(found, dict) else None
     whole = check in (None, _checksum(b"{" + line[_SEAL:]))
-    if not whole and check != _checksum(json.dumps(found, sort_keys=True).encode()):  # it once stood among the other keys
+    if not whole and check != _checksum(_sorted(found).encode()):  # it once stood among the other keys
         raise ValueError("its checksum is another")
     return found
 

@@ -70,8 +70,8 @@ class Leases:
     def holder(self, key: str) -> str | None:
         """The sweep that has the lease; None if nobody has."""
         try:
-            with open(f"{self._folder}/{key}", errors="replace") as file:
-                return file.read()
+            with open(f"{self._folder}/{key}", "rb", buffering=0) as file:
+                return file.read().decode(errors="replace")
         except FileNotFoundError:
             return None
 
@@ -88,8 +88,8 @@ class Leases:
     def _write(self, key: str) -> bool:
         """Whether nobody had the lease, so that this sweep has it now."""
         try:
-            with open(f"{self._folder}/{key}", "x") as file:
-                file.write(self.store.sweep)
+            with open(f"{self._folder}/{key}", "xb") as file:
+                file.write(self.store.sweep.encode())
         except FileExistsError:
             return False
         except FileNotFoundError:  # the first lease of a store

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 1
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode  # `dumps` makes one a call
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ class Output:
 
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def code_digest(path: Path) -> str:

@@ -45,8 +45,13 @@ class Corrupt(Exception):
 class Artifact:
     """A finished stage's result. `digest` covers the payload, not the cost, so that a rebuild keeps downstream keys."""
 
-    folder: Path
+    at: str  # its folder; no Path: to make one takes as long as to open a file
     manifest: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files."""
+        return Path(self.at)
 
     @property
     def digest(self) -> str:
@@ -70,7 +75,7 @@ class Artifact:
 
     def values(self) -> dict[str, Any]:
         """The JSON values, after their hash was checked."""
-        path = f"{self.folder}/{VALUES}"
+        path = f"{self.at}/{VALUES}"
         content = _content(path)
         if hashlib.sha256(content).hexdigest() != self.manifest["files"].get(VALUES):
             raise Corrupt(f"{path} does not match its manifest")
@@ -82,7 +87,7 @@ class Artifact:
         return dict(values["files"]) if "folder" in values and isinstance(values.get("files"), dict) else {}
 
     def _checked(self, name: str) -> str:
-        path = f"{self.folder}/{name}"
+        path = f"{self.at}/{name}"
         with contextlib.suppress(OSError):  # it may go at any moment
             found = signature(path)
             if found is not None and _hash(path, found) == self.manifest["files"].get(name):
@@ -93,7 +98,7 @@ class Artifact:
 def _content(path: Path | str) -> bytes:
     """What is in a file; nothing if it is not there, or goes meanwhile."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return file.read()
     except OSError:
         return b""
@@ -128,7 +133,7 @@ class Store:
         manifest = _manifest(folder)
         if not manifest.keys() >= FIELDS:
             return None
-        return Artifact(Path(folder), manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
+        return Artifact(folder, manifest) if (manifest["schema"], manifest["key"]) == (SCHEMA, key) else None
 
     def verified(self, key: str) -> Artifact | None:
         """Like `find`, but an artifact whose bytes are wrong is set aside and counts as missing."""
@@ -137,7 +142,7 @@ class Store:
             return None
         try:
             if artifact.digest != digest(artifact.manifest["files"]):
-                raise Corrupt(f"{artifact.folder} has a manifest that contradicts itself")
+                raise Corrupt(f"{artifact.at} has a manifest that contradicts itself")
             for name in artifact.manifest["files"]:
                 artifact._checked(name)
         except (Corrupt, OSError, ValueError):
@@ -159,7 +164,7 @@ class Store:
             content = sealed(manifest)
             _write(f"{temporary}/{MANIFEST}", content)
             if self._publish(temporary, key, replace, lasting):
-                return Artifact(Path(self._folder(key)), unsealed(content))
+                return Artifact(self._folder(key), unsealed(content))
         finally:
             if os.path.exists(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -185,7 +190,7 @@ class Store:
             manifest = json.loads(files[MANIFEST])
             for name in (*manifest["files"], MANIFEST):
                 _write(f"{temporary}/{Path(name).name}", files[name])
-            artifact = Artifact(Path(temporary), manifest)
+            artifact = Artifact(temporary, manifest)
             for name in manifest["files"]:
                 artifact._checked(name)
             if (manifest["key"], manifest["digest"]) != (key, digest(manifest["files"])):
@@ -227,7 +232,7 @@ class Store:
         grave = self.root / "corrupt" / f"{artifact.folder.name}-{uuid.uuid4().hex[:8]}"
         grave.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
-            os.replace(artifact.folder, grave)
+            os.replace(artifact.at, grave)
 
     def progress_file(self, key: str) -> Path:
         """Where the stage that makes this artifact says how far it is."""
@@ -257,7 +262,10 @@ class Store:
     def _new_folder(self) -> str:
         """A folder for an artifact that is not whole yet."""
         folder = f"{self.tmp}/{uuid.uuid4().hex}"
-        os.makedirs(folder)
+        try:
+            os.mkdir(folder)
+        except FileNotFoundError:  # somebody has deleted the store
+            os.makedirs(folder)
         return folder
 
     def _publish(self, temporary: str, key: str, replace: bool, lasting: bool) -> bool:
@@ -286,7 +294,7 @@ class Store:
             sync_folder(Path(folder).parent)
         return True
 
-    def _folder(self, key: str) -> str:  # no Path: to make one takes as long as to open a file
+    def _folder(self, key: str) -> str:
         return f"{self.root}/artifacts/{key[:2]}/{key}"
 
 
@@ -327,9 +335,8 @@ def _refuse_newer(folder: str) -> None:
 def _manifest(folder: str) -> dict[str, Any]:
     """What the manifest says; nothing if it is not there, unreadable or damaged."""
     try:
-        with open(f"{folder}/{MANIFEST}", "rb") as file:
-            found = unsealed(file.read())
-    except (OSError, ValueError, RecursionError):
+        found = unsealed(_content(f"{folder}/{MANIFEST}"))
+    except (ValueError, RecursionError):
         return {}
     whole = isinstance(found, dict)
     return found if whole and all(isinstance(found.get(name, kind()), kind) for name, kind in KINDS.items()) else {}

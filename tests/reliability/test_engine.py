@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import platform
 import re
 import signal
 import subprocess
@@ -141,6 +142,15 @@ def test_a_stage_computes_with_one_thread_in_this_process_too(root: Path) -> Non
         assert threads_in(InlineEngine(), root) == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc is asked to keep memory")
+def test_a_worker_takes_the_memory_of_a_step_again_in_the_next(local: LocalEngine, root: Path) -> None:
+    a_task = task(root, "takes_memory_again")
+    assert outcome(local, a_task).status == "ok"
+    artifact = Store(root).verified(a_task.key)
+    assert artifact is not None
+    assert artifact.values()["pages"] < 1000, "64 MiB are 16384 new pages"
 
 
 def threads_in(engine: Engine, root: Path) -> int:

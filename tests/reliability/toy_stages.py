@@ -6,6 +6,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import time
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from loreun_bench.errors import Diverged
@@ -43,6 +45,14 @@ def not_a_number(config: Config, inputs: Inputs, device: str) -> Output:
 def threads(config: Config, inputs: Inputs, device: str) -> Output:
     """How many threads torch computes with."""
     return Output(values={"threads": torch.get_num_threads()})
+
+
+def takes_memory_again(config: Config, inputs: Inputs, device: str) -> Output:
+    """How many pages of memory are new to the process when it takes 64 MiB, as it did eight times before."""
+    for _ in range(9):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(1 << 23)  # torch would align it, so that what was freed may not do
+    return Output({}, {"pages": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before})
 
 
 def reports(config: Config, inputs: Inputs, device: str) -> Output:
