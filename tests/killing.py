@@ -32,7 +32,7 @@ class Stages:
         """The stage's, when its inputs are made."""
         inputs = {name: self.made(each) for name, each in stage.inputs.items()}
         key = stage.key({name: each.digest for name, each in inputs.items()})
-        keys = {name: str(each.manifest["key"]) for name, each in inputs.items()}
+        keys = {name: each.key for name, each in inputs.items()}
         own = (origins(stage.plugins), plugin_digests(stage)) if stage.plugins else ((), {})
         return Task(stage, key, keys, self.store, "cpu", *own, **options)
 
@@ -46,7 +46,8 @@ class Stages:
         """The artifact of a run that comes to its end."""
         outcome = execute(task)
         assert outcome.status == "ok", outcome.trace
-        found = self.store.verified(outcome.key)
+        assert outcome.artifact is not None
+        found = self.store.verified(outcome.artifact.key)
         assert found is not None
         return found
 

@@ -75,7 +75,7 @@ class Leases:
         except FileNotFoundError:
             return None
 
-    def progress_file(self, key: str) -> Path:
+    def progress_file(self, key: str) -> str:
         """Where who makes the stage says how far it is."""
         return Store(self.store.root, self.holder(key) or self.store.sweep).progress_file(key)
 

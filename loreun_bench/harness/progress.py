@@ -13,37 +13,37 @@ from pathlib import Path
 
 EVERY = 1.0  # seconds between two writes
 
-_file: Path | None = None
+_file = ""
 _written = 0.0
 
 
 def report(share: float) -> None:
     """Say that `share` (0 to 1) of the stage under way is done. Cheap enough for every step; outside a stage nothing."""
     global _written
-    if _file is None or time.monotonic() - _written < EVERY:
+    if not _file or time.monotonic() - _written < EVERY:
         return
     _written = time.monotonic()
     with contextlib.suppress(OSError):  # a full disk is for the stage to complain about
-        _file.parent.mkdir(parents=True, exist_ok=True)
-        _file.write_text(f"{share:.4f}")
+        os.makedirs(os.path.dirname(_file), exist_ok=True)
+        Path(_file).write_text(f"{share:.4f}")
 
 
 @contextlib.contextmanager
-def told_in(file: Path) -> Iterator[None]:
+def told_in(file: str) -> Iterator[None]:
     """What is reported inside goes to `file`, which is gone afterwards."""
     global _file
     _file = file
     try:
         yield
     finally:
-        _file = None
+        _file = ""
         with contextlib.suppress(OSError):  # most stages are too short to have said anything
             os.unlink(file)
 
 
-def read(file: Path) -> float:
+def read(file: str) -> float:
     """The share done that was last reported; 0 if nothing was."""
     try:
-        return float(file.read_text())
+        return float(Path(file).read_text())
     except (OSError, ValueError):
         return 0.0

@@ -92,7 +92,7 @@ def measured(cell: Cell, evaluation: Artifact, model: Artifact | None) -> Record
         null=values.get("null", {}),
         ci95=values.get("ci95", {}),
         models=values.get("models", 0),
-        evaluation=str(evaluation.manifest["key"]),
+        evaluation=evaluation.key,
     )
 
 
@@ -103,5 +103,5 @@ def _of_model(model: Artifact, values: Mapping[str, Any]) -> dict[str, Any]:
         "backend": model.manifest["backend"],
         "environment": model.manifest["environment"] | values.get("environment", {}),
         "weights": model.values().get("weights", {}),
-        "artifact": str(model.manifest["key"]),
+        "artifact": model.key,
     }

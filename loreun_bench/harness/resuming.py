@@ -92,7 +92,8 @@ def _run(folder: Path, device: str, function: Callable[[], T]) -> T:
 
 def remove(folder: Path) -> None:
     """Nothing is to be gone on from: the artifact is there, or is to be made anew."""
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def next_loop() -> int:

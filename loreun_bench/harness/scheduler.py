@@ -183,20 +183,15 @@ class _Run:
                 self._tell_shares()
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
-        artifact = self.store.find(outcome.key) if outcome.status == "ok" else None
-        if artifact is not None:
-            self.uses.add(outcome.key)
+        if outcome.artifact is not None:
+            self.uses.add(outcome.artifact.key)
         self.leases.give_back(self.bases[stage.recipe])
-        vanished = artifact is None and outcome.status == "ok"
-        if (outcome.lost or vanished) and self._again(stage):
-            return
-        if artifact is not None:
+        if outcome.artifact is not None:
             self.made.add(stage.recipe)
             self.listen(Event("finished", stage, outcome))
-            self._have(stage, artifact)
-        else:
-            lost = Outcome("failed", str(Corrupt("its artifact is not in the store")), outcome.seconds)
-            self._fail(stage, lost if vanished else outcome)
+            self._have(stage, outcome.artifact)
+        elif not (outcome.lost and self._again(stage)):
+            self._fail(stage, outcome)
 
     def _take(self, stage: Stage, artifact: Artifact) -> None:
         """Use what the store has."""
@@ -209,7 +204,7 @@ class _Run:
     def _have(self, stage: Stage, artifact: Artifact) -> None:
         """A stage's result is there: write the rows that it completes, and forget what nobody reads any more."""
         self.artifacts[stage.recipe] = artifact
-        self.keys[stage.recipe], self.digests[stage.recipe] = str(artifact.manifest["key"]), artifact.digest
+        self.keys[stage.recipe], self.digests[stage.recipe] = artifact.key, artifact.digest
         self.uses.add(self.keys[stage.recipe])
         read = {stage.recipe, *(upstream.recipe for upstream in stage.inputs.values())}
         for number in self.graph.done(stage.recipe):

@@ -54,6 +54,11 @@ class Artifact:
         return Path(self.at)
 
     @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return str(self.manifest["key"])
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the payload's file hashes."""
         return str(self.manifest["digest"])
@@ -161,10 +166,9 @@ class Store:
                 "schema": SCHEMA, "key": key, "digest": digest(files), "files": files, "cost": output.cost,
                 "created": time.time(), **about,
             }  # fmt: skip
-            content = sealed(manifest)
-            _write(f"{temporary}/{MANIFEST}", content)
+            _write(f"{temporary}/{MANIFEST}", sealed(manifest))
             if self._publish(temporary, key, replace, lasting):
-                return Artifact(self._folder(key), unsealed(content))
+                return Artifact(self._folder(key), manifest)
         finally:
             if os.path.exists(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -234,9 +238,9 @@ class Store:
         with contextlib.suppress(OSError):
             os.replace(artifact.at, grave)
 
-    def progress_file(self, key: str) -> Path:
+    def progress_file(self, key: str) -> str:
         """Where the stage that makes this artifact says how far it is."""
-        return self.tmp / f"{key}.share"
+        return f"{self.tmp}/{key}.share"
 
     def used(self, base: str) -> list[dict[str, str | None]]:
         """For the stage with this key of its own, the files of the user's that its runs used, with the hashes that they had:

@@ -89,7 +89,7 @@ def _compared(record: Record, cell: Cell, there: dict[str, Artifact], device: st
     key, cost = "", dict[str, float]()
     if cell.model is not None:
         model = there[cell.model.recipe]
-        key, cost = str(model.manifest["key"]), model.cost
+        key, cost = model.key, model.cost
     more = _over_seeds(found.get("null", {}), found.get("ci95", {}))
     now = _told(key, found["metrics"] | more, found["counts"], found["uninformative"], cost)
     more = _over_seeds(record.null, record.ci95)

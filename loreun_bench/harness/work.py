@@ -52,14 +52,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: status as in a record, one line of reason, wall seconds; whether an input was lost or damaged; the
-    key of what it made; the traceback of what it raised."""
+    """How a stage ended: status as in a record, one line of reason, wall seconds; whether an input was lost or damaged; what
+    it made, where it ended well; the traceback of what it raised."""
 
     status: str = "ok"
     reason: str = ""
     seconds: float = 0.0
     lost: bool = False
-    key: str = ""
+    artifact: Artifact | None = None
     trace: str = ""
 
 
@@ -67,14 +67,14 @@ def execute(task: Task) -> Outcome:
     """Run the task. Never raises but for KeyboardInterrupt: a failure is an outcome with a reason."""
     start = time.perf_counter()
     try:
-        key = _run(task, start)
+        artifact = _run(task, start)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
         return failed(error, time.perf_counter() - start)
-    return Outcome(seconds=time.perf_counter() - start, key=key)
+    return Outcome(seconds=time.perf_counter() - start, artifact=artifact)
 
 
 def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
@@ -136,8 +136,8 @@ def classify(error: BaseException) -> str:
     return "failed"
 
 
-def _run(task: Task, start: float) -> str:
-    """Run the stage and return the key of its artifact."""
+def _run(task: Task, start: float) -> Artifact:
+    """Run the stage and return its artifact."""
     global _anew
     store, _anew = task.store, task.replace
     inputs = {}
@@ -148,18 +148,19 @@ def _run(task: Task, start: float) -> str:
         inputs[name] = artifact
     if (count := task.stage.config.get("ranks", 1)) > 1:
         folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
-        return str(ranks.run(count, task.device, folder, partial(_run_rank, task, inputs), failed))
+        found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task, inputs), failed)
+        return found
     used, checkpoints = dict[str, str | None](), Path(f"{store.root}/checkpoints/{task.key}")
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
         function = partial(task.stage.function(), task.stage.config, inputs, task.device)
         output = resuming.run(checkpoints, task.device, task.replace, function)
-    key = _keep(task, output, used, start)
+    artifact = _keep(task, output, used, start)
     resuming.remove(checkpoints)
-    return key
+    return artifact
 
 
-def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> str:
-    """In a process of its own: run the stage as one of its ranks; the first keeps the result and returns its key."""
+def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> Artifact | None:
+    """In a process of its own: run the stage as one of its ranks; the first keeps the result and returns it."""
     global _anew
     start, used, _anew = time.perf_counter(), dict[str, str | None](), task.replace
     with contextlib.ExitStack() as stack:
@@ -172,11 +173,11 @@ def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> str:
             plugins.own_process()
             _load(task)
         output = ranks.agreed(task.stage.function()(task.stage.config, inputs, task.device))
-    return _keep(task, output, used, start) if rank == 0 else ""
+    return _keep(task, output, used, start) if rank == 0 else None
 
 
-def _keep(task: Task, output: Output, used: dict[str, str | None], start: float) -> str:
-    """Put what the stage made into the store, and return its key."""
+def _keep(task: Task, output: Output, used: dict[str, str | None], start: float) -> Artifact:
+    """Put what the stage made into the store, and return it."""
     from loreun_bench.ops.functional import backend
 
     about = {
@@ -184,12 +185,10 @@ def _keep(task: Task, output: Output, used: dict[str, str | None], start: float)
         "environment": environment.describe(task.device), "versions": environment.versions(),
         "seconds": time.perf_counter() - start,
     }  # fmt: skip
-    key = files_used.key_with(task.key, used)
     if task.stage.plugins:
         about["lease"] = task.key
         task.store.note_used(task.key, used)
-    task.store.put(key, output, about, task.replace)
-    return key
+    return task.store.put(files_used.key_with(task.key, used), output, about, task.replace)
 
 
 @contextlib.contextmanager

@@ -315,5 +315,5 @@ def test_listeners_hear_how_far_a_running_stage_is_and_nothing_of_it_stays(bench
 def test_a_full_disk_does_not_keep_a_stage_from_working_when_it_says_how_far_it_is(bench: Bench) -> None:
     (bench.root / "heard").touch()
     stage = bench.stage("m", "reports", heard=str(bench.root / "heard"))
-    bench.store.progress_file(stage.key({})).mkdir(parents=True)  # what cannot be written to
+    Path(bench.store.progress_file(stage.key({}))).mkdir(parents=True)  # what cannot be written to
     assert execute(Task(stage, stage.key({}), {}, bench.store, "cpu")).status == "ok"

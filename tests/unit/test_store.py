@@ -120,7 +120,7 @@ def test_reading_a_flipped_byte_raises_even_without_verifying_first(store: Store
 def test_what_goes_while_it_is_read_is_lost(artifact: Artifact, monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
     """Between two looks at a file anybody may delete the store: no error of the file's own, which would be the stage's."""
 
-    def gone(*_: Any) -> None:
+    def gone(*_: Any, **__: Any) -> None:
         raise FileNotFoundError
 
     with monkeypatch.context() as patch:

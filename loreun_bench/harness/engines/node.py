@@ -95,7 +95,7 @@ def _apart(order: Order, store: Store, get: Callable[[Any], Mapping[str, bytes]]
     outcome = _run(order, store)
     if outcome.status == "disk_full":  # which here is not the sweep's
         return Answer(replace(outcome, status="failed", reason=f"on a machine of the cluster: {outcome.reason}"))
-    return Answer(outcome, store.packed(outcome.key) if outcome.status == "ok" else {})
+    return Answer(outcome, store.packed(outcome.artifact.key) if outcome.artifact is not None else {})
 
 
 def _run(order: Order, store: Store) -> Outcome:

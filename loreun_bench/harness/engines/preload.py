@@ -9,7 +9,7 @@ import signal
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-# What a step frees the next one takes again, up to 1 GiB; else glibc returns it, and a fifth of the time goes into new pages.
+# What a step frees, up to 1 GiB, the next one takes again; else glibc returns it, and a fifth of the time makes new pages.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 with contextlib.suppress(AttributeError, OSError):  # other libraries have no such setting
     for parameter in (TRIM_THRESHOLD, MMAP_THRESHOLD):

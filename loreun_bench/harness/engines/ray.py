@@ -142,11 +142,13 @@ class RayEngine:
 
     def _received(self, task: Task, answer: Answer) -> Outcome:
         """Put what came back into the store."""
-        if answer.files:
-            artifact = task.store.unpack(answer.outcome.key, answer.files, task.replace)
-            if task.stage.plugins:
-                task.store.note_used(task.key, artifact.manifest["used"])
-        return answer.outcome
+        made = answer.outcome.artifact
+        if made is None or not answer.files:
+            return answer.outcome
+        artifact = task.store.unpack(made.key, answer.files, task.replace)
+        if task.stage.plugins:
+            task.store.note_used(task.key, artifact.manifest["used"])
+        return replace(answer.outcome, artifact=artifact)
 
 
 def _answer(order: Order) -> Answer:
