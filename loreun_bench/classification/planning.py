@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loreun_bench.classification import over_seeds
 from loreun_bench.classification.config import ClassificationConfig
@@ -24,9 +24,6 @@ from loreun_bench.harness.seeding import derive
 from loreun_bench.harness.stage import Stage
 from loreun_bench.registry import registry
 
-if TYPE_CHECKING:
-    pass
-
 PACKAGE = Path(__file__).parents[1]
 STAGES = "loreun_bench.classification.stages"
 HERE = PACKAGE / "classification"
@@ -39,7 +36,7 @@ TRAINING_CODE = (
     *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient", "phase", "evaluating")),
     HERE / "scoring" / "evaluation.py", *BOTH_CODE,
 )  # fmt: skip
-EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", *BOTH_CODE)
+EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", PACKAGE / "training", *BOTH_CODE)
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 

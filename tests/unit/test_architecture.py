@@ -12,6 +12,7 @@ from loreun_bench.classification import planning as classification
 from loreun_bench.generation import planning as generation
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "loreun_bench"
 FILES = sorted((ROOT / "loreun_bench").rglob("*.py"))
 FLOORS = [
     "errors",
@@ -133,7 +134,7 @@ def test_torch_load_is_always_weights_only_and_nothing_is_unpickled():
 KEYED_OTHERWISE = {
     *(f"classification/data/{name}.py" for name in ("arrays", "folders", "lists", "plain", "prepared", "returned")),
     *(f"classification/{name}.py" for name in ("config", "data/sources", "data/splits")),  # by what they return
-    "generation/data/whole.py", "generation/pipeline/checks.py",  # refuse what is wrong, and change nothing
+    "generation/data/whole.py", "generation/pipeline/checks.py", "generation/scoring/optional.py",  # refuse what is wrong, and change nothing
     "classification/models/libraries.py", "generation/datasets/folder.py",  # where a model or data are theirs
     "generation/unlearning/anchors.py",  # with the methods whose base it has
 }  # fmt: skip
@@ -151,13 +152,18 @@ def reached(start):
 
 
 @pytest.mark.parametrize(
-    ("track", "listed"), [("classification", classification.TRAINING_CODE), ("generation", generation.TRAINING)]
+    ("track", "listed", "rooms"),
+    [
+        ("classification", classification.TRAINING_CODE, ("methods", "models", "datasets")),
+        ("classification", (*classification.EVALUATION_CODE, PACKAGE / "ops"), ("metrics",)),
+        ("generation", generation.TRAINING, ("methods", "datasets")),
+        ("generation", (*generation.EVALUATION, *generation.TRAINING, *PACKAGE.glob("*/scoring/model.py")), ("metrics",)),
+    ],
 )
-def test_what_training_imports_of_its_track_is_in_the_key_of_its_results(track, listed):
-    package = ROOT / "loreun_bench"
+def test_what_a_stage_imports_of_its_track_is_in_the_key_of_its_result(track, listed, rooms):
     known = {file for path in listed for file in (path.rglob("*.py") if path.is_dir() else [path])}
-    items = {file for room in ("methods", "models", "datasets") for file in (package / track / room).glob("*.py")}
+    items = {file for room in rooms for file in (PACKAGE / track / room).glob("*.py")}
     entries = {file for file in items if "\n@" in file.read_text()}  # those that a row has are in its key
-    own = reached((known | entries) - {package / track / "stages.py"}) - known - entries
-    found = {path.relative_to(package).as_posix() for path in own if path.name != "__init__.py"}
+    own = reached((known | entries) - {PACKAGE / track / "stages.py"}) - known - entries
+    found = {path.relative_to(PACKAGE).as_posix() for path in own if path.name != "__init__.py"}
     assert {name for name in found if name.startswith((f"{track}/", "ops/", "training/", "weightings/"))} <= KEYED_OTHERWISE

@@ -34,6 +34,7 @@ class Images:
         self._pixels = pixels
         self._scale = 1 / (255 * std)
         self._shift = -mean / std
+        self._rows = self._scale.repeat(pixels.shape[2]), self._shift.repeat(pixels.shape[2])  # [W * C]: longer inner loops
         self._padded: tuple[int, Tensor] = (0, pixels)
 
     def __len__(self) -> int:
@@ -59,7 +60,9 @@ class Images:
             pixels = self._pixels[index]
         else:
             pixels = self._augmented(index, augment or Augment(), generator, flipped)
-        return pixels.to(self._scale.dtype).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
+        scale, shift = self._rows
+        rows = pixels.flatten(2).to(scale.dtype).mul_(scale).add_(shift)
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
     def moved(self, x: Tensor, by: Tensor) -> Tensor:
         """Normalised images x [B, C, H, W] with their pixels moved by `by`, where 1 is the full range, within the range."""
@@ -69,18 +72,15 @@ class Images:
     def _augmented(
         self, index: Tensor, augment: Augment, generator: torch.Generator | None, flipped: Tensor | None
     ) -> Tensor:
-        """One gather that indexes, crops and flips: each image has its own rows and columns."""
+        """One gather of the crops, of which whole rows are copied, then the flips."""
         count, (height, width) = len(index), self._pixels.shape[1:3]
         draw = {"generator": generator, "device": self.device}
-        offset = torch.randint(2 * augment.crop + 1, (2, count, 1), **draw)  # type: ignore[arg-type]
-        rows = torch.arange(height, device=self.device) + offset[0]
-        columns = torch.arange(width, device=self.device).expand(count, width)
+        top, left = torch.randint(2 * augment.crop + 1, (2, count), **draw)  # type: ignore[arg-type]
         if augment.flip and flipped is None:
             flipped = torch.rand(count, generator=generator, device=self.device) < 0.5
-        if flipped is not None:
-            columns = torch.where(flipped[:, None], width - 1 - columns, columns)
-        columns = columns + offset[1]
-        return self._pad(augment.crop)[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        crops = self._pad(augment.crop).unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)  # a view of all
+        pixels = crops[index, top, left]
+        return pixels if flipped is None else torch.where(flipped[:, None, None, None], pixels.flip(2), pixels)
 
     def _pad(self, by: int) -> Tensor:
         if self._padded[0] != by:
