@@ -299,7 +299,7 @@ MUTANTS = {
     "q1": ("what arrives damaged is taken", H + "store.py", "            for name in manifest[\"files\"]:\n                artifact._checked(name)\n            if", "            if", "unit/test_store.py"),
     "q2": ("pictures do not go with their artifact", H + "store.py", "for name, sha256 in artifact.beside().items():\n            path", "for name, sha256 in ():\n            path", "unit/test_store.py"),
     "q3": ("a machine with other code runs stages", H + "engines/node.py", "if ours.get(name) != value]", "if False]", "reliability/test_ray.py"),
-    "q4": ("results stay where they were made", H + "engines/ray.py", "        if answer.files:", "        if False:", "reliability/test_ray.py"),
+    "q4": ("results stay where they were made", H + "engines/ray.py", "if made is None or not answer.files:", "if True:", "reliability/test_ray.py"),
     "q5": ("what a plug-in imports is not sent", H + "shipping.py", "(plugin, *files_of(plugin), *_declared(plugin))", "(plugin, *_declared(plugin))", "reliability/test_ray.py"),
     "q6": ("a lost worker is the end of a stage", H + "engines/ray.py", "RETRIES = 3", "RETRIES = 0", "reliability/test_ray.py"),
     "q7": ("a warm worker keeps the folders of another sweep", H + "engines/node.py", "if _engine is None or _engine[0] != about:", "if _engine is None:", "reliability/test_ray.py"),
