@@ -36,7 +36,9 @@ TRAINING_CODE = (
     *(HERE / "unlearning" / f"{name}.py" for name in ("fitting", "method", "gradient", "phase", "evaluating")),
     HERE / "scoring" / "evaluation.py", *BOTH_CODE,
 )  # fmt: skip
-EVALUATION_CODE = (HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", PACKAGE / "training", *BOTH_CODE)
+EVALUATION_CODE = (
+    HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", PACKAGE / "training", *BOTH_CODE
+)  # fmt: skip
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
 

@@ -134,7 +134,8 @@ def test_torch_load_is_always_weights_only_and_nothing_is_unpickled():
 KEYED_OTHERWISE = {
     *(f"classification/data/{name}.py" for name in ("arrays", "folders", "lists", "plain", "prepared", "returned")),
     *(f"classification/{name}.py" for name in ("config", "data/sources", "data/splits")),  # by what they return
-    "generation/data/whole.py", "generation/pipeline/checks.py", "generation/scoring/optional.py",  # refuse what is wrong, and change nothing
+    "generation/data/whole.py", "generation/pipeline/checks.py",  # refuse what is wrong, and change nothing
+    "generation/scoring/optional.py",  # so does this
     "classification/models/libraries.py", "generation/datasets/folder.py",  # where a model or data are theirs
     "generation/unlearning/anchors.py",  # with the methods whose base it has
 }  # fmt: skip
