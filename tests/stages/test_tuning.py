@@ -44,8 +44,9 @@ def test_every_method_gets_as_many_trials_the_given_settings_first():
         tuning.trials_of(configuration.load(SWEEP | {"methods": ["Retrain"]}), 5)
 
 
-def test_the_search_has_seeds_of_its_own_and_never_sees_the_test_set():
-    config = configuration.load(SWEEP)
+@pytest.mark.parametrize("weighted", [None, ["RL"]])  # methods that the sweep's weightings are tried on
+def test_the_search_has_seeds_of_its_own_and_never_sees_the_test_set(weighted):
+    config = configuration.load(SWEEP | {"weighted": weighted})
     found = tuning.search(config, tuning.trials_of(config, 3), "7-8")
     assert [seeds.split for seeds in found.seeds] == [7, 8]
     assert (list(found.weightings), found.metrics, found.noise_floor) == (["none"], ("accuracy",), False)
