@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 TESTABLE := $(VENV)/.testable
 # The pinned torch needs Python 3.11; on 3.10 pip chooses the newest versions that run there.
 PINS = $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
-# uv, where it is on PATH, takes a quarter of pip's processor time; it reads no pip.conf, so that pip stays the rule. What is never imported is
-# not compiled: of 5.7 GB most is not.
+# uv, where it is on PATH, takes less of the processor than pip; it reads no pip.conf, so that pip stays the rule.
+# What is never imported is not compiled: of 5.7 GB most is not.
 UV := $(shell command -v uv)
 PIP = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check) $(PINS)
 
