@@ -23,9 +23,10 @@ def report(share: float) -> None:
     if not _file or time.monotonic() - _written < EVERY:
         return
     _written = time.monotonic()
+    path = Path(_file)
     with contextlib.suppress(OSError):  # a full disk is for the stage to complain about
-        os.makedirs(os.path.dirname(_file), exist_ok=True)
-        Path(_file).write_text(f"{share:.4f}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{share:.4f}")
 
 
 @contextlib.contextmanager

@@ -92,8 +92,7 @@ def _run(folder: Path, device: str, function: Callable[[], T]) -> T:
 
 def remove(folder: Path) -> None:
     """Nothing is to be gone on from: the artifact is there, or is to be made anew."""
-    if folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def next_loop() -> int:
