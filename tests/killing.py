@@ -32,9 +32,8 @@ class Stages:
         """The stage's, when its inputs are made."""
         inputs = {name: self.made(each) for name, each in stage.inputs.items()}
         key = stage.key({name: each.digest for name, each in inputs.items()})
-        keys = {name: each.key for name, each in inputs.items()}
         own = (origins(stage.plugins), plugin_digests(stage)) if stage.plugins else ((), {})
-        return Task(stage, key, keys, self.store, "cpu", *own, **options)
+        return Task(stage, key, inputs, self.store, "cpu", *own, **options)
 
     def made(self, stage: Stage) -> Artifact:
         """The artifact, made in one go."""

@@ -26,7 +26,7 @@ from loreun_bench.harness.records import Record
 from loreun_bench.harness.results import Results
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import Artifact, Corrupt, Store
-from loreun_bench.harness.work import Outcome, Task, classify
+from loreun_bench.harness.work import Outcome, Task, classify, failed
 from loreun_bench.registry import origins
 
 TICK = 1.0  # seconds between two looks at what is running
@@ -158,7 +158,11 @@ class _Run:
         if new := [words for words in found.changed if words not in self.told]:
             self.told |= set(new)
             self.listen(Event("note", text=f"{', '.join(new)}: what used it is made again"))
-        inputs = {name: self.keys[s.recipe] for name, s in stage.inputs.items()}
+        try:
+            inputs = {name: self._artifact(each) for name, each in stage.inputs.items()}
+        except Corrupt as error:
+            self._finish(stage, failed(error))
+            return
         own = (origins(stage.plugins), plugin_digests(stage)) if stage.plugins else ((), {})
         task = Task(stage, base, inputs, self.store, self.device, *own, replace=self.fresh and stage.recipe not in self.made)
         self.graph.begin(stage.recipe)
@@ -215,12 +219,19 @@ class _Run:
             if self.graph.unused(recipe) and not self.graph.stages[recipe].plugins:
                 self.artifacts.pop(recipe, None)
 
+    def _artifact(self, stage: Stage) -> Artifact:
+        """What a stage has made, found again if it was forgotten. Raises Corrupt if it is gone."""
+        found = self.artifacts.get(stage.recipe) or self.store.find(self.keys[stage.recipe])
+        if found is None:
+            raise Corrupt(f"what '{stage.label}' left is gone")
+        return found
+
     def _close(self, number: int) -> None:
         """Write the row of a cell whose stages are done."""
         cell = self.plan.cells[number]
-        model = None if cell.model is None else self.artifacts[cell.model.recipe]
         try:
-            record = results.measured(cell, self.artifacts[cell.evaluation.recipe], model)
+            model = None if cell.model is None else self._artifact(cell.model)
+            record = results.measured(cell, self._artifact(cell.evaluation), model)
         except Corrupt as error:  # or gone, since it was made
             if self._again(cell.evaluation, [] if cell.model is None else [cell.model]):
                 return

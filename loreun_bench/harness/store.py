@@ -143,8 +143,10 @@ class Store:
     def verified(self, key: str) -> Artifact | None:
         """Like `find`, but an artifact whose bytes are wrong is set aside and counts as missing."""
         artifact = self.find(key)
-        if artifact is None:
-            return None
+        return artifact if artifact is not None and self.sound(artifact) else None
+
+    def sound(self, artifact: Artifact) -> bool:
+        """Whether an artifact's bytes are what its manifest says; if not it is set aside."""
         try:
             if artifact.digest != digest(artifact.manifest["files"]):
                 raise Corrupt(f"{artifact.at} has a manifest that contradicts itself")
@@ -152,8 +154,8 @@ class Store:
                 artifact._checked(name)
         except (Corrupt, OSError, ValueError):
             self.set_aside(artifact)
-            return None
-        return artifact
+            return False
+        return True
 
     def put(self, key: str, output: Output, about: dict[str, Any], replace: bool = False) -> Artifact:
         """Write an artifact: payload first, manifest last, then one rename. If another process was first, theirs stays,
@@ -177,12 +179,11 @@ class Store:
             raise Corrupt(f"{self._folder(key)} vanished as soon as it was written")
         return artifact
 
-    def packed(self, key: str) -> dict[str, bytes]:
+    def packed(self, artifact: Artifact) -> dict[str, bytes]:
         """An artifact's files, and the pictures that it names beside the artifacts, to be sent to another store. Raises
         Corrupt if it is not there whole."""
-        artifact = self.verified(key)
-        if artifact is None:
-            raise Corrupt(f"the artifact {key} is missing or was corrupt")
+        if not self.sound(artifact):
+            raise Corrupt(f"what '{artifact.manifest.get('label')}' left is missing or was corrupt and is set aside")
         files = {name: _content(artifact.folder / name) for name in (*artifact.manifest["files"], MANIFEST)}
         return files | {f"{BESIDE}/{name}": content for name, content in self.pictures(artifact)}
 
@@ -338,8 +339,9 @@ def _refuse_newer(folder: str) -> None:
 
 def _manifest(folder: str) -> dict[str, Any]:
     """What the manifest says; nothing if it is not there, unreadable or damaged."""
+    content = _content(f"{folder}/{MANIFEST}")
     try:
-        found = unsealed(_content(f"{folder}/{MANIFEST}"))
+        found = unsealed(content) if content else {}
     except (ValueError, RecursionError):
         return {}
     whole = isinstance(found, dict)

@@ -34,7 +34,7 @@ _prepared: dict[str, tuple[Watch, BaseException | None]] = {}  # of a process th
 
 @dataclass(frozen=True)
 class Task:
-    """A stage ready to run: its own key (without the user's files that it will use), and its inputs' keys.
+    """A stage ready to run: its own key (without the user's files that it will use), and its inputs as they were found.
 
     load: the plug-in files, or modules, that define what of the user's it runs; code: the hashes of those files as they
     were planned with; replace: its artifact, if there is one, is to give way.
@@ -42,7 +42,7 @@ class Task:
 
     stage: Stage
     key: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Artifact]
     store: Store
     device: str
     load: tuple[str, ...] = ()
@@ -73,8 +73,14 @@ def execute(task: Task) -> Outcome:
     except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
-        return failed(error, time.perf_counter() - start)
+        return failed(_lost(error, task.store) or error, time.perf_counter() - start)
     return Outcome(seconds=time.perf_counter() - start, artifact=artifact)
+
+
+def _lost(error: BaseException, store: Store) -> Corrupt | None:
+    """What it is called when something of the store's goes while it is used, as when somebody deletes the store."""
+    name = error.filename if isinstance(error, FileNotFoundError) else None
+    return Corrupt(f"{name} vanished") if str(name).startswith(f"{store.root}{os.sep}") else None
 
 
 def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
@@ -140,26 +146,23 @@ def _run(task: Task, start: float) -> Artifact:
     """Run the stage and return its artifact."""
     global _anew
     store, _anew = task.store, task.replace
-    inputs = {}
-    for name, key in task.inputs.items():
-        artifact = store.verified(key)
-        if artifact is None:
+    for name, artifact in task.inputs.items():
+        if not store.sound(artifact):
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside")
-        inputs[name] = artifact
     if (count := task.stage.config.get("ranks", 1)) > 1:
         folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
-        found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task, inputs), failed)
+        found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task), failed)
         return found
     used, checkpoints = dict[str, str | None](), Path(f"{store.root}/checkpoints/{task.key}")
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):
-        function = partial(task.stage.function(), task.stage.config, inputs, task.device)
+        function = partial(task.stage.function(), task.stage.config, task.inputs, task.device)
         output = resuming.run(checkpoints, task.device, task.replace, function)
     artifact = _keep(task, output, used, start)
     resuming.remove(checkpoints)
     return artifact
 
 
-def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> Artifact | None:
+def _run_rank(task: Task, rank: int) -> Artifact | None:
     """In a process of its own: run the stage as one of its ranks; the first keeps the result and returns it."""
     global _anew
     start, used, _anew = time.perf_counter(), dict[str, str | None](), task.replace
@@ -172,7 +175,7 @@ def _run_rank(task: Task, inputs: Mapping[str, Artifact], rank: int) -> Artifact
         elif task.stage.plugins:
             plugins.own_process()
             _load(task)
-        output = ranks.agreed(task.stage.function()(task.stage.config, inputs, task.device))
+        output = ranks.agreed(task.stage.function()(task.stage.config, task.inputs, task.device))
     return _keep(task, output, used, start) if rank == 0 else None
 
 

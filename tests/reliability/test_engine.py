@@ -25,8 +25,8 @@ from loreun_bench.harness.engines import Engine
 from loreun_bench.harness.engines.inline import InlineEngine
 from loreun_bench.harness.engines.local import LocalEngine
 from loreun_bench.harness.files_used import plugin_digests
-from loreun_bench.harness.stage import Stage, code_digest
-from loreun_bench.harness.store import Store
+from loreun_bench.harness.stage import Stage, code_digest, digest
+from loreun_bench.harness.store import VALUES, Artifact, Store
 from loreun_bench.harness.work import Outcome, Task
 
 LIMIT = 120  # seconds after which a test gives up waiting
@@ -126,7 +126,8 @@ def test_a_disk_that_fills_up_while_tensors_are_written_is_disk_full() -> None:
 
 def test_a_missing_input_is_a_failure_that_names_it(engine: Engine, root: Path) -> None:
     one = task(root, "ok")
-    result = outcome(engine, Task(one.stage, one.key, {"model": "0" * 64}, Store(root), "cpu"))
+    gone = Artifact(f"{root}/gone", {"digest": digest(files := {VALUES: "0" * 64}), "files": files})
+    result = outcome(engine, Task(one.stage, one.key, {"model": gone}, Store(root), "cpu"))
     assert result.status == "failed"
     assert "'model'" in result.reason
 

@@ -25,7 +25,7 @@ from loreun_bench.harness.engines.node import Answer, Order
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.scheduler import Event
 from loreun_bench.harness.stage import Output, Stage
-from loreun_bench.harness.store import Store
+from loreun_bench.harness.store import Artifact, Store
 from loreun_bench.harness.work import Outcome, Task, execute
 from loreun_bench.report import leaderboard, table
 
@@ -130,6 +130,12 @@ def task(root: Path, function: str, timeout_s: float | None = None, inputs: Any 
     return Task(stage, stage.key({}), dict(inputs), Store(root / "store"), "cpu")
 
 
+def made(a_task: Task) -> Artifact:
+    found = a_task.store.find(a_task.key)
+    assert found is not None
+    return found
+
+
 def outcome(engine: RayEngine, a_task: Task) -> Outcome:
     return engine.submit(a_task).result(LIMIT)
 
@@ -229,11 +235,9 @@ def test_a_stage_whose_worker_is_lost_runs_again_elsewhere(engine: RayEngine, tm
 def test_what_lies_beside_an_artifact_goes_with_it(engine: RayEngine, tmp_path: Path) -> None:
     here, there = task(tmp_path, "draws"), task(tmp_path, "draws", number=0.5)
     assert execute(here).status == "ok"
-    seen = task(tmp_path, "looks", inputs={"drawn": here.key})
+    seen = task(tmp_path, "looks", inputs={"drawn": made(here)})
     assert outcome(engine, seen).status == "ok"
-    artifact = Store(tmp_path / "store").find(seen.key)
-    assert artifact is not None
-    assert artifact.values() == {"seen": "nothing"}
+    assert made(seen).values() == {"seen": "nothing"}
     (picture := tmp_path / "store" / "pictures" / "drawn" / "one.png").unlink()
     assert outcome(engine, there).status == "ok"
     assert picture.read_text() == "nothing"
@@ -243,7 +247,7 @@ def test_a_picture_that_changed_here_is_made_anew_not_sent(engine: RayEngine, tm
     drawn = task(tmp_path, "draws", number=0.25)
     assert execute(drawn).status == "ok"
     (tmp_path / "store" / "pictures" / "drawn" / "one.png").write_text("changed")
-    found = outcome(engine, task(tmp_path, "looks", inputs={"drawn": drawn.key}))
+    found = outcome(engine, task(tmp_path, "looks", inputs={"drawn": made(drawn)}))
     assert (found.status, found.lost) == ("failed", True)
     assert Store(tmp_path / "store").find(drawn.key) is None
 
@@ -252,17 +256,19 @@ def test_what_a_machine_has_of_an_input_is_used_only_if_it_is_the_same(engine: R
     store, before = Store(tmp_path / "store"), task(tmp_path, "ok", add=1.0)
     assert outcome(engine, before).status == "ok"
     store.put(before.key, Output({"total": torch.tensor(5.0)}), {}, replace=True)  # made anew here
-    after = task(tmp_path, "ok", inputs={"one": before.key})
+    after = task(tmp_path, "ok", inputs={"one": made(before)})
     assert outcome(engine, after).status == "ok"
-    artifact = store.find(after.key)
-    assert artifact is not None
-    assert float(artifact.tensors()["total"]) == 5.0
+    assert float(made(after).tensors()["total"]) == 5.0
 
 
 def test_an_input_that_is_gone_is_told_as_lost(engine: RayEngine, tmp_path: Path) -> None:
-    found = outcome(engine, task(tmp_path, "ok", inputs={"model": "0" * 64}))
+    drawn = task(tmp_path, "draws")
+    assert execute(drawn).status == "ok"
+    gone = made(drawn)
+    Store(tmp_path / "store").set_aside(gone)
+    found = outcome(engine, task(tmp_path, "ok", inputs={"model": gone}))
     assert (found.status, found.lost) == ("failed", True)
-    assert "'model'" in found.reason
+    assert "missing" in found.reason
 
 
 def test_a_machine_with_other_versions_runs_nothing(
@@ -281,9 +287,7 @@ def test_stages_on_a_gpu_take_a_share_of_it(cluster: Any, tmp_path: Path) -> Non
     assert (whole.capacity(), shared.capacity()) == (1, 2)
     a_task = task(tmp_path, "devices")
     assert outcome(shared, a_task).status == "ok"
-    artifact = Store(tmp_path / "store").find(a_task.key)
-    assert artifact is not None
-    assert artifact.values() == {"devices": "0"}
+    assert made(a_task).values() == {"devices": "0"}
 
 
 def test_a_sweep_in_which_a_machine_is_killed_has_the_local_engines_table(

@@ -183,6 +183,23 @@ def test_a_stage_that_loses_its_input_again_and_again_is_a_failed_row_in_the_end
         assert bench.runs() == Counter({"model": times})
 
 
+def test_what_is_lost_with_all_that_it_was_made_from_is_made_anew_from_the_beginning(bench: Bench) -> None:
+    flag = str(bench.root / "flag")
+    model = bench.stage("model", inputs={"original": bench.stage("original")})
+    measure = bench.stage("evaluate", "loses", {"model": model}, own=flag, other=flag, all=True)
+    (record,) = bench.run(Cell(Record("toy", "toy", "toy", "toy", "m", "none", {"split": 0}), model, measure))
+    assert (record.status, record.reason) == ("ok", "")
+    assert bench.runs() == Counter({"original": 2, "model": 2, "evaluate": 1})
+
+
+@pytest.mark.parametrize(("place", "lost"), [("store/gone", True), ("stored/gone", False), ("gone", False)])
+def test_a_file_of_the_store_that_is_gone_is_lost_and_another_is_a_bug(bench: Bench, place: str, lost: bool) -> None:
+    stage = bench.stage("opens", "opens", path=str(bench.root / place))
+    ended = execute(Task(stage, stage.key({}), {}, bench.store, "cpu"))
+    assert (ended.status, ended.lost) == ("failed", lost)
+    assert ("run the sweep again" in ended.reason) == lost
+
+
 def test_every_failed_cell_gives_its_own_reason(bench: Bench) -> None:
     shared = bench.stage("shared")
     cells = []

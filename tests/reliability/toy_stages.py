@@ -66,7 +66,7 @@ def reports(config: Config, inputs: Inputs, device: str) -> Output:
 
 
 def loses(config: Config, inputs: Inputs, device: str) -> Output:
-    """Finds its input gone so many times, or once, when another such stage has begun, too."""
+    """Finds its input gone so many times, or once, when another such stage has begun, too; or all that was made."""
     own, other = Path(config["own"]), Path(config["other"])
     seen = own.stat().st_size if own.exists() else 0
     if seen == config.get("times", 1):
@@ -76,8 +76,15 @@ def loses(config: Config, inputs: Inputs, device: str) -> Output:
         if other.exists():
             break
         time.sleep(0.1)
-    shutil.rmtree(inputs["model"].folder, ignore_errors=True)
+    folder = inputs["model"].folder
+    shutil.rmtree(folder.parents[1] if config.get("all") else folder, ignore_errors=True)
     raise Corrupt("its input is gone")
+
+
+def opens(config: Config, inputs: Inputs, device: str) -> Output:
+    """Opens a file that is not there."""
+    Path(config["path"]).read_bytes()
+    return Output()
 
 
 def fails(config: Config, inputs: Inputs, device: str) -> Output:

@@ -261,7 +261,7 @@ def test_a_manifest_of_other_kinds_counts_as_missing(store: Store, artifact: Art
 def test_what_is_packed_comes_out_of_another_store_the_same(store: Store, artifact: Artifact, tmp_path: Path) -> None:
     key = artifact.manifest["key"]
     other = Store(tmp_path / "other")
-    found = other.unpack(key, store.packed(key))
+    found = other.unpack(key, store.packed(artifact))
     assert found.manifest == artifact.manifest
     assert other.verified(key) is not None
     assert list(other.tmp.iterdir()) == []
@@ -270,7 +270,7 @@ def test_what_is_packed_comes_out_of_another_store_the_same(store: Store, artifa
 @pytest.mark.parametrize("name", [TENSORS, VALUES, MANIFEST])
 def test_what_arrives_damaged_or_in_part_is_refused(store: Store, artifact: Artifact, tmp_path: Path, name: str) -> None:
     key, other = artifact.manifest["key"], Store(tmp_path / "other")
-    packed = store.packed(key)
+    packed = store.packed(artifact)
     flipped = packed[name].replace(b'"digest": "', b'"digest": "0') if name == MANIFEST else packed[name][:-1] + b"\0"
     for files in (packed | {name: flipped}, {each: content for each, content in packed.items() if each != name}):
         with pytest.raises(Corrupt):
@@ -285,11 +285,11 @@ def test_files_beside_an_artifact_are_packed_with_it_and_lie_nowhere_else(store:
     (folder := store.root / "pictures" / "drawn").mkdir(parents=True)
     (folder / "one.png").write_bytes(b"one")
     values = {"folder": "drawn", "files": {"one.png": hashlib.sha256(b"one").hexdigest()}}
-    store.put(KEY, Output(values=values), {})
+    artifact = store.put(KEY, Output(values=values), {})
     other = Store(tmp_path / "other")
-    other.unpack(KEY, store.packed(KEY))
+    other.unpack(KEY, store.packed(artifact))
     assert (other.root / "pictures" / "drawn" / "one.png").read_bytes() == b"one"
     (folder / "one.png").write_bytes(b"two")
     with pytest.raises(Corrupt):
-        store.packed(KEY)
+        store.packed(artifact)
     assert store.find(KEY) is None

@@ -36,14 +36,14 @@ _engine: tuple[Any, LocalEngine] | None = None
 @dataclass(frozen=True)
 class Order:
     """A task and what the machine needs to run it: the versions and the data folder of who sends it, the modules that stages
-    are in, the user's files, and, where the store is not shared, its inputs: by key the digest, and what gets the files."""
+    are in, the user's files, and, where the store is not shared, what gets the files of each of its inputs."""
 
     task: Task
     versions: Mapping[str, str]
     data: str
     modules: tuple[str, ...]
     parcel: Parcel
-    inputs: Mapping[str, tuple[str, Any]] | None = None
+    inputs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def answer(order: Order, get: Callable[[Any], Mapping[str, bytes]]) -> Answer:
         return Answer(Outcome(), asks=True)
     try:
         if shared:
-            return Answer(_run(order, order.task.store))
+            return Answer(_run(order, order.task))
         return _apart(order, _own_store(), get)
     except Exception as error:
         return Answer(failed(error))
@@ -88,23 +88,26 @@ def answer(order: Order, get: Callable[[Any], Mapping[str, bytes]]) -> Answer:
 
 def _apart(order: Order, store: Store, get: Callable[[Any], Mapping[str, bytes]]) -> Answer:
     """Run a task on a store of this machine's own."""
-    for key, (wanted, files) in (order.inputs or {}).items():
-        found = store.verified(key)
-        if found is None or found.digest != wanted:
-            store.unpack(key, get(files), replace=True)
-    outcome = _run(order, store)
+    inputs = {}
+    for name, artifact in order.task.inputs.items():
+        found = store.verified(artifact.key)
+        if found is None or found.digest != artifact.digest:
+            found = store.unpack(artifact.key, get((order.inputs or {})[name]), replace=True)
+        inputs[name] = found
+    outcome = _run(order, replace(order.task, store=store, inputs=inputs))
     if outcome.status == "disk_full":  # which here is not the sweep's
         return Answer(replace(outcome, status="failed", reason=f"on a machine of the cluster: {outcome.reason}"))
-    return Answer(outcome, store.packed(outcome.artifact.key) if outcome.artifact is not None else {})
+    return Answer(outcome, store.packed(outcome.artifact) if outcome.artifact is not None else {})
 
 
-def _run(order: Order, store: Store) -> Outcome:
-    task, cwd = shipping.unpack(replace(order.task, store=store), order.parcel)
-    os.environ["LOREUN_STORE"] = str(store.root)
+def _run(order: Order, task: Task) -> Outcome:
+    task, cwd = shipping.unpack(task, order.parcel)
+    root = str(task.store.root)
+    os.environ["LOREUN_STORE"] = root
     os.environ["LOREUN_DATA"] = _here["LOREUN_DATA"] or (order.data if Path(order.data).is_dir() else str(_own(data_root)))
     with contextlib.suppress(OSError):
         os.chdir(cwd)
-    return _local(order.modules, str(store.root)).submit(task).result()
+    return _local(order.modules, root).submit(task).result()
 
 
 def _local(modules: tuple[str, ...], store: str) -> LocalEngine:

@@ -23,7 +23,7 @@ from loreun_bench.harness.engines import node
 from loreun_bench.harness.engines.node import Answer, Order
 from loreun_bench.harness.environment import cores
 from loreun_bench.harness.shipping import Parcel
-from loreun_bench.harness.store import Corrupt, data_root
+from loreun_bench.harness.store import data_root
 from loreun_bench.harness.work import Outcome, Task, failed
 
 try:
@@ -57,7 +57,7 @@ class RayEngine:
         self._threads = ThreadPoolExecutor(MOST)
         self._lock = threading.Lock()
         self._running: set[Any] = set()
-        self._sent: OrderedDict[str, tuple[str, Any]] = OrderedDict()  # inputs by key: digest, and Ray's name for the files
+        self._sent: OrderedDict[tuple[str, str], Any] = OrderedDict()  # inputs by key and digest: Ray's name for the files
         self._apart = self._closed = False  # apart: some machine does not see the store
         self._capacity, self._looked = 1, -math.inf
 
@@ -122,20 +122,18 @@ class RayEngine:
         stage = replace(task.stage, sources=task.stage.plugins, inputs={})
         return Order(replace(task, stage=stage), node.versions(), str(data_root()), self._modules, parcel)
 
-    def _inputs(self, task: Task) -> dict[str, tuple[str, Any]]:
+    def _inputs(self, task: Task) -> dict[str, Any]:
         """The files of a task's inputs in Ray's memory, from which each machine takes them once. Raises Corrupt."""
         found = {}
-        for name, key in task.inputs.items():
-            artifact = task.store.find(key)
-            if artifact is None:
-                raise Corrupt(f"input '{name}' is missing")
+        for name, artifact in task.inputs.items():
+            about = artifact.key, artifact.digest
             with self._lock:
-                sent = self._sent.get(key)
-            if sent is None or sent[0] != artifact.digest:
-                sent = artifact.digest, ray.put(task.store.packed(key))
+                sent = self._sent.get(about)
+            if sent is None:
+                sent = ray.put(task.store.packed(artifact))
             with self._lock:
-                self._sent[key] = found[key] = sent
-                self._sent.move_to_end(key)
+                self._sent[about] = found[name] = sent
+                self._sent.move_to_end(about)
                 while len(self._sent) > KEPT:
                     self._sent.popitem(last=False)
         return found
