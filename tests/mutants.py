@@ -303,7 +303,7 @@ MUTANTS = {
     "q5": ("what a plug-in imports is not sent", H + "shipping.py", "(plugin, *files_of(plugin), *_declared(plugin))", "(plugin, *_declared(plugin))", "reliability/test_ray.py"),
     "q6": ("a lost worker is the end of a stage", H + "engines/ray.py", "RETRIES = 3", "RETRIES = 0", "reliability/test_ray.py"),
     "q7": ("a warm worker keeps the folders of another sweep", H + "engines/node.py", "if _engine is None or _engine[0] != about:", "if _engine is None:", "reliability/test_ray.py"),
-    "q8": ("a machine's own artifact counts for any of its key", H + "engines/node.py", "if found is None or found.digest != wanted:", "if found is None:", "reliability/test_ray.py"),
+    "q8": ("a machine's own artifact counts for any of its key", H + "engines/node.py", "if found is None or found.digest != artifact.digest:", "if found is None:", "reliability/test_ray.py"),
     "q9": ("any folder at the store's path is the sweep's store", H + "engines/node.py", "(order.task.store.tmp / ALIVE).is_file()", "order.task.store.root.is_dir()", "reliability/test_ray.py"),
     "q10": ("a preempted job does not go on", H + "engines/slurm.py", "return submitit.helpers.DelayedSubmission(self)", "return None", "reliability/test_slurm.py"),
     "q11": ("Ctrl-C leaves jobs running", H + "engines/slurm.py", "                job.cancel()", "                pass", "reliability/test_slurm.py"),
