@@ -73,14 +73,8 @@ def execute(task: Task) -> Outcome:
     except BaseException as error:  # a method may even call sys.exit
         if os.environ.get("LOREUN_DEBUG"):
             traceback.print_exc()
-        return failed(_lost(error, task.store) or error, time.perf_counter() - start)
+        return _ended(task.store, error, time.perf_counter() - start)
     return Outcome(seconds=time.perf_counter() - start, artifact=artifact)
-
-
-def _lost(error: BaseException, store: Store) -> Corrupt | None:
-    """What it is called when something of the store's goes while it is used, as when somebody deletes the store."""
-    name = error.filename if isinstance(error, FileNotFoundError) else None
-    return Corrupt(f"{name} vanished") if str(name).startswith(f"{store.root}{os.sep}") else None
 
 
 def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
@@ -90,6 +84,15 @@ def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
         return replace(found, seconds=seconds)
     trace = "".join(traceback.format_exception(error))
     return Outcome(classify(error), _reason(error), seconds, isinstance(error, Corrupt), trace=trace)
+
+
+def _ended(store: Store, error: BaseException, seconds: float = 0.0) -> Outcome:
+    """The outcome of a stage that raised; what goes with the store, as when somebody deletes it, is lost, which is no bug."""
+    if isinstance(error, FileNotFoundError) and str(error.filename).startswith(f"{store.root}{os.sep}"):
+        lost = Corrupt(f"{error.filename} vanished")
+        lost.__cause__ = error
+        return failed(lost, seconds)
+    return failed(error, seconds)
 
 
 def prepare(task: Task) -> None:
@@ -151,7 +154,7 @@ def _run(task: Task, start: float) -> Artifact:
             raise Corrupt(f"input '{name}' is missing or was corrupt and is set aside")
     if (count := task.stage.config.get("ranks", 1)) > 1:
         folder = store.tmp / f"{uuid.uuid4().hex}.ranks"
-        found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task), failed)
+        found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task), partial(_ended, store))
         return found
     used, checkpoints = dict[str, str | None](), Path(f"{store.root}/checkpoints/{task.key}")
     with progress.told_in(store.progress_file(task.key)), _watching(task, used):

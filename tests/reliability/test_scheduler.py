@@ -192,9 +192,14 @@ def test_what_is_lost_with_all_that_it_was_made_from_is_made_anew_from_the_begin
     assert bench.runs() == Counter({"original": 2, "model": 2, "evaluate": 1})
 
 
-@pytest.mark.parametrize(("place", "lost"), [("store/gone", True), ("stored/gone", False), ("gone", False)])
-def test_a_file_of_the_store_that_is_gone_is_lost_and_another_is_a_bug(bench: Bench, place: str, lost: bool) -> None:
-    stage = bench.stage("opens", "opens", path=str(bench.root / place))
+@pytest.mark.parametrize(
+    ("place", "ranks", "lost"),
+    [("store/gone", 1, True), ("store/gone", 2, True), ("stored/gone", 1, False), ("gone", 1, False)],
+)
+def test_a_file_of_the_store_that_is_gone_is_lost_and_another_is_a_bug(
+    bench: Bench, place: str, ranks: int, lost: bool
+) -> None:
+    stage = bench.stage("opens", "opens", path=str(bench.root / place), ranks=ranks)
     ended = execute(Task(stage, stage.key({}), {}, bench.store, "cpu"))
     assert (ended.status, ended.lost) == ("failed", lost)
     assert ("run the sweep again" in ended.reason) == lost
