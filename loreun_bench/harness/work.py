@@ -87,7 +87,7 @@ def failed(error: BaseException, seconds: float = 0.0) -> Outcome:
 
 
 def _ended(store: Store, error: BaseException, seconds: float = 0.0) -> Outcome:
-    """The outcome of a stage that raised; what goes with the store, as when somebody deletes it, is lost, which is no bug."""
+    """The outcome of a stage that raised; what goes with the store, as when somebody deletes it, is lost and no bug."""
     if isinstance(error, FileNotFoundError) and str(error.filename).startswith(f"{store.root}{os.sep}"):
         lost = Corrupt(f"{error.filename} vanished")
         lost.__cause__ = error
