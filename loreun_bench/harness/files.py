@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loreun_bench.errors import UserError
 
 CHECK = "check"  # the key of a checksum, which what was written before has not
 _OPENING, _DIGITS = f'{{"{CHECK}": "', 12
 _SEAL = len(_OPENING) + _DIGITS + len('", ')  # bytes
+_LOSSES = 20  # of a folder, as it is written to: whoever deletes one goes over it once
 _sorted = json.JSONEncoder(sort_keys=True).encode  # `dumps` makes an encoder for each call
 
 
+Given = TypeVar("Given")
+
+
+def in_folder(folder: Path | str, write: Callable[[], Given]) -> Given:
+    """What `write` gives, which writes into `folder`: that is made if missing, and again if somebody deletes it."""
+    for _ in range(_LOSSES):
+        try:
+            return write()
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                _make(folder)
+    return write()
+
+
+def _make(folder: Path | str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError as error:  # a link to nowhere; what `write` makes may exist, too, and that says something else
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Put `content` at `path` so that a reader, or a crash, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put `content` at `path`, whose folder is made, so that a reader, or a crash, never sees half of it."""
+    in_folder(path.parent, lambda: _write_whole(path, content))
+    sync_folder(path.parent)
+
+
+def _write_whole(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with named(path), open(temporary, "xb") as file:
@@ -33,7 +60,6 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -103,11 +129,7 @@ def sha256_file(path: Path | str) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file at `path`; blocks while another process holds it. Without fcntl (Windows) it holds nothing. Makes
     its folder."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    descriptor = in_folder(path.parent, lambda: os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
     try:
         with contextlib.suppress(ImportError):
             import fcntl

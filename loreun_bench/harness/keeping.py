@@ -13,10 +13,11 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loreun_bench.errors import UserError
-from loreun_bench.harness.files import write_atomic
+from loreun_bench.harness.files import in_folder, write_atomic
 from loreun_bench.harness.leases import RUN, Sweeps
 from loreun_bench.harness.records import load_records
 from loreun_bench.harness.store import Store
@@ -33,10 +34,9 @@ class RunList:
         name = hashlib.sha256(self._head.encode(errors="surrogateescape")).hexdigest()[:16]
         self._path = store.root / "runs" / name
         self._keys: dict[str, None] = {}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
             write_atomic(self._path, os.fsencode(self._head))
-        (store.tmp / RUN).write_text(name)
+        in_folder(store.tmp, lambda: (store.tmp / RUN).write_text(name))
 
     def add(self, key: str) -> None:
         """The sweep uses the artifact with this key."""
@@ -118,9 +118,8 @@ def remove(store: Store, some: Collection[Kept]) -> None:
     Sweeps(store).clean()
     for one in some:
         gone = store.tmp / uuid.uuid4().hex
-        gone.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # another has removed it
-            os.replace(one.folder, gone)
+            in_folder(gone.parent, partial(os.replace, one.folder, gone))
         shutil.rmtree(gone, ignore_errors=True)
     shutil.rmtree(store.tmp, ignore_errors=True)
     living = _living(store)

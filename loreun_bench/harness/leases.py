@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from loreun_bench.harness.files import locked
+from loreun_bench.harness.files import in_folder, locked
 from loreun_bench.harness.store import Store
 
 BEAT, EXPIRES = 5.0, 60.0  # seconds between two signs of life, and without one until a sweep counts as dead
@@ -40,8 +40,8 @@ class Leases:
     def __enter__(self) -> Leases:
         self._sweeps.clean()
         new = self.store.tmp.with_name(f".{self.store.sweep}")  # until it can be seen to live
-        new.mkdir(parents=True)
-        self._file = open(new / ALIVE, "xb", buffering=0)
+        alive = in_folder(new, lambda: os.open(new / ALIVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        self._file = open(alive, "wb", buffering=0)
         _lock(self._file)
         self._beat(0)
         new.rename(self.store.tmp)
@@ -88,13 +88,10 @@ class Leases:
     def _write(self, key: str) -> bool:
         """Whether nobody had the lease, so that this sweep has it now."""
         try:
-            with open(f"{self._folder}/{key}", "xb") as file:
+            with in_folder(self._folder, lambda: open(f"{self._folder}/{key}", "xb")) as file:
                 file.write(self.store.sweep.encode())
         except FileExistsError:
             return False
-        except FileNotFoundError:  # the first lease of a store
-            os.makedirs(self._folder, exist_ok=True)
-            return self._write(key)
         except OSError:  # a full disk: a lease that names nobody would keep others waiting
             self._remove(key)
             raise

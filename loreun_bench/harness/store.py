@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loreun_bench.harness.files import locked, sealed, sha256_file, sync, sync_folder, unsealed, write_atomic
+from loreun_bench.harness.files import in_folder, locked, sealed, sha256_file, sync, sync_folder, unsealed, write_atomic
 from loreun_bench.harness.stage import SCHEMA, Output, digest
 from loreun_bench.plugins import signature
 from loreun_bench.versions import Newer
@@ -235,9 +235,8 @@ class Store:
     def set_aside(self, artifact: Artifact) -> None:
         """Move a corrupt artifact to `corrupt/`, for a look, out of the way of a rebuild."""
         grave = self.root / "corrupt" / f"{artifact.folder.name}-{uuid.uuid4().hex[:8]}"
-        grave.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
-            os.replace(artifact.at, grave)
+            in_folder(grave.parent, lambda: os.replace(artifact.at, grave))
 
     def progress_file(self, key: str) -> str:
         """Where the stage that makes this artifact says how far it is."""
@@ -255,11 +254,9 @@ class Store:
 
     def note_used(self, base: str, files: Mapping[str, str | None]) -> None:
         """Add what a run of the stage used."""
-        path = self._used_file(base)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.root / "used" / ".lock"):
             others = [each for each in self.used(base) if each.keys() != files.keys()]
-            write_atomic(path, json.dumps([dict(files), *others][:MOST_SETS]))
+            write_atomic(self._used_file(base), json.dumps([dict(files), *others][:MOST_SETS]))
 
     def _used_file(self, base: str) -> Path:
         return self.root / "used" / base[:2] / f"{base}.json"
@@ -267,10 +264,7 @@ class Store:
     def _new_folder(self) -> str:
         """A folder for an artifact that is not whole yet."""
         folder = f"{self.tmp}/{uuid.uuid4().hex}"
-        try:
-            os.mkdir(folder)
-        except FileNotFoundError:  # somebody has deleted the store
-            os.makedirs(folder)
+        in_folder(self.tmp, lambda: os.mkdir(folder))
         return folder
 
     def _publish(self, temporary: str, key: str, replace: bool, lasting: bool) -> bool:
@@ -286,7 +280,7 @@ class Store:
                 os.replace(folder, old)
             shutil.rmtree(old, ignore_errors=True)
         try:
-            _rename(temporary, folder)
+            in_folder(os.path.dirname(folder), lambda: os.replace(temporary, folder))
         except OSError:
             if not os.path.exists(folder):
                 raise
@@ -294,7 +288,7 @@ class Store:
             if self.verified(key) is not None:
                 return False
             shutil.rmtree(folder, ignore_errors=True)
-            _rename(temporary, folder)
+            os.replace(temporary, folder)
         if lasting:
             sync_folder(Path(folder).parent)
         return True
@@ -321,14 +315,6 @@ def _write_payload(folder: str, output: Output) -> dict[str, str]:
 def _write(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-
-
-def _rename(folder: str, place: str) -> None:
-    try:
-        os.replace(folder, place)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.replace(folder, place)
 
 
 def _refuse_newer(folder: str) -> None:

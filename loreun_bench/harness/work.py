@@ -29,7 +29,7 @@ LONGEST = 300  # characters of a reason
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 _anew = False
-_prepared: dict[str, tuple[Watch, BaseException | None]] = {}  # of a process that belongs to one task
+_prepared: dict[str, Watch | BaseException] = {}  # of a process that belongs to one task
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,14 @@ def prepare(task: Task) -> None:
     wrong is told when the task is executed. This is before its time limit begins."""
     from loreun_bench.harness import openers, watching
 
-    plugins.own_process()
-    openers.follow()
-    watch, error = watching.begin(task.stage.plugins, _log(task)), None
     try:
+        plugins.own_process()
+        openers.follow()
+        watch = watching.begin(task.stage.plugins, _log(task))
         _load(task)
-    except BaseException as raised:
-        error = raised
-    _prepared[task.key] = watch, error
+        _prepared[task.key] = watch
+    except BaseException as error:
+        _prepared[task.key] = error
 
 
 def _load(task: Task) -> None:
@@ -203,9 +203,9 @@ def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
     if not task.stage.plugins:
         yield
     elif task.key in _prepared:
-        watch, error = _prepared.pop(task.key)
-        if error is not None:
-            raise error
+        watch = _prepared.pop(task.key)
+        if isinstance(watch, BaseException):
+            raise watch
         yield
         used |= _names(task, watch)
     else:  # in the caller's process, as far as that goes

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import until
 
 from loreun_bench.harness import leases as module
+from loreun_bench.harness.keeping import RunList, needed_by
 from loreun_bench.harness.leases import ALIVE, Leases, Sweeps
+from loreun_bench.harness.stage import Output
 from loreun_bench.harness.store import Store
 
 KEY = "ab" + "0" * 62
@@ -175,6 +179,54 @@ def test_a_sweep_says_every_few_seconds_that_it_lives(store: Store, monkeypatch:
     with Leases(store) as leases:
         first = (leases.store.tmp / ALIVE).read_bytes()
         until(lambda: (leases.store.tmp / ALIVE).read_bytes() != first)
+
+
+def take(store: Store) -> bool:
+    with Leases(store) as leases:
+        return leases.take(KEY) and leases.holder(KEY) == leases.store.sweep
+
+
+def put(store: Store) -> bool:
+    return store.put(KEY, Output(values={"a": 1}), {}).values() == {"a": 1}
+
+
+def list_what_it_uses(store: Store) -> bool:
+    RunList(store, store.root.parent / "run").add(KEY)
+    return needed_by(store, store.root.parent / "run") == {KEY}
+
+
+def set_aside(store: Store) -> bool:
+    store.set_aside(store.put(KEY, Output(), {}))
+    return store.find(KEY) is None and (store.root / "corrupt").is_dir()
+
+
+def note_used(store: Store) -> bool:
+    store.note_used(KEY, {"a.txt": "hash"})
+    return store.used(KEY) == [{"a.txt": "hash"}]
+
+
+@pytest.mark.parametrize("write", [take, put, list_what_it_uses, set_aside, note_used])
+def test_a_store_is_written_to_though_each_of_its_folders_is_deleted_as_soon_as_it_is_made(
+    write: Callable[[Store], bool], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = os.makedirs, list[str]()
+
+    def make_and_lose(folder: str, *rest: Any, **more: Any) -> None:
+        make(folder, *rest, **more)
+        made.append(str(folder))
+        if made.count(str(folder)) <= 2:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(os, "makedirs", make_and_lose)
+    assert write(store)
+    assert made.count(made[-1]) == 3
+
+
+def test_a_store_whose_leases_are_a_link_to_nowhere_is_refused(store: Store) -> None:
+    with Leases(store) as leases:
+        (store.root / "leases").symlink_to("nowhere")
+        with pytest.raises(NotADirectoryError):
+            leases.take(KEY)
 
 
 def test_a_store_that_is_deleted_under_way_takes_leases_again(store: Store) -> None:
