@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -301,15 +302,25 @@ def _write_payload(folder: str, output: Output) -> dict[str, str]:
     """Write what a stage returned; the hash of each file by its name."""
     files: dict[str, str] = {}
     if output.tensors:
-        from safetensors.torch import save_file
-
         path = f"{folder}/{TENSORS}"
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in output.tensors.items()}, path)
+        _write_tensors(path, output.tensors)
         files[TENSORS] = sha256_file(path)
     values = json.dumps(output.values, sort_keys=True, allow_nan=True).encode()
     _write(f"{folder}/{VALUES}", values)
     files[VALUES] = hashlib.sha256(values).hexdigest()
     return files
+
+
+def _write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+    except SafetensorError as error:  # which says no number
+        if os.strerror(errno.ENOENT) in str(error):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
 
 
 def _write(path: str, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,19 @@ def test_files_beside_an_artifact_are_packed_with_it_and_lie_nowhere_else(store:
     with pytest.raises(Corrupt):
         store.packed(artifact)
     assert store.find(KEY) is None
+
+
+@pytest.mark.parametrize("given", [output(), Output(values={"a": 1})], ids=["tensors", "values"])
+def test_a_folder_that_is_deleted_under_a_write_is_named(
+    store: Store, given: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Store._new_folder
+
+    def make_and_lose(store: Store) -> str:
+        shutil.rmtree(folder := make(store))
+        return folder
+
+    monkeypatch.setattr(Store, "_new_folder", make_and_lose)
+    with pytest.raises(FileNotFoundError) as caught:
+        store.put(KEY, given, ABOUT)
+    assert str(caught.value.filename).startswith(f"{store.root}/tmp/")
