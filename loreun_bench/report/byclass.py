@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from loreun_bench.errors import UserError
 from loreun_bench.report.group import Group
 from loreun_bench.report.layout import layout
 from loreun_bench.report.leaderboard import as_csv, check, failures, flipped, footer, heading, spread, value
@@ -60,8 +61,12 @@ class ByClass:
 def build(groups: Sequence[Group], shown: Sequence[str] | None = None) -> list[ByClass]:
     """One table for each track, data set, model and protocol among `groups` (see `table.build`).
 
-    shown: keys of the columns, by default UA and the distances that were measured. UserError for an unknown key.
+    shown: keys of the columns, by default UA and the distances that were measured. UserError for an unknown key, or if every
+    scenario forgets samples at random.
     """
+    groups = [group for group in groups if not group.scenario.startswith("random")]
+    if not groups:
+        raise UserError("--by-class: no scenario of this run forgets a class")
     found: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
         key = (group.track, group.dataset, group.model, group.protocol, group.limits, group.conditions)

@@ -12,6 +12,8 @@ from loreun_bench.report.layout import layout
 from loreun_bench.report.rows import Column, Row, named, seeds_of
 from loreun_bench.report.statistics.found import Standing
 
+SETTINGS = "model settings"
+
 
 @dataclass
 class Group:
@@ -79,11 +81,18 @@ class Group:
         return named(self.columns, keys)
 
     @property
+    def network(self) -> str:
+        """The model, with its settings where they are not its defaults."""
+        own = self.conditions.get(SETTINGS)
+        said = ", ".join(f"{key} {value}" for key, value in own.items()) if isinstance(own, dict) else ""
+        return f"{self.model} ({said})" if said else self.model
+
+    @property
     def title(self) -> str:
         """One line that says what was compared."""
         cut = " and ".join(f"{v} {k}" for k, v in self.limits.items())
         limits = f", LIMITED to {cut}{': a smoke run, not a result' * ('steps' in self.limits)}" if cut else ""
-        what = f"{self.dataset}, {self.model}, {self.scenario}"
+        what = f"{self.dataset}, {self.network}, {self.scenario}"
         hidden = layout(self.track).hidden
         how = "".join(f", {value} {key}" for key, value in self.conditions.items() if key not in hidden)
         differs = f"; {self.differs}" if self.differs else ""

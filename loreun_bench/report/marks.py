@@ -26,12 +26,12 @@ def legend(groups: Sequence[Group]) -> list[str]:
     usual = layout(groups[0].track)
     found = {mark for group in groups for row in group.rows for mark in row.marks}
     kept = " or ".join(column.heading for column in groups[0].columns if column.key in usual.keeps)
-    same = f"within {SAME:g} point of" if usual.retrain else "within the noise of"
     words = {
         "over": f"UA more than {OUT:g} points below Retrain's and below Original's.",
         "damaged": f"{kept} more than {OUT:g} points below Original's of the same seeds.",
-        "unforgotten": f"UA {same} Original's"
-        + (", which Retrain's is not." if usual.retrain else ", as far as these pictures tell."),
+        "unforgotten": f"UA went at most {SAME:g} point, or half, of a longer way from Original's to Retrain's."
+        if usual.retrain
+        else "UA within the noise of Original's, as far as these pictures tell.",
     }
     return [f"{symbol} {WORDS[name]}: {words[name]}" for name, symbol in MARKS.items() if name in found]
 
@@ -68,7 +68,9 @@ def _same(row: Row, group: Group, difference: float) -> bool:
         return False
     if usual.retrain:
         gap = original.cells[usual.ua].gap
-        return abs(difference) <= SAME and gap is not None and abs(gap) > SAME
+        if gap is None or abs(gap) <= SAME:
+            return False
+        return -difference * math.copysign(1, gap) <= min(SAME, abs(gap) / 2)
     value, own = original.cells[usual.ua].value, row.cells[usual.ua].value.mean
     low, high = value.interval or (value.mean - SAME, value.mean + SAME)
     return low <= own <= high and value.mean > OUT

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from loreun_bench.errors import UserError
-from loreun_bench.report.audit import tables
+from loreun_bench.report.audit import checks, tables
 from loreun_bench.report.audit.tables import Number, Published
 from loreun_bench.report.group import Group
-from loreun_bench.report.rows import Row
+from loreun_bench.report.rows import REFERENCES, Row
+from loreun_bench.report.statistics.estimate import LEAST
 from loreun_bench.report.text import grid, plain, wrapped
 
 TABLES = {"random": "Table 1 random", "class": "Table 1 class-wise"}  # by how a scenario's name begins
 COLUMNS = {"forget_acc": "UA", "retain_acc": "RA", "test_acc": "TA", "tow": "ToW"}
-DATA, MODEL = "cifar10", "resnet18"
+DATA, MODEL, FORGOTTEN = "cifar10", "resnet18", re.compile(r"random-10%|class-[^%+]+")
+DOUBTS = (checks.units, checks.tow, checks.compute)  # of what is printed, which bear on what is compared
 
 
 def render(groups: Sequence[Group], width: int | None = None) -> str:
@@ -33,12 +36,12 @@ def render(groups: Sequence[Group], width: int | None = None) -> str:
 
 def _beside(group: Group, published: Published) -> list[str]:
     rows = [row for row in group.rows if row.name in published.rows]
-    other = (group.dataset, group.model) != (DATA, MODEL)
     said = [f"{plain(group.title)}, beside the paper's {published.title}"]
-    if other:
+    if unlike := _unlike(group):
         said.append(
-            f"The paper's is of CIFAR-10 and ResNet-18, this of {plain(group.dataset)} and {plain(group.model)}: their "
-            "numbers cannot be compared, only what a weighting does to its method."
+            "The paper's is of CIFAR-10, ResNet-18, a random tenth or one class; this is of "
+            f"{plain(', '.join(unlike))}: their numbers cannot be compared, only what a weighting does to its method, "
+            "with what is said below."
         )
     head = ["row", *(text for heading in COLUMNS.values() for text in (heading, "paper"))]
     body = [[plain(row.name), *_pairs(row, published.rows[row.name])] for row in rows]
@@ -46,7 +49,23 @@ def _beside(group: Group, published: Published) -> list[str]:
     gains = [_gain(group, row, published) for row in rows if row.weighting != "none"]
     if found := [gain for gain in gains if gain]:
         said.append(grid(found, ["ToW gained by", "here", "±95 %", "shown", "paper"], narrow=True))
-    return said
+    else:
+        said.append(f"What a weighting gains takes {LEAST} seeds and its method beside it; here there are {group.seeds}.")
+    if others := [row.name for row in group.rows if row not in rows and row.method not in REFERENCES]:
+        said.append(f"Not in the paper's table: {plain(', '.join(others))}.")
+    doubts = [line for check in DOUBTS for line in check(published)]
+    return [*said, "\n".join(["Of the printed numbers (`audit`):", *(f"- {line}" for line in doubts)])]
+
+
+def _unlike(group: Group) -> list[str]:
+    """What sets a run apart from the paper's in what it measures, in words; nothing is known of the paper's recipe."""
+    return [
+        *([group.dataset] if group.dataset != DATA else []),
+        *([group.network] if group.network != MODEL else []),
+        *([group.scenario] if FORGOTTEN.fullmatch(group.scenario) is None else []),
+        *(f"{number} {what} only" for what, number in group.limits.items()),
+        *(["a checkpoint trained elsewhere"] if group.conditions.get("original") else []),
+    ]
 
 
 def _pairs(row: Row, printed: Mapping[str, Number]) -> list[str]:

@@ -36,6 +36,8 @@ def _verdict(standing: Standing, group: Group) -> list[str]:
         return [f"{seeds}: too few to tell rows apart, which takes {LEAST}; the order may be chance."]
     return [
         _leaders(standing),
+        *_left(standing),
+        *_untouched(standing),
         *_weightings(standing, group),
         *(_retraining(found, group) for found in standing.retraining),
         *_power(standing, group),
@@ -45,21 +47,36 @@ def _verdict(standing: Standing, group: Group) -> list[str]:
 def _leaders(standing: Standing) -> str:
     """Which rows no other is shown to be better than."""
     by = " and ".join(column.heading for column in standing.columns)
-    first = standing.rows[0].name
+    first, every = standing.rows[0].name, " with every seed" if standing.left else ""
     if len(standing.rows) == 1:
-        return f"One row, {first}: there is nothing to compare it with."
+        return f"One row{every}, {first}: there is nothing to compare it with."
     if not standing.ranks:
         return f"{first} comes first by {by}; ranks, of more than {MOST} rows, are not sought."
     leading = [row for row in standing.rows if standing.ranks[id(row)][0] == 1]
     if not leading:  # of several columns each may tell another pair apart
         return f"By {by} no row leads: each is shown to be worse than another."
     if len(leading) == 1 and standing.ranks[id(leading[0])] == (1, 1):
-        return f"{leading[0].name} leads: by {by} it is shown to be better than every other row."
+        return f"{leading[0].name} leads: by {by} it is shown to be better than every other row{every}."
     if len(leading) == 1:
         return f"By {by} {leading[0].name} is shown to be worse than no row, each other row than some."
     if len(leading) == len(standing.rows):
-        return f"By {by} none of the {len(leading)} rows is shown to be better than another."
+        return f"By {by} none of the {len(leading)} rows{every} is shown to be better than another."
     return f"By {by} {_names(leading)} lead and cannot be told apart."
+
+
+def _left(standing: Standing) -> list[str]:
+    """Which rows take no part."""
+    if not standing.left:
+        return []
+    verb = "takes" if len(standing.left) == 1 else "take"
+    return [f"{_names(standing.left)} {verb} no part: not every seed has a number of its own."]
+
+
+def _untouched(standing: Standing) -> list[str]:
+    """Whether a table tells what was forgotten from what was not."""
+    if not standing.untouched or any(each.shown and each.mean > 0 for each in standing.untouched):
+        return []
+    return ["No row is shown to be closer to Retrain than Original is, which forgot nothing."]
 
 
 def _weightings(standing: Standing, group: Group) -> list[str]:
@@ -90,13 +107,16 @@ def _retraining(found: Retraining, group: Group) -> str:
     parts = []
     if found.close:
         parts.append(f"{_who(found.close)} as close to Retrain (less than twice its {found.margin:.4f})")
+    if found.both:
+        less = "less than twice as far" if found.close else f"less than twice its {found.margin:.4f}"
+        parts.append(f"{_who(found.both)} further from {'it' if found.close else 'Retrain'}, but {less}")
     if found.further:
-        parts.append(f"{_who(found.further)} further from {'it' if found.close else 'Retrain'}")
+        parts.append(f"{_who(found.further)} further from {'it' if found.close or found.both else 'Retrain'}")
     if not parts:
         parts.append("no row is shown to be further from Retrain, and none as close")
     elif found.unknown:
         parts.append(f"of {count(len(found.unknown), 'row')} neither is shown")
-    any_row = (*found.close, *found.further, *found.unknown)[0].row
+    any_row = (*found.close, *found.both, *found.further, *found.unknown)[0].row
     run = f" of {any_row.run}" if len({row.run for row in group.rows}) > 1 else ""
     return f"Beside a second retraining{run} {'; '.join(parts)}."
 

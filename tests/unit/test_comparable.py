@@ -8,6 +8,7 @@ import pytest
 
 from loreun_bench.classification.config import ClassificationConfig
 from loreun_bench.classification.planning import cells
+from loreun_bench.errors import UserError
 from loreun_bench.harness.records import Record, append
 from loreun_bench.report import byclass, leaderboard, table
 
@@ -28,7 +29,7 @@ def run(seeds, conditions=DATA, forget=50.0):
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": "22222222"}, {"validation": 0.2}, {"recipe": {"epochs": 30}}, {"model settings": {"width": 2}}],
+    [{"data": "22222222"}, {"validation": 0.2}, {"recipe": {"epochs": 30}}],
     ids=str,
 )
 def test_other_data_or_another_recipe_is_another_table_whose_title_says_so(change):
@@ -40,6 +41,25 @@ def test_other_data_or_another_recipe_is_another_table_whose_title_says_so(chang
     key = next(iter(change))
     assert titles[0].split("; ")[1].startswith(f"a: {key}")
     assert titles[1].split("; ")[1].startswith(f"b: {key}")
+
+
+def test_a_network_that_is_not_its_default_is_named_with_its_settings():
+    narrow = DATA | {"model settings": {"widths": [1, 2], "deep": True}}
+    groups = table.build([("a", run([0, 1])), ("b", run([0, 1], narrow))])
+    assert [group.title.split(", class-3")[0] for group in groups] == [
+        "load, small-cnn", "load, small-cnn (widths [1, 2], deep True)",
+    ]  # fmt: skip
+    assert "(widths" in byclass.render(groups[1:], "text").split("\n")[0]
+    assert table.build([("a", run([0], DATA | {"model settings": "narrow"}))])[0].title.startswith("load, small-cnn, ")
+
+
+def test_a_table_by_class_has_no_random_parts():
+    groups = table.build([("a", run([0, 1]))])
+    drawn = replace(groups[0], scenario="random-10%")
+    (found,) = byclass.build([*groups, drawn])
+    assert found.groups == groups
+    with pytest.raises(UserError, match="no scenario of this run forgets a class"):
+        byclass.build([drawn])
 
 
 def test_alone_a_table_says_no_hash():

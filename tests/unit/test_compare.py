@@ -118,6 +118,11 @@ def test_beside_the_paper(tmp_path, command):
     assert (rl[2], rl[8]) == ("94.77", "0.9531")
     gain = next(line.split() for line in out.splitlines()[::-1] if line.startswith("RL w_f"))
     assert gain[2:] == ["+0.0805", gain[3], "yes", "+0.0230"]
+    told = " ".join(out.split())
+    assert "RTE: not of equal compute: times as long as RL: RL w_f 2.2" in told
+    assert "Not in the paper's table: FT." in told
+    few = command("compare", run(tmp_path / "few", seeds=range(2)), "--paper", "--width", 80)[1]
+    assert "takes 3 seeds and its method beside it; here there are 2 seeds." in " ".join(few.split())
     other = run(tmp_path / "c", scenario="mislabelled-10%")
     code, _, err = command("compare", other, "--paper")
     assert (code, "which no scenario of this run does" in err) == (2, True)

@@ -51,6 +51,9 @@ def test_nothing_is_forgotten_only_where_there_was_something_to_forget():
     there = record("Original", 99.5), record("Retrain", 99.0)
     assert marks(*there, record("RL", 99.5))["RL"] == set()
     assert marks(*BASE, record("RL", 98.0))["RL"] == set()
+    near = record("Original", 95.0), record("Retrain", 93.5)
+    found = marks(*near, record("RL", 94.1), record("SalUn", 94.4), record("FT", 97.0))
+    assert found == {"Original": set(), "Retrain": set(), "RL": set(), "SalUn": {"unforgotten"}, "FT": {"unforgotten"}}
 
 
 def test_generation_has_its_own_damage_and_nothing_forgotten():

@@ -85,6 +85,35 @@ def test_what_is_as_close_as_a_second_retraining_is_named_and_what_is_further():
     assert "as close to" not in said([*rows(RL=51.0), *twice])  # RL is 0.01 from Retrain, Retrain-2 0.005
 
 
+def test_a_row_that_is_further_but_less_than_twice_as_far_is_both():
+    second = [record("Retrain-2", "none", seed, 52.0) for seed in range(5)]
+    text = said([*rows(), *second, *(record("RL", "none", seed, 53.0 + 0.01 * (-1) ** seed) for seed in range(5))])
+    assert "Beside a second retraining RL is further from Retrain, but less than twice its 0.0200." in text
+
+
+def test_a_second_retraining_that_is_one_model_for_all_seeds_is_no_measure():
+    records = rows(RL=51.0)
+    second = [record("Retrain-2", "none", seed, 52.0 + 0.3 * (-1) ** seed) for seed in range(5)]
+    assert "Beside a second retraining" in said([*records, *second])
+    assert "Beside" not in said([*records, *(replace(each, artifact="one") for each in second)])
+
+
+def test_a_table_in_which_original_is_as_close_as_any_row_says_so():
+    words = "No row is shown to be closer to Retrain than Original is, which forgot nothing."
+    original = [record("Original", "none", seed, 51.0 + 0.1 * (-1) ** seed) for seed in range(5)]
+    assert words in said([*rows(RL=52.0, FT=70.0), *original])
+    assert words not in said([*rows(RL=50.1, FT=70.0), *original])
+    assert words not in said(rows(RL=52.0, FT=70.0))
+
+
+def test_rows_without_every_seed_are_named_and_the_others_are_not_every_row():
+    records = [r for r in rows(SalUn=50.5, RL=52.0, FT=70.0) if (r.method, r.seeds["split"]) != ("SalUn", 4)]
+    leads = "RL leads: by ToW it is shown to be better than every other row with every seed. SalUn takes no part"
+    assert said(records).startswith(leads)
+    cut = said([r for r in rows(RL=52.0, FT=50.1, GA=50.2) if r.method in ("RL", "Retrain") or r.seeds["split"] < 4])
+    assert cut.startswith("One row with every seed, RL: there is nothing to compare it with. FT and GA take no part")
+
+
 def test_more_comparisons_need_more_to_be_shown():
     alone = said(rows(3, RL=52.0, RL__w_f=52.7))
     records = rows(3, RL=52.0, RL__w_f=54.0)

@@ -49,5 +49,5 @@ def _series(group: Group, rows: Sequence[Row], column: Column, line: float | Non
 def _about(column: Column, points: str, band: bool) -> str:
     if column.key != "tow":
         return f"{points}. {plain(column.entry.summary) if column.entry else ''}".strip()
-    within = " A row within the band is as far from Retrain as another retraining is." if band else ""
-    return f"{points}{BEYOND}.{within}"
+    second = " The band is the interval of a second retraining's mean; the verdict goes seed by seed." if band else ""
+    return f"{points}{BEYOND}.{second}"

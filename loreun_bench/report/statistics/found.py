@@ -35,11 +35,13 @@ class Difference:
 @dataclass(frozen=True)
 class Retraining:
     """How rows stand beside a second retraining, by ToW: further from the first, as close (shown to be less than twice as
-    far from it, or closer), or neither shown. margin: how far the second is from the first."""
+    far from it, or closer), both (further, but less than twice as far), or neither shown. margin: how far the second is from
+    the first."""
 
     margin: float
     further: Sequence[Difference] = ()
     close: Sequence[Difference] = ()
+    both: Sequence[Difference] = ()
     unknown: Sequence[Difference] = ()
 
 
@@ -48,7 +50,8 @@ class Standing:
     """What the seeds show of rows that may be compared, the leader first.
 
     ranks: by a row's id the first and the last place that the seeds leave it, of all rows at once with 95 % certainty; empty
-    for more than MOST rows. unweighted: of each weighting to its method without one; leader: of each row to the first.
+    for more than MOST rows. unweighted: of each weighting to its method without one; leader: of each row to the first;
+    untouched: of each row to Original, by ToW. left: rows that take no part, as a seed lacks.
     """
 
     rows: Sequence[Row]
@@ -57,6 +60,8 @@ class Standing:
     ranks: dict[int, tuple[int, int]] = field(default_factory=dict)
     unweighted: Sequence[Difference] = ()
     leader: Sequence[Difference] = ()
+    untouched: Sequence[Difference] = ()
+    left: Sequence[Row] = ()
     retraining: Sequence[Retraining] = ()
 
     @property

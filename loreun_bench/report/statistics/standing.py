@@ -17,7 +17,7 @@ from loreun_bench.report.statistics.ranks import intervals, shown_better
 from loreun_bench.report.statistics.scores import Scores
 
 MOST = 1000  # rows of which every two are compared
-NOISE, AIM = "Retrain-2", "tow"
+NOISE, UNTOUCHED, AIM = "Retrain-2", "Original", "tow"
 
 
 def standings(group: Group, columns: Sequence[Column]) -> list[Standing]:
@@ -30,14 +30,17 @@ def _standing(rows: Sequence[Row], group: Group, columns: Sequence[Column]) -> S
     whole = [row for row in rows if row.complete and row.independent]
     columns = [c for c in columns if c.best and any(row.values.get(c.key) for row in whole)]
     scores = Scores([row for row in whole if row.method not in REFERENCES], columns, group)
+    left = [row for row in rows if row.method not in REFERENCES and row not in scores]
     if len(scores.seeds) < LEAST or not columns or not scores.rows:
-        return Standing(scores.rows, columns, len(scores.seeds))
+        return Standing(scores.rows, columns, len(scores.seeds), left=left)
     bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
+    runs = list(dict.fromkeys(row.run for row in scores.rows))
     return Standing(
         scores.rows, columns, len(scores.seeds), _ranks(scores),
         differences(scores, [(row, base) for row, base in bases if base is not None and base in scores]),
         differences(scores, [(row, scores.rows[0]) for row in scores.rows[1:]]),
-        [found for run in dict.fromkeys(row.run for row in scores.rows) if (found := _retraining(whole, group, run))],
+        [difference for run in runs for difference in _beside(UNTOUCHED, whole, group, run)[1]],
+        left, [found for run in runs if (found := _retraining(whole, group, run))],
     )  # fmt: skip
 
 
@@ -68,23 +71,29 @@ def _ranks(scores: Scores) -> dict[int, tuple[int, int]]:
 
 def _retraining(rows: Sequence[Row], group: Group, run: str) -> Retraining | None:
     """Of a run's rows that are complete; None without a second retraining, or where ToW is not known of it."""
-    noise = group.row(NOISE, run)
-    column = next((column for column in group.columns if column.key == AIM), None)
-    if noise is None or column is None or not noise.complete:
+    scores, found = _beside(NOISE, rows, group, run)
+    if not found:
         return None
-    others = [row for row in rows if row.run == run and row.method not in REFERENCES]
-    scores = Scores([*others, noise], [column], group)
-    methods = [row for row in scores.rows if row is not noise]
-    if noise not in scores or not methods:
-        return None
-    found = differences(scores, [(row, noise) for row in methods])
     lacks = 1 - scores.values(0)  # how far from the first retraining, seed by seed: [rows, seeds]
-    own, second = lacks[scores.places(methods)], lacks[scores.places([noise])]
+    own, second = lacks[scores.places([each.row for each in found])], lacks[scores.places([found[0].base])]
     near = holm(paired(2 * second - own, scores.overlap).p_above)  # of twice the distance, which is itself measured
-    parts: dict[str, list[Difference]] = {"further": [], "close": [], "unknown": []}
+    parts: dict[str, list[Difference]] = {"further": [], "close": [], "both": [], "unknown": []}
     for difference, p in zip(found, near, strict=True):
-        if p < LEVEL or (difference.shown and difference.mean > 0):
-            parts["close"].append(difference)
+        close, further = p < LEVEL, difference.shown and difference.mean < 0
+        if close or (difference.shown and not further):
+            parts["both" if further else "close"].append(difference)
         else:
-            parts["further" if difference.shown else "unknown"].append(difference)
+            parts["further" if further else "unknown"].append(difference)
     return Retraining(float(second.mean()), **parts)
+
+
+def _beside(reference: str, rows: Sequence[Row], group: Group, run: str) -> tuple[Scores, list[Difference]]:
+    """The differences of a run's rows to one of the references, by ToW; none where that has no model of its own in every
+    seed, or ToW is not known of it."""
+    base = next((row for row in rows if (row.method, row.run) == (reference, run)), None)
+    columns = [column for column in group.columns if column.key == AIM]
+    others = [row for row in rows if row.run == run and row.method not in REFERENCES]
+    scores = Scores([*others, *([base] if base is not None else [])], columns, group)
+    if base is None or not columns or base not in scores:
+        return scores, []
+    return scores, differences(scores, [(row, base) for row in scores.rows if row is not base])
