@@ -1,7 +1,8 @@
 """Checkpoints of a stage under way, in a folder of its own in the store: whoever runs it after a kill goes on from there.
 
-The folder's name is the stage's key, which stands for configuration, inputs and code. A checkpoint is a payload and a
-manifest, which is written last; a stage may have several loops, and each has its own.
+The folder's name is the stage's key, which stands for configuration, inputs and code, but for what the user's code reads
+while it runs: the manifest names that. A checkpoint is a payload and a manifest, which is written last; a stage may have
+several loops, and each has its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness import environment
 from loreun_bench.harness.files import sha256_file, sync, write_atomic
+from loreun_bench.harness.watch import Watch
 
 VARIABLE, MINUTES = "LOREUN_CHECKPOINT_MINUTES", 5.0
 KEPT = 30 * 86400  # seconds after which a checkpoint that nobody went on from is removed
@@ -37,11 +39,12 @@ class Stale(Exception):
 
 @dataclass
 class _Running:
-    """The stage under way: its folder, seconds between two checkpoints (0: never), when the next is due, how many loops
-    have begun, and how often the stage was resumed, this time included."""
+    """The stage under way: its folder, what watches the user's code in it, seconds between two checkpoints (0: never), when
+    the next is due, how many loops have begun, and how often the stage was resumed, this time included."""
 
     folder: Path
     device: str
+    watch: Watch | None
     every: float
     due: float = math.inf
     loops: int = 0
@@ -65,22 +68,23 @@ class _Running:
 _running: _Running | None = None
 
 
-def run(folder: Path, device: str, anew: bool, function: Callable[[], T]) -> T:
+def run(folder: Path, device: str, anew: bool, function: Callable[[], T], watch: Watch | None = None) -> T:
     """What the stage `function` returns. Its loops keep checkpoints in `folder` and go on from those they find there; anew:
-    from none. UserError if the variable that says how often is no number of minutes."""
+    from none. watch: of the user's code that it runs. UserError if the variable that says how often is no number of minutes.
+    """
     if anew:
         remove(folder)
     with contextlib.suppress(Stale):
-        return _run(folder, device, function)
+        return _run(folder, device, function, watch)
     remove(folder)
-    return _run(folder, device, function)
+    return _run(folder, device, function, watch)
 
 
-def _run(folder: Path, device: str, function: Callable[[], T]) -> T:
+def _run(folder: Path, device: str, function: Callable[[], T], watch: Watch | None) -> T:
     global _running
     every = 60 * _minutes()
     due = time.monotonic() + every if every else math.inf
-    _running = _Running(folder, device, every, due)
+    _running = _Running(folder, device, watch, every, due)
     try:
         return function()
     except Diverged:  # it would again
@@ -124,6 +128,7 @@ def save(loop: int, state: dict[str, Any]) -> None:
         with open(payload, "rb") as file:
             sync(file.fileno())
         about = {"file": payload.name, "sha256": sha256_file(payload), "versions": environment.versions()}
+        about["used"] = {} if _running.watch is None else _running.watch.so_far()
         write_atomic(folder / f"{loop}.json", json.dumps(about | _running.made_with))
         _remove_others(payload, loop)
     except Exception:  # whatever it is, no reason to lose the stage
@@ -136,7 +141,8 @@ def save(loop: int, state: dict[str, Any]) -> None:
 
 def load(loop: int) -> dict[str, Any] | None:
     """The state that a loop was in at its last checkpoint, on the CPU; None if there is none, or it is damaged, or was made
-    with another torch, processor or number of threads, by which results differ in their last bits."""
+    with another torch, processor or number of threads, by which results differ in their last bits, or if a file of the
+    user's, or what else their code read, is another now."""
     import torch
 
     assert _running is not None
@@ -145,6 +151,7 @@ def load(loop: int) -> dict[str, Any] | None:
         about = json.loads(manifest.read_text())
         payload = _running.folder / about["file"]
         same = about.items() >= _running.made_with.items() and not environment.others(about["versions"])
+        same = same and (_running.watch is None or _running.watch.goes_on(about["used"]))
         if not same or sha256_file(payload) != about["sha256"]:
             raise ValueError("not to be gone on from")
         found: dict[str, Any] = torch.load(payload, map_location="cpu", weights_only=True)

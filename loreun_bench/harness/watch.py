@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -34,6 +34,7 @@ class Watch:
         self._counts = counting()
         self._read: dict[str, tuple[str, Known]] = {}
         self._written: set[str] = set()
+        self._earlier: dict[str, str | None] = {}
         self._log, self._process, self._cwd = log, os.getpid(), os.getcwd()
 
     def opened(self, given: Any, flags: int = os.O_RDONLY, itself: bool = True, at_once: bool = False) -> None:
@@ -111,7 +112,29 @@ class Watch:
                 here = here or only_here
         told = {THERE + name.rstrip("/") for name in found}
         found = {name: value for name, value in found.items() if name not in told}
-        return found | ({files_used.WHERE: files_used.place(found, self.plugins)} if here else {})
+        return self._earlier | found | ({files_used.WHERE: files_used.place(found, self.plugins)} if here else {})
+
+    def so_far(self) -> dict[str, str | None]:
+        """What `names` would say now, of a stage that goes on."""
+        with self._at_home():
+            return self.names()
+
+    def goes_on(self, names: dict[str, str | None]) -> bool:
+        """Whether what a run that was killed had read is what it was; then it is read by the one that goes on, too."""
+        with self._at_home():
+            same = files_used.now(names, self.plugins) == names
+        self._earlier = names if same else {}
+        return same
+
+    @contextlib.contextmanager
+    def _at_home(self) -> Iterator[None]:
+        """Inside, the folder that the stage began in is the working directory."""
+        away = os.getcwd()
+        os.chdir(self._cwd)
+        try:
+            yield
+        finally:
+            os.chdir(away)
 
     def _path(self, given: Any, itself: bool, listed: bool = False) -> str | None:
         """The absolute path, if it is the user's."""

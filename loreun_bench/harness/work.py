@@ -157,9 +157,9 @@ def _run(task: Task, start: float) -> Artifact:
         found: Artifact = ranks.run(count, task.device, folder, partial(_run_rank, task), partial(_ended, store))
         return found
     used, checkpoints = dict[str, str | None](), Path(f"{store.root}/checkpoints/{task.key}")
-    with progress.told_in(store.progress_file(task.key)), _watching(task, used):
+    with progress.told_in(store.progress_file(task.key)), _watching(task, used) as watch:
         function = partial(task.stage.function(), task.stage.config, task.inputs, task.device)
-        output = resuming.run(checkpoints, task.device, task.replace, function)
+        output = resuming.run(checkpoints, task.device, task.replace, function, watch)
     artifact = _keep(task, output, used, start)
     resuming.remove(checkpoints)
     return artifact
@@ -198,15 +198,15 @@ def _keep(task: Task, output: Output, used: dict[str, str | None], start: float)
 
 
 @contextlib.contextmanager
-def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
+def _watching(task: Task, used: dict[str, str | None]) -> Iterator[Watch | None]:
     """Fill `used` with the files of the user's that the stage uses inside, if it runs code of theirs."""
     if not task.stage.plugins:
-        yield
+        yield None
     elif task.key in _prepared:
         watch = _prepared.pop(task.key)
         if isinstance(watch, BaseException):
             raise watch
-        yield
+        yield watch
         used |= _names(task, watch)
     else:  # in the caller's process, as far as that goes
         from loreun_bench.harness import openers, watching
@@ -215,7 +215,7 @@ def _watching(task: Task, used: dict[str, str | None]) -> Iterator[None]:
         plugins.refresh(always=True)  # so that its imports are seen
         with plugins.undisturbed(stage=True), watching.watched(task.stage.plugins, _log(task)) as watch:
             _load(task)
-            yield
+            yield watch
             used |= _names(task, watch)
 
 

@@ -114,6 +114,45 @@ def test_a_network_of_the_users_with_global_randomness_ends_the_same_after_kills
     check_kills(stages_of(config, tmp_path), row, kills=3)
 
 
+IMPORTING = """
+from pathlib import Path
+import torch
+from torch import nn
+from helper import scale
+
+class Reading(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training and self.steps == 2:
+            open(Path(__file__).with_name("once.txt")).read()
+        self.steps += self.training
+        return super().forward(x)
+
+def network(channels, classes, size):
+    return nn.Sequential(nn.Flatten(), Reading(channels * size[0] * size[1], classes * scale))
+"""
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_what_a_network_imports_is_another_after_a_kill(tmp_path, monkeypatch, change):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "net.py").write_text(IMPORTING)
+    (tmp_path / "helper.py").write_text("scale = 1\n")
+    (tmp_path / "once.txt").write_text("read in the first step")
+    config = {"model": f"{tmp_path / 'net.py'}:network", "methods": {"RL": SMALL}, "weightings": ["none"]}
+    stages = stages_of(config, tmp_path)
+    task = stages.task(stages.stages["random-30% seed 0 original"])
+    killed(task, 4)
+    if change:
+        (tmp_path / "helper.py").write_text("scale = 2 - 1\n")
+    found = stages.run(task)
+    assert ("resumed" in found.cost) != change
+    assert found.manifest["used"].keys() >= {"0:helper.py", "0:once.txt"}
+
+
 COUNTING = """
 from torch import nn
 
