@@ -37,7 +37,11 @@ TRAINING_CODE = (
     HERE / "scoring" / "evaluation.py", *BOTH_CODE,
 )  # fmt: skip
 EVALUATION_CODE = (
-    HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", PACKAGE / "training", *BOTH_CODE
+    HERE / "scoring" / "evaluation.py", PACKAGE / "harness" / "measuring.py", PACKAGE / "training", *BOTH_CODE,
+    HERE / "metrics" / "mia.py",
+)  # fmt: skip
+SPLIT_CODE = (
+    HERE / "data" / "splits.py", HERE / "data" / "lists.py", HERE / "stages.py", PACKAGE / "harness" / "seeding.py",
 )  # fmt: skip
 EVALUATION_COST = 0.35  # a forward pass, as a share of a training step
 
@@ -122,9 +126,8 @@ class _Block:
             "validation": self.config.validation, "protocol": self.config.protocol,
             "limit_images": self.config.limit_images, "files": self.asked.files if scenario else {},
         }  # fmt: skip
-        kinds = [each.entry.file for each in self.asked.each] if scenario else []
-        sources = (HERE / "data" / "splits.py", HERE / "data" / "lists.py", HERE / "stages.py", *kinds)
-        return self._stage("split", config, inputs, sources, label)
+        kinds = [file for each in self.asked.each for file in class_files(each.entry.item)] if scenario else []
+        return self._stage("split", config, inputs, (*SPLIT_CODE, *kinds), label)
 
     @cached_property
     def original(self) -> Stage:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loreun_bench import beside
 from loreun_bench.errors import UserError
 from loreun_bench.harness.cache import Found, look_up
-from loreun_bench.harness.records import Record
+from loreun_bench.harness.records import Record, encode
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.unseen import unseen
 from loreun_bench.plugins import undisturbed
@@ -65,9 +65,16 @@ def build(config: SweepConfig) -> Plan:
 
 
 def _check_rows(cells: Iterable[Cell]) -> None:
-    """UserError if two rows of one table would have the same name: each would count as the other's."""
-    seen = set()
+    """UserError if two rows of one table would have the same name, as each would count as the other's, or if a record could
+    not say what they have in common."""
+    seen, encoded = set(), set[int]()
     for r in (cell.record for cell in cells):
+        if id(r.conditions) not in encoded:
+            encoded.add(id(r.conditions))
+            try:
+                encode(r)
+            except ValueError as error:
+                raise UserError(f"{r.scenario}: a record could not hold these settings: {error}") from error
         key = r.scenario, r.method, r.weighting, tuple(sorted(r.seeds.items()))
         if key in seen:
             raise UserError(f"{r.scenario}: two rows are called {r.method} {r.weighting}: rename one of the two methods")

@@ -88,6 +88,7 @@ class _Run:
         self.polled = 0.0
         self.running: dict[Future[Outcome], Stage] = {}
         self.told: set[str] = set()
+        self.shares_told = time.monotonic()
         self.reused: list[str] = []  # the versions of cached results, where they are others
         self.tries: Counter[str] = Counter()
         self.made: set[str] = set()  # in this run
@@ -132,9 +133,10 @@ class _Run:
         """Start what there is room for, the first of the plan first."""
         if time.monotonic() - self.polled >= POLL:
             self.polled = time.monotonic()
-            for recipe in [each for each in self.elsewhere if self._room()]:
-                self._start(self.graph.stages[recipe])
-                self._look()
+            for recipe in list(self.elsewhere):
+                if self._room():
+                    self._start(self.graph.stages[recipe])
+                    self._look()
         while self.missing and self._room():
             _, recipe = heapq.heappop(self.missing)
             if self.graph.wants(recipe):
@@ -172,7 +174,6 @@ class _Run:
     def _wait(self) -> set[Future[Outcome]]:
         """The tasks that finish next, or none when it is time to look at what others make. Meanwhile listeners hear how far
         stages are."""
-        told = time.monotonic()
         while True:
             polls = self.elsewhere and self._room()
             finished: set[Future[Outcome]] = set()
@@ -180,11 +181,11 @@ class _Run:
                 finished, _ = wait(self.running, POLL if polls else TICK, FIRST_COMPLETED)
             else:
                 time.sleep(POLL)
+            if time.monotonic() - self.shares_told >= TICK:
+                self.shares_told = time.monotonic()
+                self._tell_shares()
             if finished or polls:
                 return finished
-            if time.monotonic() - told >= TICK:
-                told = time.monotonic()
-                self._tell_shares()
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         if outcome.artifact is not None:

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from loreun_bench import config as configuration
 from loreun_bench.config import SweepConfig
@@ -16,6 +16,7 @@ from loreun_bench.harness.rows import method_of
 from loreun_bench.registry import registry
 
 KEPT = "Retrain"  # what others are compared with is not tuned
+SCORED = "ua"  # the metric that pictures are scored by
 Settings = dict[str, Any]
 
 
@@ -63,19 +64,37 @@ def trials_of(config: SweepConfig, trials: int) -> dict[str, tuple[str, Settings
 
 
 def search(config: SweepConfig, rows: Mapping[str, tuple[str, Settings]], seeds: str) -> SweepConfig:
-    """The sweep of all trials, unweighted, with seeds of its own. UserError if these are the sweep's."""
+    """The sweep of all trials, unweighted, with seeds of its own. UserError if these are the sweep's, or if it could not be
+    scored."""
     values = config.model_dump(mode="json")
     own = [int(seeds)] if seeds.isdigit() else seeds
     values |= {"name": f"{config.name[:50]}-tune", "weightings": {"none": {}}, "weighted": None, "seeds": own, "trials": {}}
     values["methods"] = {KEPT: config.methods.get(KEPT, {})} if KEPT in config.methods else {}
     values["methods"] |= {row: settings for row, (_, settings) in rows.items()}
+    for scenario in values["scenarios"]:
+        own_of = scenario["methods"]
+        scenario["methods"] = {name: settings for name, settings in own_of.items() if name == KEPT} | {
+            row: own_of[name] if settings == config.methods[name] else _untuned(config, name, own_of[name])
+            for row, (name, settings) in rows.items()
+            if name in own_of
+        }
     if config.track == "classification":
         values |= {"metrics": ["accuracy"], "noise_floor": False}
+        if KEPT not in config.methods or not values["validation"]:
+            raise UserError("tune: it compares with Retrain on validation pictures: the sweep needs both (`validation`)")
+    elif SCORED not in values["metrics"]:
+        values["metrics"] = [*values["metrics"], SCORED]
     found = configuration.load(values)
     used = {part for each in config.seeds for part in (each.split, each.train, each.unlearn)}
     if both := used & {part for each in found.seeds for part in (each.split, each.train, each.unlearn)}:
         raise UserError(f"tune: seed {min(both)} is one of the sweep's; give others with --seeds")
     return found
+
+
+def _untuned(config: SweepConfig, name: str, settings: Settings) -> Settings:
+    """A scenario's own settings of a method, without those that are tuned."""
+    space = method_of(name, config.track).item.space
+    return {key: value for key, value in settings.items() if key not in space}
 
 
 def scored(records: Sequence[Record], rows: Mapping[str, tuple[str, Settings]]) -> list[Trial]:
@@ -100,7 +119,16 @@ def best(trials: Sequence[Trial]) -> dict[str, Trial]:
 def written(config: SweepConfig, chosen: Mapping[str, Trial], trials: int, seeds: str) -> str:
     """The sweep with the chosen settings as YAML, which says how they were found."""
     methods = {name: chosen[name].settings if name in chosen else dict(own) for name, own in config.methods.items()}
-    tuned = config.model_copy(update={"methods": methods, "trials": dict.fromkeys(chosen, trials)})
+    other = {name for name, trial in chosen.items() if trial.settings != config.methods[name]}
+    scenarios = tuple(
+        each.model_copy(
+            update={"methods": {n: _untuned(config, n, own) if n in other else own for n, own in each.methods.items()}}
+        )
+        for each in cast(Any, config).scenarios  # of either track
+    )
+    tuned = config.model_copy(
+        update={"methods": methods, "scenarios": scenarios, "trials": dict.fromkeys(chosen, trials)}
+    )
     head = (
         f"{config.name}, tuned: of {trials} settings of each of {', '.join(chosen)} the best on validation, unweighted, "
         f"in all scenarios together, on seeds {seeds}. Weightings have their method's settings."
@@ -118,7 +146,7 @@ def _score(record: Record, records: Sequence[Record]) -> float:
     retrain = next(
         (r.metrics for r in records if r.method == KEPT and r.scenario == record.scenario and r.seeds == record.seeds), None
     )
-    if retrain is None or "val_acc" not in own:
-        raise UserError("tune: it compares with Retrain on validation pictures: the sweep needs both (`validation`)")
+    if retrain is None or "val_acc" not in retrain:  # it failed
+        return math.nan
     on_validation = ({**values, "test_acc": values["val_acc"]} for values in (own, retrain))
     return float(registry("metrics").get("tow").item(*on_validation))

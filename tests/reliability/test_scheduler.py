@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import until
 
+from loreun_bench.errors import UserError
+from loreun_bench.harness import plan as planning
 from loreun_bench.harness import scheduler
 from loreun_bench.harness.engines.inline import InlineEngine
 from loreun_bench.harness.engines.local import LocalEngine
+from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.plan import Cell, Plan
 from loreun_bench.harness.records import Record, load_records
 from loreun_bench.harness.scheduler import DiskFull, Event
 from loreun_bench.harness.stage import Stage
 from loreun_bench.harness.store import TENSORS, Store
-from loreun_bench.harness.work import Task, execute
+from loreun_bench.harness.work import Outcome, Task, execute
 
 
 @dataclass
@@ -203,6 +209,42 @@ def test_a_file_of_the_store_that_is_gone_is_lost_and_another_is_a_bug(
     ended = execute(Task(stage, stage.key({}), {}, bench.store, "cpu"))
     assert (ended.status, ended.lost) == ("failed", lost)
     assert ("run the sweep again" in ended.reason) == lost
+
+
+class Narrow(InlineEngine):
+    """Runs one stage at a time, as its capacity says, in a thread."""
+
+    def __init__(self) -> None:
+        self.pool, self.futures, self.most = ThreadPoolExecutor(1), list[Future[Outcome]](), 0
+
+    def capacity(self) -> int:
+        return 1
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        self.futures.append(self.pool.submit(lambda: (time.sleep(0.1), execute(task))[1]))
+        self.most = max(self.most, sum(not each.done() for each in self.futures))
+        return self.futures[-1]
+
+
+def test_what_another_sweep_gives_up_is_begun_as_there_is_room_and_meanwhile_it_is_told_of(bench: Bench) -> None:
+    models = [bench.stage(f"model {number}") for number in range(4)]
+    engine, events = Narrow(), list[Event]()
+    with Leases(bench.store) as other, ThreadPoolExecutor(1) as pool:
+        assert all(other.take(model.key({})) for model in models)
+        cells = [bench.cell(f"cell {number}", model) for number, model in enumerate(models)]
+        run = pool.submit(scheduler.run, plan_of(*cells), engine, bench.store, bench.out, "cpu", events.append)
+        until(lambda: any(event.kind == "running" for event in events))
+        for model in models:
+            other.give_back(model.key({}))
+        assert [record.status for record in run.result()] == ["ok"] * 4
+    assert engine.most == 1
+
+
+def test_a_record_that_could_not_say_its_conditions_is_refused_at_planning() -> None:
+    deep = Record("toy", "toy", "toy", "toy", "m", "none", {"split": 0}, conditions={"a": {"b": {"c": {"d": {"e": 1}}}}})
+    stage = Stage("toy_stages:ok", {}, {}, label="m")
+    with pytest.raises(UserError, match="could not hold these settings"):
+        planning._check_rows([Cell(deep, stage, stage)])
 
 
 def test_every_failed_cell_gives_its_own_reason(bench: Bench) -> None:

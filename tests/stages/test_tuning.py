@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import yaml
 
 import loreun_bench
 from loreun_bench import config as configuration
@@ -52,6 +53,31 @@ def test_the_search_has_seeds_of_its_own_and_never_sees_the_test_set(weighted):
     assert (list(found.weightings), found.metrics, found.noise_floor) == (["none"], ("accuracy",), False)
     with pytest.raises(UserError, match="seed 0 is one of the sweep's"):
         tuning.search(config, tuning.trials_of(config, 3), "0-3")
+
+
+def test_a_scenarios_own_settings_are_of_the_first_trial_and_go_where_another_is_chosen():
+    own = {"kind": "class", "forget_class": 3, "methods": {"RL": {"lr": 0.5, "epochs": 2}, "Retrain": {}}}
+    config = configuration.load(SWEEP | {"scenarios": [own]})
+    (scenario,) = tuning.search(config, tuning.trials_of(config, 2), "7").scenarios
+    assert scenario.methods == {"RL:t0": {"lr": 0.5, "epochs": 2}, "RL:t1": {"epochs": 2}, "Retrain": {}}
+    first, other = {"epochs": 1}, {"epochs": 1, "lr": 0.02}
+    for settings, kept in ((first, {"lr": 0.5, "epochs": 2}), (other, {"epochs": 2})):
+        text = tuning.written(config, {"RL": Trial("RL", settings, 0.5)}, 2, "7")
+        (found,) = configuration.load(yaml.safe_load(text)).scenarios
+        assert found.methods["RL"] == kept
+
+
+@pytest.mark.parametrize("change", [{"methods": ["RL"]}, {"validation": 0}])
+def test_what_could_not_be_scored_is_refused_before_it_runs(change):
+    config = configuration.load(SWEEP | change)
+    with pytest.raises(UserError, match="the sweep needs both"):
+        tuning.search(config, tuning.trials_of(config, 2), "7")
+
+
+def test_where_retraining_failed_there_is_no_score():
+    values = {"forget_acc": 10.0, "retain_acc": 90.0, "test_acc": 0.0, "val_acc": 80.0}
+    (found,) = tuning.scored([record("Retrain", status="oom"), record("RL:t0", **values)], {"RL:t0": ("RL", {})})
+    assert math.isnan(found.score)
 
 
 def record(method: str, seed: int = 7, status: str = "ok", **metrics: float) -> Record:
@@ -106,6 +132,8 @@ def test_tune_tries_methods_of_pictures_and_scores_what_is_forgotten_and_kept(co
         "methods": {"UCE": {}, "ESD-x": {"iterations": 1}, "ESD-x:twice": {"iterations": 2}}, "weightings": ["none"],
     }  # fmt: skip
     (tmp_path / "drawn.yaml").write_text(configuration.dump(configuration.load(small)))
+    other = configuration.load(small | {"metrics": ["fd"]})
+    assert tuning.search(other, tuning.trials_of(other, 2), "7").metrics == ("fd", "ua")
     code, out, _ = command("tune", "drawn.yaml", "--trials", 2, "--seeds", "7", "--workers", 0)
     assert code == 0
     assert out.count(" *") == 3
