@@ -140,3 +140,9 @@ def test_weightings_act_on_what_has_phases(tiny, name):
     run = context(phases={"forget": Phase("forget", 0.5)}, curve=torch.full((1000,), 0.5))
     method(name, epochs=1, batch_size=4).unlearn(tiny, data(tiny), run)
     assert 0 < run.uneven()["weights"]["forget"]["effective"][0] < 1
+
+
+def test_erasediff_without_its_retain_weight_still_needs_both_gradients(tiny):
+    run = context()
+    method("EraseDiff", alpha=0.0, epochs=1, batch_size=4).unlearn(tiny, data(tiny), run)
+    assert method("EraseDiff", alpha=0.0).active() == ("forget", "retain")

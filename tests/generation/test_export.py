@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import torch
 
 import loreun_bench
@@ -17,13 +20,17 @@ CONFIG = {
 
 def test_an_unlearned_pipeline_is_a_folder_that_diffusers_loads(command, tmp_path, monkeypatch):
     monkeypatch.setenv("LOREUN_STORE", str(tmp_path / "store"))
-    records = loreun_bench.sweep(CONFIG, out=tmp_path / "run", workers=0)
+    folder = shutil.copytree(pipelines.find("digits").folder, tmp_path / "mine")
+    index = json.loads((folder / "model_index.json").read_text())
+    more = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    (folder / "model_index.json").write_text(json.dumps(index | more))  # as Stable Diffusion's; we leave it unread
+    records = loreun_bench.sweep(CONFIG | {"pipeline": str(folder)}, out=tmp_path / "run", workers=0)
     record = next(r for r in records if r.method == "ESD-x")
     code, out, _ = command("export", tmp_path / "run", "--row", "ESD-x", "--to", tmp_path / "new")
     assert (code, "of the denoiser moved" in out) == (0, True)
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "new", safety_checker=None, low_cpu_mem_usage=False)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "new", low_cpu_mem_usage=False)
     moved = Store(default_root()).find(record.artifact).tensors()
     own = pipeline.unet.state_dict()
     before = pipelines.load(pipelines.find("digits").folder, "cpu", "fp32").unet.state_dict()

@@ -136,6 +136,15 @@ def test_as_many_epochs_as_are_asked_for(tiny):
     assert run.meter.backward_samples == 2 * 12
 
 
+def test_a_pass_ends_with_a_smaller_batch(tiny):
+    known, run = data(tiny), context()
+    losses = unlearning.PhaseLoss(method("RL", batch_size=5), "forget", tiny, known, run)
+    epochs = []
+    for losses.step in range(9):
+        epochs.append(losses._epoch())
+    assert epochs == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # 12 pictures
+
+
 def test_both_branches_see_one_latent_and_the_reference_code_draws_another(tiny):
     known = data(tiny)
     for protocol, same in (("corrected", True), ("paper", False)):

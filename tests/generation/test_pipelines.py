@@ -146,6 +146,13 @@ def test_another_scheduler_lends_its_betas_and_that_is_said(changed):
     assert (found.beta_start, found.beta_end, found.beta_schedule) == (0.00085, 0.012, "linear")
 
 
+def test_another_scheduler_is_another_pipeline(changed, random_pipeline):
+    """Of the same files, but for the index, which names the class."""
+    folders = random_pipeline, changed({}, "HeunDiscreteScheduler")
+    known, other = (pipelines.find(str(folder)).files for folder in folders)
+    assert {name for name in known if known[name] != other[name]} == {"model_index.json"}
+
+
 def test_zero_terminal_snr_and_spacing_of_timesteps_are_kept(changed):
     values = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
     folder = changed({SCHEDULER: values})

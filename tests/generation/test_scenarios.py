@@ -251,6 +251,7 @@ def test_fmn_takes_attention_away_from_each_concepts_own_words(tiny):
         ("an image of one two", ("an image of two", "an image of three"), "one two", "all", [4, 5]),
         ("an image of one two", ("an image of two", "an image of three"), "one two", "own", [4]),
         ("an image of one", ("an image of one two",), "one", "all", [4]),
+        ("an image of image", ("an image of two",), "image", "all", [4]),
         ("an image of seven", ("an image of two",), "nudity", "all", [4]),  # its prompt has other words for it
         ("one " * 74 + "two three", ("an image",), "two three", "all", [75]),  # the last word is beyond the 77 tokens
     ],

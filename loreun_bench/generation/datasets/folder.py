@@ -18,9 +18,9 @@ def folder(root: Path, split: str) -> Pictures:
     """The pictures under `root`: its train/, or its test/ or val/, or if it has none of these, its classes.
 
     Without such folders every fifth picture of a class, by name, is the test split; a folder that is itself called
-    train, test or val belongs to that split whole. Class names are folder names with spaces for underscores, numbered in
-    the order of their folders' names as text, as in the classification track. UserError if a class, the split or every
-    picture is missing; pictures are decoded when they are asked for.
+    train, test or val belongs to that split whole and has no other. Class names are folder names with spaces for
+    underscores, numbered in the order of their folders' names as text, as in the classification track. UserError if a
+    class, the split or every picture is missing; pictures are decoded when they are asked for.
     """
     checked_split(split)
     if not root.is_dir():
@@ -32,6 +32,9 @@ def folder(root: Path, split: str) -> Pictures:
     found = {name: pictures_in(path) for name, path in _classes(parts.get(split, root)).items()}
     if len(parts) == len(PARTS):
         return of_files({name: found[name] for name in _agreed(parts)})
+    of = next((part for part in PARTS if root.name.casefold() in PARTS[part]), split)
+    if not parts and of != split:
+        raise UserError(f"picture folder {root} is a {of} split alone, and there is no other: give the folder that it is in")
     if not parts and root.name.casefold() not in PARTS[split]:
         found = {name: _part(paths, split) for name, paths in found.items()}
         for name, paths in found.items():

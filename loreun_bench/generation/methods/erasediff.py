@@ -30,6 +30,10 @@ class EraseDiff(RandomLabel):
     fixed: Annotated[float, Ge(0)] = 0.1
     margin: Annotated[float, Ge(0)] = 0.1
 
+    def active(self) -> tuple[str, ...]:
+        """Both phases: also where alpha is 0 the factor is of both gradients."""
+        return ("forget", "retain")
+
     @property
     def backward_passes(self) -> int:
         """The adaptive rule needs each loss's gradient, and then that of their sum."""

@@ -122,7 +122,8 @@ def concept_positions(
 
 
 def _within(tokens: list[int], part: list[int], end: int) -> list[int]:
-    """The positions before `end` of the first place where `tokens` has `part`; empty if there is none."""
-    starts = range(len(tokens) - len(part) + 1) if part else ()
-    start = next((i for i in starts if tokens[i : i + len(part)] == part), end)
+    """The positions before `end` of the last place where `tokens` has `part`, as a prompt may begin with the same word ("an
+    image of image"); empty if there is none."""
+    starts = range(min(end, len(tokens) - len(part) + 1)) if part else ()
+    start = next((i for i in reversed(starts) if tokens[i : i + len(part)] == part), end)
     return list(range(start, min(start + len(part), end)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from loreun_bench.errors import UserError
 from loreun_bench.generation.pipeline import schedules
-from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, header, made_of, part_config, read_json
+from loreun_bench.generation.pipeline.files import INDEX, PARTS, WEIGHTS, header, made_of, part_config, read_json
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 MOST_LAYERS = 1000  # of a part, or a block of it: more would take memory without end to put together
@@ -21,7 +21,7 @@ _MORE = {  # what a denoiser may want beside latent, time and text
 
 def check(folder: Path) -> None:
     """UserError unless the folder holds a text-to-image pipeline that can be loaded from safetensors and trained here."""
-    index = read_json(folder / "model_index.json", f"{folder} is not a pipeline in diffusers' format")
+    index = read_json(folder / INDEX, f"{folder} is not a pipeline in diffusers' format")
     for part in PARTS:
         if part not in index or not (folder / part).is_dir():
             raise UserError(f"{folder} has no {part}: a text-to-image pipeline of Stable Diffusion's kind needs one")

@@ -9,6 +9,7 @@ from loreun_bench import reading
 from loreun_bench.errors import UserError
 from loreun_bench.names import inside
 
+INDEX = "model_index.json"  # names the class of each part, of the scheduler among them
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.generation.pipeline import checks, schedules
-from loreun_bench.generation.pipeline.files import PARTS, WEIGHTS, part_config, weight_files
+from loreun_bench.generation.pipeline.files import INDEX, PARTS, WEIGHTS, part_config, weight_files
 from loreun_bench.harness.files import sha256_file
 from loreun_bench.reading import told
 
@@ -42,8 +42,7 @@ def find(name: str) -> PipelineFiles:
     checks.check(folder)
     files = {
         str(path.relative_to(folder)): sha256_file(path)
-        for part in PARTS
-        for path in sorted((folder / part).rglob("*"))
+        for path in (folder / INDEX, *(path for part in PARTS for path in sorted((folder / part).rglob("*"))))
         if path.is_file() and path.suffix in (".json", ".txt", ".safetensors")
     }
     own = name not in EMBEDDED and Path(name).expanduser().is_dir()
@@ -252,7 +251,7 @@ def _locate(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted = ["model_index.json", *(f"{part}/*.{end}" for part in PARTS for end in ("json", "txt", "safetensors"))]
+    wanted = [INDEX, *(f"{part}/*.{end}" for part in PARTS for end in ("json", "txt", "safetensors"))]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except LocalEntryNotFoundError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loreun_bench.errors import UserError
-from loreun_bench.generation.pipeline.files import made_of, read_json
+from loreun_bench.generation.pipeline.files import INDEX, made_of, read_json
 from loreun_bench.reading import told
 
 PREDICTED = ("epsilon", "v_prediction")
@@ -35,7 +35,7 @@ def check(folder: Path) -> None:
 
 def named(folder: Path) -> str:
     """The class of the pipeline's scheduler."""
-    index = read_json(folder / "model_index.json", f"{folder} is not a pipeline in diffusers' format")
+    index = read_json(folder / INDEX, f"{folder} is not a pipeline in diffusers' format")
     return str(made_of(index, "scheduler"))
 
 

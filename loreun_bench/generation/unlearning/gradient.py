@@ -261,7 +261,7 @@ class PhaseLoss:
         return (weights * losses.objective).sum()
 
     def _epoch(self) -> int:
-        return self.step * self.method.batch_size // len(self.samples)
+        return self.step // -(-len(self.samples) // self.method.batch_size)  # a pass ends with a smaller batch
 
     def _forget_target(self, batch: Noised, positions: Tensor) -> Tensor | None:
         def noisy() -> Tensor:
