@@ -20,12 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loreun_bench.errors import Diverged, UserError
 from loreun_bench.harness import environment
 from loreun_bench.harness.files import sha256_file, sync, write_atomic
-from loreun_bench.harness.watch import Watch
+
+if TYPE_CHECKING:
+    from loreun_bench.harness.watch import Watch
 
 VARIABLE, MINUTES = "LOREUN_CHECKPOINT_MINUTES", 5.0
 KEPT = 30 * 86400  # seconds after which a checkpoint that nobody went on from is removed
