@@ -32,10 +32,10 @@ def folder(root: Path, split: str) -> Pictures:
     found = {name: pictures_in(path) for name, path in _classes(parts.get(split, root)).items()}
     if len(parts) == len(PARTS):
         return of_files({name: found[name] for name in _agreed(parts)})
-    of = next((part for part in PARTS if root.name.casefold() in PARTS[part]), split)
-    if not parts and of != split:
-        raise UserError(f"picture folder {root} is a {of} split alone, and there is no other: give the folder that it is in")
-    if not parts and root.name.casefold() not in PARTS[split]:
+    itself = next((part for part in PARTS if root.name.casefold() in PARTS[part]), None)
+    if not parts and itself not in (None, split):
+        raise UserError(f"picture folder {root} is a {itself} split alone: give the folder that it is in")
+    if not parts and itself is None:
         found = {name: _part(paths, split) for name, paths in found.items()}
         for name, paths in found.items():
             if not paths:
