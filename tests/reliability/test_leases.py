@@ -25,7 +25,7 @@ KEY = "ab" + "0" * 62
 SWEEP = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {path!r}
 from test_scheduler import Bench, scheduler, plan_of
 from loreun_bench.harness.engines.inline import InlineEngine
 bench = Bench(Path({root!r}))
@@ -72,7 +72,7 @@ def elsewhere(store: Store, name: str = "far") -> Path:
 
 
 def test_four_sweeps_at_once_make_each_stage_once_and_have_the_same_rows(tmp_path: Path) -> None:
-    code = SWEEP.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    code = SWEEP.format(path=sys.path, root=str(tmp_path))
     words = [[sys.executable, "-c", code, f"run {i}"] for i in range(4)]
     sweeps = [subprocess.Popen(each, stdout=subprocess.PIPE, text=True) for each in words]
     said = {sweep.communicate(timeout=120)[0] for sweep in sweeps}
