@@ -29,10 +29,10 @@ def tune(
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Try as many settings for every method, on validation, and write the sweep with the best.
+    """Try as many settings for every method, on validation, and write the sweep with the best for each scenario.
 
-    The score is ToW with validation in the place of the test set (generation: H), the mean over scenarios and seeds,
-    unweighted; weightings then take their method's settings. Running it again continues it.
+    The score is ToW with validation in the place of the test set (generation: H), the mean over seeds, unweighted;
+    weightings then take their method's settings. Running it again continues it.
     """
     from loreun_bench import api
     from loreun_bench import config as configuration
@@ -56,9 +56,12 @@ def tune(
         except KeyboardInterrupt:
             progress.stop("interrupted; what is finished is kept: run the same command again to continue")
             raise typer.Exit(130) from None
-    found = tuning.scored(records, rows)
-    chosen = tuning.best(found)
-    say(_table(found, chosen))
+    scenarios = tuning.labels(searched)
+    found = [tuning.scored([record for record in records if record.scenario in names], rows) for names in scenarios]
+    chosen = [tuning.best(each) for each in found]
+    for names, trials_, best in zip(scenarios, found, chosen, strict=True):
+        say(f"\n{', '.join(sorted(names))}")
+        say(_table(trials_, best))
     path = to or Path(f"{config.name}-tuned.yaml")
     write_atomic(path, tuning.written(config, chosen, trials, seeds))
     progress.close(records)

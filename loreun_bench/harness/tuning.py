@@ -1,4 +1,5 @@
-"""Equal care for all methods: the same number of settings tried for each, on validation, with seeds of their own."""
+"""Equal care for all methods: the same number of settings tried for each in every scenario, on validation, with seeds of
+their own."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from loreun_bench import config as configuration
-from loreun_bench.config import SweepConfig
+from loreun_bench.config import Scenario, SweepConfig
 from loreun_bench.errors import UserError
+from loreun_bench.harness.plan import build
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.rows import method_of
 from loreun_bench.registry import registry
@@ -22,7 +24,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings tried for a method, and how well they did: the mean over scenarios and seeds, NaN if one failed."""
+    """Settings tried for a method in a scenario, and how well they did: the mean over seeds, NaN if one failed."""
 
     method: str
     settings: Settings
@@ -97,8 +99,15 @@ def _untuned(config: SweepConfig, name: str, settings: Settings) -> Settings:
     return {key: value for key, value in settings.items() if key not in space}
 
 
+def labels(config: SweepConfig) -> list[set[str]]:
+    """By scenario, as its sweep's records call it: a sequence's has a name for each request."""
+    alone = {"methods": {KEPT: {}} if config.track == "classification" else dict(list(config.methods.items())[:1])}
+    plans = (build(config.model_copy(update=alone | {"scenarios": (each,)})) for each in _scenarios(config))
+    return [{cell.record.scenario for cell in plan.cells} for plan in plans]
+
+
 def scored(records: Sequence[Record], rows: Mapping[str, tuple[str, Settings]]) -> list[Trial]:
-    """Every trial with its score."""
+    """Every trial of a scenario, of which the records are, with its score."""
     found = []
     for row, (method, settings) in rows.items():
         own = [record for record in records if record.method == row]
@@ -108,7 +117,7 @@ def scored(records: Sequence[Record], rows: Mapping[str, tuple[str, Settings]]) 
 
 
 def best(trials: Sequence[Trial]) -> dict[str, Trial]:
-    """By method the trial with the highest score, the earlier of equals; none where every trial failed."""
+    """By method the trial of a scenario with the highest score, the earlier of equals; none where every trial failed."""
     found: dict[str, Trial] = {}
     for trial in trials:
         if not math.isnan(trial.score) and (trial.method not in found or trial.score > found[trial.method].score):
@@ -116,24 +125,32 @@ def best(trials: Sequence[Trial]) -> dict[str, Trial]:
     return found
 
 
-def written(config: SweepConfig, chosen: Mapping[str, Trial], trials: int, seeds: str) -> str:
-    """The sweep with the chosen settings as YAML, which says how they were found."""
-    methods = {name: chosen[name].settings if name in chosen else dict(own) for name, own in config.methods.items()}
-    other = {name for name, trial in chosen.items() if trial.settings != config.methods[name]}
-    scenarios = tuple(
-        each.model_copy(
-            update={"methods": {n: _untuned(config, n, own) if n in other else own for n, own in each.methods.items()}}
-        )
-        for each in cast(Any, config).scenarios  # of either track
-    )
-    tuned = config.model_copy(
-        update={"methods": methods, "scenarios": scenarios, "trials": dict.fromkeys(chosen, trials)}
-    )
+def written(config: SweepConfig, chosen: Sequence[Mapping[str, Trial]], trials: int, seeds: str) -> str:
+    """The sweep with the settings chosen for each scenario as YAML, which says how they were found: what is best in every
+    scenario stands once, what is best in some in theirs."""
+    tuned = list(dict.fromkeys(name for each in chosen for name in each))
+    methods, scenarios = dict(config.methods), list(_scenarios(config))
+    for name, given in config.methods.items():
+        found = [each[name].settings if name in each else given for each in chosen]
+        if all(settings == found[0] for settings in found):
+            methods[name] = found[0]
+        for at, settings in enumerate(found):
+            own = scenarios[at].methods.get(name, {})
+            if settings != given:
+                own = {k: v for k, v in settings.items() if methods[name].get(k) != v} | _untuned(config, name, own)
+            others = {key: value for key, value in scenarios[at].methods.items() if key != name}
+            scenarios[at] = scenarios[at].model_copy(update={"methods": others | ({name: own} if own else {})})
+    new = {"methods": methods, "scenarios": tuple(scenarios), "trials": dict.fromkeys(tuned, trials)}
     head = (
-        f"{config.name}, tuned: of {trials} settings of each of {', '.join(chosen)} the best on validation, unweighted, "
-        f"in all scenarios together, on seeds {seeds}. Weightings have their method's settings."
+        f"{config.name}, tuned: of {trials} settings of each of {', '.join(tuned)} the best on validation, unweighted, "
+        f"in each scenario by itself, on seeds {seeds}. Weightings have their method's settings."
     )
-    return textwrap.fill(head, 118, initial_indent="# ", subsequent_indent="# ") + "\n" + configuration.dump(tuned)
+    text = configuration.dump(config.model_copy(update=new))
+    return textwrap.fill(head, 118, initial_indent="# ", subsequent_indent="# ") + "\n" + text
+
+
+def _scenarios(config: SweepConfig) -> tuple[Scenario, ...]:
+    return cast(Any, config).scenarios  # type: ignore[no-any-return]  # of either track
 
 
 def _score(record: Record, records: Sequence[Record]) -> float:

@@ -62,9 +62,39 @@ def test_a_scenarios_own_settings_are_of_the_first_trial_and_go_where_another_is
     assert scenario.methods == {"RL:t0": {"lr": 0.5, "epochs": 2}, "RL:t1": {"epochs": 2}, "Retrain": {}}
     first, other = {"epochs": 1}, {"epochs": 1, "lr": 0.02}
     for settings, kept in ((first, {"lr": 0.5, "epochs": 2}), (other, {"epochs": 2})):
-        text = tuning.written(config, {"RL": Trial("RL", settings, 0.5)}, 2, "7")
+        text = tuning.written(config, [{"RL": Trial("RL", settings, 0.5)}], 2, "7")
         (found,) = configuration.load(yaml.safe_load(text)).scenarios
         assert found.methods["RL"] == kept
+
+
+def test_each_scenario_gets_what_is_best_for_it():
+    own = {"kind": "class", "forget_class": 3, "methods": {"SSD": {"alpha": 7.0}, "IU": {"pictures": 9}}}
+    given = SWEEP | {"scenarios": [{"kind": "random", "fraction": 0.2}, own]}
+    config = configuration.load(given)
+    first, other, third = {"epochs": 1}, {"epochs": 1, "lr": 0.02}, {"epochs": 1, "lr": 0.3}
+
+    def found(chosen):
+        tuned = configuration.load(yaml.safe_load(tuning.written(config, chosen, 3, "7")))
+        assert tuned.trials == {"RL": 3}
+        settings = [tuned.methods["RL"] | each.methods.get("RL", {}) for each in tuned.scenarios]
+        assert tuned.scenarios[1].methods["SSD"] == {"alpha": 7.0}  # what was not tuned stays
+        return settings, [each.methods.get("RL") for each in tuned.scenarios]
+
+    def rl(settings):
+        return {"RL": Trial("RL", settings, 0.5)}
+
+    assert found([rl(other), rl(third)]) == ([other, third], [{"lr": 0.02}, {"lr": 0.3}])
+    assert found([rl(other), rl(other)]) == ([other, other], [None, None])  # stands once
+    assert found([rl(first), rl(third)]) == ([first, third], [None, {"lr": 0.3}])
+    assert found([rl(other), {}]) == ([other, first], [{"lr": 0.02}, None])  # all of its trials failed there
+
+
+def test_records_are_of_the_scenario_that_is_so_named_or_of_one_of_its_requests():
+    requests = [{"kind": "class", "forget_class": 3}, {"kind": "random", "fraction": 0.2}]
+    several = [{"kind": "sequence", "requests": requests}, {"kind": "class", "forget_class": "8"}]
+    config = configuration.load(SWEEP | {"scenarios": several})
+    found = tuning.labels(tuning.search(config, tuning.trials_of(config, 2), "7"))
+    assert found == [{"request 1 of 2: class-3", "request 2 of 2: random-20%"}, {"class-8"}]
 
 
 @pytest.mark.parametrize("change", [{"methods": ["RL"]}, {"validation": 0}])
@@ -103,11 +133,11 @@ def test_the_score_is_tow_on_validation_over_seeds():
 
 def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(configuration.dump(configuration.load(SWEEP)))
+    scenarios = [{"kind": "class", "forget_class": 3}, {"kind": "random", "fraction": 0.2}]
+    (tmp_path / "small.yaml").write_text(configuration.dump(configuration.load(SWEEP | {"scenarios": scenarios})))
     code, out, _ = command("tune", "small.yaml", "--trials", 2, "--seeds", "7", "--workers", 0)
     assert code == 0
-    assert out.count("RL ") == 2
-    assert out.count(" *") == 3
+    assert [out.count(words) for words in ("class-3\n", "random-20%\n", "RL ", " *")] == [1, 1, 4, 6]
     text = (tmp_path / "small-tuned.yaml").read_text()
     assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU the best on validation")
     tuned = configuration.load(tmp_path / "small-tuned.yaml")
