@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +21,7 @@ from loreun_bench.classification.unlearning.method import Context, Data, ImageSe
 from loreun_bench.classification.unlearning.networks import adapt, build_model, untouched
 from loreun_bench.classification.unlearning.phase import losses_of
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
-from loreun_bench.errors import UserError
-from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.files import unchanged
 from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.seeding import derive, seeded
 from loreun_bench.harness.stage import Output
@@ -45,9 +43,7 @@ Inputs = Mapping[str, Artifact]
 def split(config: Config, inputs: Inputs, device: str) -> Output:
     """Draw the forget split of a scenario, or of one request of a sequence."""
     scenario = Scenario(**config["scenario"]) if config["scenario"] else None
-    for path, sha256 in config["files"].items():
-        if sha256_file(Path(path)) != sha256:
-            raise UserError(f"{path} changed since this sweep was planned: run the command again")
+    unchanged(config["files"])
     people = population(DataInfo(**config["data"]), csvs_of(scenario))
     if "losses" in inputs:
         people = with_losses(people, inputs["losses"].tensors()["losses"].double().numpy())

@@ -23,7 +23,7 @@ from loreun_bench.generation.unlearning import curve
 from loreun_bench.generation.unlearning.gradient import open_parameters, predict, trainable
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
-from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.files import sha256_file, unchanged
 from loreun_bench.harness.measuring import measured
 from loreun_bench.harness.progress import report
 from loreun_bench.harness.seeding import seeded
@@ -116,7 +116,7 @@ def classifier(config: Config, inputs: Inputs, device: str) -> Output:
     """Train the small classifier that recognises the classes of a data set."""
     from loreun_bench.generation.scoring.classifiers import accuracy, small, train_small
 
-    train, test = concepts.dataset(config["data"], "train"), concepts.dataset(config["data"], "test")
+    train, test = concepts.planned(config, "train"), concepts.planned(config, "test")
     state = train_small(train, config["size"], config["seed"], listen=lambda _, share: report(share))
     return Output(state, {"test_acc": accuracy(small(train.classes, state, device), test, config["size"])})
 
@@ -126,10 +126,11 @@ def real_features(config: Config, inputs: Inputs, device: str) -> Output:
     from loreun_bench.generation.scene import Extractor, Scene
     from loreun_bench.generation.scoring.images import Images
 
+    unchanged(config["files"])
     scene = Scene(
         images=Images(()),
         classifier=_classifier(config, inputs, device),
-        reference=concepts.dataset(config["data"], "test"),
+        reference=concepts.planned(config, "test"),
         settings={"device": device, "own": {}, "size": config["size"]} | config["metric_settings"],
         listen=lambda _, share: report(share),
     )
@@ -145,6 +146,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
     from loreun_bench.generation.scene import Scene
     from loreun_bench.generation.scoring.images import Images
 
+    unchanged(config["files"])
     folder = checked_pictures(inputs["pictures"])
     details: dict[str, Any] = {}
     scene = Scene(
@@ -152,7 +154,7 @@ def evaluate(config: Config, inputs: Inputs, device: str) -> Output:
         classes=tuple(config["classes"]),
         forget=tuple(config["forget"]),
         classifier=_classifier(config, inputs, device),
-        reference=concepts.reference(config, inputs),
+        reference=concepts.planned(config, "test") if config["forget"] else None,  # of a concept there are none
         settings={"device": device, "own": {}} | config["metric_settings"],
         details=details,
         listen=lambda _, share: report(share),
@@ -232,7 +234,7 @@ def _pictures(config: Config, inputs: Inputs) -> Pictures:
     """The training pictures: the data set's, or those that the original model made of the two prompts."""
     if "generated" in inputs:
         return concepts.generated(checked_pictures(inputs["generated"]), tuple(config["prompts"]))
-    return concepts.dataset(config["data"], "train").limited(config["limit_images"])
+    return concepts.planned(config, "train").limited(config["limit_images"])
 
 
 def _requests(config: Config) -> Sequence[dict[str, Any]]:

@@ -9,6 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +124,24 @@ def sha256_file(path: Path | str) -> str:
         for block in iter(lambda: file.read(1 << 16), b""):  # a longer one is memory that is mapped anew for each
             digest.update(block)
     return digest.hexdigest()
+
+
+def unchanged(files: Mapping[str, str]) -> None:
+    """UserError if a file {path: SHA-256} that a sweep was planned with is another by now."""
+    for path, sha256 in files.items():
+        if not Path(path).is_file() or _hashed(path, *stamp(Path(path))) != sha256:
+            raise UserError(f"{path} changed since this sweep was planned: run the command again")
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """What of a file changes when it is written, without reading it: the time in ns, and its bytes."""
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: str, *_: int) -> str:
+    return sha256_file(path)
 
 
 @contextlib.contextmanager

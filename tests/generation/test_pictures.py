@@ -14,6 +14,7 @@ from PIL import Image
 
 from loreun_bench import api
 from loreun_bench.errors import UserError
+from loreun_bench.generation import stages
 from loreun_bench.generation.data import concepts
 from loreun_bench.generation.data.names import IMAGENETTE as CLASSES
 from loreun_bench.generation.datasets.folder import folder
@@ -304,6 +305,31 @@ def test_the_identity_of_others_data_is_their_pixels_whatever_they_are_called(tm
     level.write_text("0.6")
     found.append(concepts.identity("one"))
     assert len({str(each) for each in [before, *found]}) == 5
+
+
+def test_a_stage_refuses_pictures_that_are_others_than_when_its_sweep_was_planned(tmp_path):
+    mine, level = fill(tmp_path / "mine"), tmp_path / "level.txt"
+    level.write_text("0.5")
+    written = f"{tmp_path / own(tmp_path, 'four')}.py:four"
+    plans = [{"data": name, "data_identity": concepts.identity(name, 16)} for name in (str(mine), written)]
+    for config in plans:
+        for split in ("train", "test"):
+            assert len(concepts.planned(config, split)) == len(concepts.dataset(config["data"], split))
+    put(mine / "cat" / "0.png", (0, 1, 0))  # in the process that found them as they were
+    with pytest.raises(UserError, match="mine' changed since this sweep was planned: run the command again"):
+        [concepts.planned(plans[0], split) for split in ("train", "test")]
+    level.write_text("0.6")
+    concepts._same.cache_clear()  # another process
+    with pytest.raises(UserError, match="four' changed since this sweep was planned"):
+        concepts.planned(plans[1], "test")
+
+
+@pytest.mark.parametrize("stage", [stages.evaluate, stages.real_features])
+def test_a_stage_refuses_a_classifier_whose_file_is_another_by_now(stage, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"mine.safetensors changed since this sweep was planned"):
+        stage({"files": {str(file): "0" * 64}}, {}, "cpu")
 
 
 @pytest.mark.parametrize(

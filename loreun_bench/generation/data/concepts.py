@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from loreun_bench import pictures as reader
 from loreun_bench.errors import UserError
 from loreun_bench.generation.data import returned, whole
 from loreun_bench.generation.datasets import folder
-from loreun_bench.harness.files import sha256_file
+from loreun_bench.harness.files import sha256_file, stamp
 from loreun_bench.harness.stage import code_digest, digest
 from loreun_bench.harness.store import data_root
 from loreun_bench.plugins import blamed, call_reference, undisturbed
@@ -18,7 +20,6 @@ from loreun_bench.registry import Entry, registry
 
 if TYPE_CHECKING:
     from loreun_bench.generation.scoring.pictures import Pictures
-    from loreun_bench.harness.store import Artifact
 
 REFERENCE = ".py:"  # in the name of a function of the user's
 
@@ -71,7 +72,7 @@ def identity(name: str, size: int = 64) -> dict[str, Any]:
     for file in readers(name):
         what = f"data set '{name}'"
         with undisturbed(), blamed(file, what):
-            return {split: returned.content(f"{what}: {split}", found, size) for split, found in parts.items()}
+            return {"size": size} | {n: returned.content(f"{what}: {n}", found, size) for n, found in parts.items()}
     entry = _entry(name)
     code = {Path(folder.__file__), Path(reader.__file__)} | ({entry.file} if entry is not None else set())
     about: dict[str, Any] = {"name": Path(name).name, "code": [code_digest(path) for path in sorted(code)]}
@@ -84,6 +85,22 @@ def identity(name: str, size: int = 64) -> dict[str, Any]:
         whole.check(found.files, hashes, name)
         about[split] = digest([found.classes, found.labels.tolist(), hashes])
     return about
+
+
+def planned(config: Mapping[str, Any], split: str) -> Pictures:
+    """The pictures of `config`'s data set, if they still are those that its sweep was planned with. UserError else."""
+    found = dataset(config["data"], split)
+    files = found.files if found.packed is None else (found.packed,)
+    _same(config["data"], json.dumps(config["data_identity"]), digest([[str(path), *stamp(path)] for path in files]))
+    return found
+
+
+@lru_cache(maxsize=8)
+def _same(name: str, before: str, _: str) -> None:
+    known = json.loads(before)
+    now = identity(name, known.get("size", 64))
+    if known | {"code": None} != json.loads(json.dumps(now)) | {"code": None}:  # what runs is what was read then
+        raise UserError(f"data set '{name}' changed since this sweep was planned: run the command again")
 
 
 def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
@@ -104,8 +121,3 @@ def generated(where: Path, prompts: tuple[str, ...]) -> Pictures:
         return torch.cat(found) * 2 - 1
 
     return Pictures(prompts, images.labels, load)
-
-
-def reference(config: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> Pictures | None:
-    """Real pictures of the classes, for distances; None for a concept, of which there are none."""
-    return dataset(config["data"], "test") if config["forget"] else None
