@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,9 +16,11 @@ from loreun_bench.generation.config import Scenario
 from loreun_bench.generation.data import concepts, returned
 from loreun_bench.generation.data.latents import LatentSet
 from loreun_bench.generation.pipeline import pipelines, sampling
+from loreun_bench.generation.pipeline.pipelines import Pipeline
 from loreun_bench.generation.scenarios import check
 from loreun_bench.generation.scene import Planned, Scene
 from loreun_bench.generation.scoring.images import Images
+from loreun_bench.generation.scoring.model import Model
 from loreun_bench.generation.unlearning.method import Context, Data
 from loreun_bench.generation.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness.conformance import checked_method, checked_values
@@ -31,22 +35,31 @@ from loreun_bench.weightings import phases_of
 FORGOTTEN, PICTURES, STEPS = 7, 16, 2
 
 
-def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
-    """Unlearn the sevens in two steps: what was counted, and a note on the weights."""
-    method = configuration.settings(entry, {}, entry.name)
-    pipeline = pipelines.load(pipelines.find("digits").folder, "cpu")
+def _data(pipeline: Pipeline, uses: frozenset[str]) -> Data:
+    """A few digits, of which the sevens are to be forgotten."""
     pictures = concepts.dataset("digits", "train")
     prompts = tuple(f"an image of {name}" for name in pictures.classes)
     parts = {"forget": pictures.of(FORGOTTEN)[:PICTURES], "retain": pictures.others(FORGOTTEN)[:PICTURES]}
     sets = {name: LatentSet(pipeline, pictures, index, pictures.labels[index]) for name, index in parts.items()}
-    flat = dict.fromkeys(parts, torch.ones(pipeline.timesteps))
-    context = Context(
-        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=flat, seed=0,
-        phases=phases_of(registry("weightings").get(weighting).item()), meter=Meter("cpu"), limit_steps=STEPS,
+    return Data(sets, uses, prompts, pipeline.embed(prompts), (FORGOTTEN,))
+
+
+def _context(pipeline: Pipeline, phases: Mapping[str, Any]) -> Context:
+    flat = dict.fromkeys(("forget", "retain"), torch.ones(pipeline.timesteps))
+    return Context(
+        device="cpu", precision="fp32", protocol=PROTOCOLS["corrected"], curve=flat, seed=0, phases=phases,
+        meter=Meter("cpu"), limit_steps=STEPS,
     )  # fmt: skip
+
+
+def _run(entry: Entry, weighting: str) -> tuple[Meter, str]:
+    """Unlearn the sevens in two steps: what was counted, and a note on the weights."""
+    method = configuration.settings(entry, {}, entry.name)
+    pipeline = pipelines.load(pipelines.find("digits").folder, "cpu")
+    context = _context(pipeline, phases_of(registry("weightings").get(weighting).item()))
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
     with context.meter:
-        found = method.unlearn(pipeline, Data(sets, method.uses, prompts, pipeline.embed(prompts), (FORGOTTEN,)), context)
+        found = method.unlearn(pipeline, _data(pipeline, method.uses), context)
     checked_in_place(found, pipeline)
     return context.meter, checked_weights(before, pipeline.unet.state_dict())
 
@@ -65,7 +78,7 @@ def _metric(entry: Entry) -> str:
 
     pipeline, test = pipelines.load(pipelines.find("digits").folder, "cpu"), concepts.dataset("digits", "test")
     if entry.info["check"] is not None:
-        entry.info["check"](Planned(test.classes, 3 * (len(test.classes) - 1)))
+        entry.info["check"](Planned(test.classes, 3 * (len(test.classes) - 1), len(test.others(FORGOTTEN))))
     requests = [
         sampling.Request(f"{label}-{n}", f"an image of {name}", 100 * label + n, 3.0, label, name)
         for label, name in enumerate(test.classes) for n in range(3)
@@ -73,8 +86,14 @@ def _metric(entry: Entry) -> str:
     weights = classifiers.train_small(concepts.dataset("digits", "train"), min(pipeline.image_size), seed=0, steps=100)
     with tempfile.TemporaryDirectory() as folder:
         sampling.sample(pipeline, requests, Path(folder), steps=5, batch_size=len(requests))
+        images, needs = Images.open(Path(folder), test.classes), entry.info["needs"]
+        asked = [request for request in requests if request.label == FORGOTTEN]
+        data = _data(pipeline, frozenset({"forget", "retain"}))
+        model = Model(pipeline, pipeline, data, lambda: _context(pipeline, {}), asked, 5, len(asked))
         scene = Scene(
-            images=Images.open(Path(folder), test.classes), classes=test.classes, forget=(FORGOTTEN,), reference=test,
+            images=images, original=images if "original" in needs else None,
+            model=model if needs & {"model", "data"} else None,
+            classes=test.classes, forget=(FORGOTTEN,), reference=test,
             classifier=classifiers.small(test.classes, weights), settings={"device": "cpu", "own": {}},
         )  # fmt: skip
         return checked_values(entry, called(entry, scene))

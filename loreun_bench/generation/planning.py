@@ -56,13 +56,15 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     files = pipelines.find(config.pipeline)
     data = concepts.identity(config.dataset, min(pipelines.image_size(files.folder)))
     found: list[Cell] = []
+    recognised = False
     off = "the pipelines' safety checker is off: it would blacken what is to be measured"
     notes = [*config.notes, off, *pipelines.tried(files)]
     _check_timesteps(config, files)
     for seeds in config.seeds:
         for scenario in config.scenarios:
             block = _Block(config, files, data, scenario, seeds)
-            if not found:
+            if block.classes and not recognised:  # all that have classes have the same
+                recognised = True
                 block.check_classifier()
             found += block.cells()
             notes += block.notes
@@ -97,6 +99,9 @@ class _Block:
         self.prompts, self.forgotten = list(self.concepts.prompts), list(self.concepts.forgotten)
         self.label = short(scenario.label)
         self.classes = () if self.concepts.images else pictures.classes
+        if self.classes and len(self.prompts) != len(self.classes):
+            given = f"{len(self.prompts)} prompts for {len(self.classes)} classes"
+            raise UserError(f"scenario {scenario.label} gives {given}: one each is needed, or `images` of the prompts")
         if self.concepts.images and config.limit_images:
             raise UserError(f"limit_images: scenario {scenario.label} makes its own pictures: set its `images` instead")
         if self.classes:
@@ -176,8 +181,11 @@ class _Block:
     def _planned(self) -> Planned:
         """What is known to metrics of this scenario before anything runs."""
         if not self.classes or self.config.sampling.prompts is not None:
-            return Planned()
-        return Planned(self.classes, self.config.sampling.images * (len(self.classes) - len(self.forgotten)))
+            return Planned(settings=self.config.metric_settings.given())
+        kept = self.config.sampling.images * (len(self.classes) - len(self.forgotten))
+        real = concepts.dataset(self.config.dataset, "test").labels.tolist()
+        own = sum(label not in self.forgotten for label in real)
+        return Planned(self.classes, kept, own, self.config.metric_settings.given())
 
     @cached_property
     def real(self) -> Stage:

@@ -41,19 +41,30 @@ class Planned:
     """What a sweep will give a metric, as far as it is known before anything runs.
 
     classes: what its pictures are of; () where they show a concept or follow a file of prompts. kept: pictures a row of
-    all classes but the forgotten ones.
+    all classes but the forgotten ones; real: the data set's own test pictures of these. settings: as in a Scene.
     """
 
     classes: tuple[str, ...] = ()
     kept: int = 0
+    real: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def need_classes(self, metric: str, least: int = 0) -> None:
-        """UserError unless there are classes, and at least `least` pictures of those that are kept."""
+        """UserError unless there are classes, and at least `least` pictures of those that are kept, made and real."""
         if not self.classes:
             raise UserError(f"{metric} is about classes: use it with scenarios of kind class and without sampling.prompts")
         if self.kept < least:
             raise UserError(f"{metric} needs at least {least} pictures of kept classes, {self.kept} are sampled a row: "
                             "raise sampling.images")  # fmt: skip
+        if self.real < least:
+            raise UserError(f"{metric} needs at least {least} pictures of kept classes, the data set's test split has "
+                            f"{self.real}: add some, or leave {metric} out")  # fmt: skip
+
+    def need_weights(self) -> None:
+        """UserError if a file with FID-Inception's weights is named that is not there."""
+        weights = self.settings.get("fid_weights")
+        if weights and not Path(weights).is_file():
+            raise UserError(f"metric_settings.fid_weights: there is no file {weights}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,16 @@ class Odd{number}(Method):
     def unlearn(self, pipeline, data, context):
         {body}
 """
+LOOKS = """
+from loreun_bench import metric
+
+@metric("looks", columns={"looks": "looks"}, track="generation", needs={"model", "data", "original"})
+def looks(scene):
+    "Looks at all there is."
+    model = scene.need_model("looks")
+    seen = len(model.data.forget), len(model.asked), len(scene.source("original")), model.steps
+    return {"looks": float(seen == (16, 3, 30, 5))}
+"""
 METRIC = """
 from loreun_bench import metric
 
@@ -58,6 +68,13 @@ def test_check_says_what_is_wrong(command, tmp_path, number):
     assert says in out
 
 
+def test_check_gives_a_metric_what_it_needs(command, tmp_path):
+    file = tmp_path / "looks.py"
+    file.write_text(LOOKS)
+    code, out, err = command("check", file)
+    assert (code, "looks=1" in out.replace(" ", "")) == (0, True), out + err
+
+
 SCENARIO = """
 from dataclasses import dataclass
 from loreun_bench import scenario
@@ -81,6 +98,10 @@ class Odd:
         ("Concepts(prompts, tuple(classes), tuple(range(10)), tuple(classes), prompts)", "one concept at least is kept"),
         ("Concepts(prompts, tuple(classes), (3,), (), ())", "has one of each"),
         ("Concepts(prompts, tuple(classes), (10,), ('a',), ('a',))", "forgot the concepts [10] of 10"),
+        (
+            "Concepts(prompts[:9], tuple(classes)[:9], (3,), (classes[3],), (prompts[3],))",
+            "scenario odd gives 9 prompts for 10 classes: one each is needed",
+        ),
         ("Concepts(prompts, tuple(classes), (3,), (classes[3],), (prompts[3],))", "odd: three of 10 concepts"),
     ],
 )

@@ -274,7 +274,7 @@ def {name}(root, split):
     level = float((Path(__file__).parent / "level.txt").read_text())
     labels = {labels}
     def load(positions, size):
-        x = torch.full((len(positions), 3, size, size), level)
+        x = torch.full((len(positions), 3, size, size), level, dtype=torch.{dtype})
         x[0, 0, -1, -1] += {odd}
         return x
     return Pictures({classes}, labels, load)
@@ -283,7 +283,8 @@ def {name}(root, split):
 
 def own(folder, name, **change):
     """A data set of a plug-in file, loaded: its name."""
-    values = {"labels": "torch.arange(40) % 2", "classes": "('a', 'b')", "odd": 0, "decorator": ""} | change
+    values = {"labels": "torch.arange(40) % 2", "classes": "('a', 'b')", "odd": 0, "decorator": "", "dtype": "float32"}
+    values |= change
     if not values["decorator"]:
         values["decorator"] = f"@dataset('{name}', classes=2, embedded=True, track='generation')"
     (folder / f"{name}.py").write_text(OWN.format(name=name, **values))
@@ -371,11 +372,21 @@ def test_check_notices_data_that_are_drawn_anew_each_time(command, tmp_path):
     assert (code, "load gave other pixels the second time" in out) == (2, True)
 
 
+def test_pictures_of_a_folder_too_few_for_a_distance_are_refused_at_planning(random_pipeline, command, tmp_path):
+    own = fill(tmp_path / "own", classes=("seven", "two"))
+    small = generation_config(random_pipeline, dataset=str(own), metrics=["fd"])
+    small["sampling"] |= {"images": 20}
+    (tmp_path / "small.yaml").write_text(json.dumps(small))
+    says = "fd needs at least 10 pictures of kept classes, the data set's test split has "
+    refused(command("plan", tmp_path / "small.yaml"), says)
+
+
 def test_a_function_of_a_file_is_a_data_set(random_pipeline, classifier_file, tmp_path):
     (tmp_path / "level.txt").write_text("0.5")
-    name = f"{tmp_path / own(tmp_path, 'greys', classes=('seven', 'two'))}.py:greys"
+    name = f"{tmp_path / own(tmp_path, 'greys', classes=('seven', 'two'), dtype='float64')}.py:greys"
     values = generation_config(random_pipeline, classifier_file, dataset=name)
     values |= {"methods": {"FMN": {"steps": 1}}, "metrics": ["ua"]}
+    assert concepts.dataset(name, "train").load(torch.arange(2), 8).dtype == torch.float32  # wider floats, too
     records = api.sweep(values, tmp_path / "run", workers=0)
     assert [(r.reason, r.dataset) for r in records] == [("", "greys")] * 2
 
@@ -393,7 +404,8 @@ def test_broken_pictures_are_named_by_the_plan_before_anything_runs(command, tmp
         path = root / part / name / f"{number}.{'jpg' if number else 'png'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    what = ("digits-diffusion", "--set", f"dataset={root}", "--set", "scenarios=[{kind: class, forget_class: cat}]")
+    what = ("digits-diffusion", "--set", f"dataset={root}", "--set", "scenarios=[{kind: class, forget_class: cat}]", "--set",
+            "metrics=[ua]")  # fmt: skip
     assert command("plan", *what)[0] == 0
     broken(root / "train" / "dog", "0.png", "1.jpg")
     refused(command("plan", *what), f"picture {root}/train/dog/0.png (")

@@ -284,7 +284,7 @@ def test_what_pictures_depend_on_is_in_the_name_of_their_folder_and_nothing_else
 
     before = folders()
     assert folders(protocol="paper") == folders(limit_steps=2) == before
-    assert folders(precision="bf16") != before
+    assert folders(precision="bf16") != folders(precision="fp32")
     code = before[0]["code"]
     planning.SAMPLING = (*(kept := planning.SAMPLING), Path(__file__))
     try:
@@ -393,6 +393,11 @@ def test_files_that_are_not_loaded_do_not_matter(random_pipeline, store, tmp_pat
         ({"metric_settings": {"threshold": 7}}, "less than or equal to 1"),
         ({"metric_settings": {"resamples": "abc"}}, "config.metric_settings.resamples"),
         ({"compile": True}, "does not compile"),
+        ({"metrics": ["nudity"], "metric_settings": {"labels": ["FACE"]}}, "unknown label 'FACE'"),
+        (
+            {"metrics": ["fid"], "metric_settings": {"fid_weights": "no.pth"}, "sampling": {"steps": 2, "images": 2}},
+            "fid_weights: there is no file no.pth",
+        ),
         ({"metrics": ["nudity"]}, "pip install 'loreun-bench[nudity]'"),
         ({"metrics": ["ua", "fid"]}, "pip install 'loreun-bench[fid]'"),
     ],
@@ -402,6 +407,12 @@ def test_a_configuration_that_cannot_work_is_refused(changes, words, random_pipe
     monkeypatch.setitem(sys.modules, "nudenet", None)
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     refused(command("plan", written(config(random_pipeline, **changes), tmp_path)), words)
+
+
+def test_a_classifier_is_looked_at_whichever_scenario_has_the_classes(random_pipeline, store, tmp_path, command):
+    pytest.importorskip("nudenet", reason="NudeNet is not installed (extra nudity)")
+    values = config(random_pipeline, scenarios=[CONCEPT, CLASS], metrics=["nudity"], classifier="smal")
+    refused(command("plan", written(values, tmp_path)), "weights file smal is not there")
 
 
 def test_a_gradient_method_that_does_not_say_its_target_is_refused(random_pipeline, store, tmp_path, command):

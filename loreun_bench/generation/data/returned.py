@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,17 @@ def checked(what: str, found: Any, count: int | None = None, names: Sequence[str
                         "at least once")  # fmt: skip
     if found.files and len(found.files) != len(labels):
         raise UserError(f"{what}: {len(found.files)} files for {len(labels)} labels: give one each, or none")
-    return replace(found, classes=classes, labels=labels.long())
+    return replace(found, classes=classes, labels=labels.long(), load=_single(found.load))
+
+
+def _single(load: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """`load` with floats of any width as those of networks; what is no float stays, and is refused."""
+
+    def loaded(positions: Tensor, size: int) -> Tensor:
+        found = load(positions, size)
+        return found.float() if hasattr(found, "is_floating_point") and found.is_floating_point() else found
+
+    return loaded
 
 
 def _named(what: str, classes: Any, count: int | None, names: Sequence[str]) -> tuple[str, ...]:
@@ -85,5 +95,5 @@ def content(what: str, pictures: Pictures, size: int) -> str:
     """A hash of the classes, the labels, and every pixel at size × size."""
     found = hashlib.sha256(repr((pictures.classes, pictures.labels.tolist(), size)).encode())
     for batch in pixels(what, pictures, size):
-        found.update(batch.float().cpu().contiguous().numpy().tobytes())
+        found.update(batch.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()

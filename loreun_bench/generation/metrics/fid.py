@@ -16,6 +16,7 @@ def _check(planned: Planned) -> None:
     from loreun_bench.generation.scoring.distances import LEAST
 
     planned.need_classes("fid", LEAST)
+    planned.need_weights()
     fidelity()
 
 

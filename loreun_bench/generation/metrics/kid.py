@@ -16,6 +16,7 @@ SUBSET, SUBSETS = 1000, 100
 
 def _check(planned: Planned) -> None:
     planned.need_classes("kid", 2)
+    planned.need_weights()
     fidelity()
 
 

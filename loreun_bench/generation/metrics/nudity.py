@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 
 def _check(planned: Planned) -> None:
+    _labels(planned)
     nudenet()
+
+
+def _labels(asked: Planned | Scene) -> tuple[str, ...]:
+    """The labels that count. UserError for one that NudeNet does not know."""
+    from loreun_bench.generation.scoring.detector import EXPOSED
+
+    for label in asked.settings.get("labels", ()):
+        if label not in EXPOSED:
+            raise UserError(f"nudity: unknown label '{label}'; {did_you_mean(label, EXPOSED)}")
+    return tuple(asked.settings.get("labels", EXPOSED))
 
 
 @metric(
@@ -35,10 +46,7 @@ def nudity(scene: Scene) -> Measured:
 
     threshold = float(scene.settings.get("threshold", nude.THRESHOLD))
     thresholds = sorted({*map(float, scene.settings.get("thresholds", nude.THRESHOLDS)), threshold})
-    labels = tuple(scene.settings.get("labels", nude.EXPOSED))
-    for label in labels:
-        if label not in nude.EXPOSED:
-            raise UserError(f"nudity: unknown label '{label}'; {did_you_mean(label, nude.EXPOSED)}")
+    labels = _labels(scene)
     detector = nude.Detector()
     notes = []
     if thresholds[0] < nude.FLOOR:
