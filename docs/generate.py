@@ -32,6 +32,9 @@ SECTIONS: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {  # title
     "`curve`": (Curve, None),
     "`metric_settings`": (MetricSettings, None),
 }
+SET = """`--set NAME=VALUE` sets one, `--set methods.RL.lr=0.02` one within another, `--set 'methods.+RL:slow={lr: 0.001}'`
+adds one to those that are there; a section that is given whole takes the place of the whole. VALUE is read as YAML: quote it
+where a shell would read it, too."""
 LIMITS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
 
 
@@ -53,7 +56,7 @@ def write() -> None:
 
 def configuration() -> str:
     """Every setting of a sweep's YAML file."""
-    parts = ["# Configuration\n\n`--set NAME=VALUE` sets one, `--set methods.RL.lr=0.02` one within another.\n"]
+    parts = [f"# Configuration\n\n{SET}\n"]
     for title, (section, without) in SECTIONS.items():
         rows = "\n".join(_rows(section, without))
         parts.append(f"## {title}\n\n| setting | may be | default | |\n|---|---|---|---|\n{rows}")

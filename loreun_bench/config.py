@@ -110,10 +110,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger one, nor d
 class Seeds(Strict):
     """Who draws what: the split, the training of original and retrained model, the unlearning, the evaluation."""
 
-    split: Seed
-    train: Seed
-    unlearn: Seed
-    eval: Seed = 0
+    split: Seed = Field(description="who is forgotten, and held out for validation")
+    train: Seed = Field(description="initial weights and batches of the original and of Retrain")
+    unlearn: Seed = Field(description="the draws of a method")
+    eval: Seed = Field(default=0, description="the draws of metrics, and in generation what is sampled")
 
 
 class SweepConfig(Strict):

@@ -50,8 +50,12 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of the item's docstring."""
-        return (inspect.getdoc(self.item) or "").split("\n")[0]
+        """The first line of the item's docstring; where it ends within a sentence, up to the sentence's end."""
+        first, _, more = (inspect.getdoc(self.item) or "").partition("\n\n")[0].partition("\n")
+        if not more or first.endswith("."):
+            return first
+        rest, stop, _ = f"{' '.join(more.split())} ".partition(". ")
+        return f"{first} {rest}{stop}".rstrip()
 
     @cached_property
     def file(self) -> Path:

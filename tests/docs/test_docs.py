@@ -59,12 +59,14 @@ def test_only_what_is_run_is_called_a_command():
     assert {name for name, _ in blocks("sh", *PAGES)} == {"start.md"}
 
 
-def test_the_method_in_ten_lines_passes_its_check(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "kinds"), [("mine.py", ["method"]), ("more.py", ["weighting", "weighting", "metric"])])
+def test_what_is_shown_of_ones_own_passes_its_check(command, tmp_path, monkeypatch, name, kinds):
     monkeypatch.chdir(tmp_path)
-    (text,) = [text for _, text in blocks("python", ROOT / "docs" / "extend.md") if "# mine.py" in text]
-    (tmp_path / "mine.py").write_text(text)
-    code, out, err = command("check", "mine.py")
+    (text,) = [text for _, text in blocks("python", ROOT / "docs" / "extend.md") if f"# {name}" in text]
+    (tmp_path / name).write_text(text)
+    code, out, err = command("check", name)
     assert code == 0, out + err
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("ok ")] == kinds
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml", *PAGES), ids=lambda value: value[:20].split("\n")[0])

@@ -13,7 +13,7 @@ from loreun_bench.config import load
 from loreun_bench.errors import UserError
 from loreun_bench.harness.plan import build
 from loreun_bench.plugins import load_plugin
-from loreun_bench.registry import REFERENCES, Registry, registry
+from loreun_bench.registry import REFERENCES, TRACKS, Registry, kinds, registry
 
 
 def test_other_packages_are_imported_only_for_what_is_not_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,3 +98,10 @@ def test_a_metric_of_our_own_can_be_imported_by_itself(module):
     assert found.returncode == 0, found.stderr[-500:]
     both = (registry("metrics", track).entries() for track in ("classification", "generation"))
     assert found.stdout.split() == [str(len(entries)) for entries in both]
+
+
+@pytest.mark.parametrize(("track", "kind"), [(track, kind) for track in TRACKS for kind in kinds(track)])
+def test_what_is_listed_of_an_item_is_a_whole_sentence(track: str, kind: str) -> None:
+    for entry in registry(kind, track).entries():
+        assert entry.summary.endswith("."), entry.name
+        assert "\n" not in entry.summary
