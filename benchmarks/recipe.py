@@ -9,7 +9,9 @@ benchmarks/results/recipe.jsonl; what is there already is not trained again. --s
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import signal
 import statistics
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ from loreun_bench.classification.unlearning.method import Context, ImageSet
 from loreun_bench.classification.unlearning.networks import adapt, build_model
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.harness import environment
+from loreun_bench.harness.engines.local import PRELOAD
 from loreun_bench.training.clock import Meter
 from loreun_bench.training.loop import automatic
 
@@ -120,6 +123,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--show", action="store_true")
     asked = parser.parse_args()
+    importlib.import_module(PRELOAD)  # which keeps memory from step to step, as in a sweep's processes
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(asked.threads)
     precision = automatic("cpu") if asked.precision == "auto" else asked.precision
     info = resolve("cifar10")

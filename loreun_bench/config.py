@@ -28,7 +28,7 @@ from loreun_bench import plain_yaml, reading
 from loreun_bench.errors import UserError, did_you_mean
 from loreun_bench.names import clean, twice
 from loreun_bench.registry import Entry, blamed, registry, track
-from loreun_bench.versions import as_now
+from loreun_bench.versions import OF_A_RUN, as_now
 
 PRESETS = Path(__file__).parent / "presets"
 MAX_BYTES = 400_000  # a configuration is a page, not a data set
@@ -246,11 +246,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def dump(config: SweepConfig) -> str:
     """The resolved configuration as YAML, which `load` reads back to an equal one."""
+    return plain_yaml.dumped(as_values(config))
+
+
+def as_values(config: SweepConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values, which `load` reads back to an equal one."""
     values = config.model_dump(mode="json")
-    for name in ("trials", "ranks"):  # as sweeps that were never tuned, and ran on one GPU, have always been written
+    unsaid = {"trials", "ranks"}  # as sweeps that were never tuned, and ran on one GPU, have always been written
+    if config.precision == "auto":  # what says all of these and auto is an earlier version's run folder
+        unsaid |= OF_A_RUN
+    for name in unsaid:
         if getattr(config, name) == type(config).model_fields[name].default:
             del values[name]
-    return plain_yaml.dumped(values)
+    return values
 
 
 def check(model: type[Any], values: dict[str, Any], where: str) -> Any:

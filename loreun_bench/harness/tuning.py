@@ -68,7 +68,7 @@ def trials_of(config: SweepConfig, trials: int) -> dict[str, tuple[str, Settings
 def search(config: SweepConfig, rows: Mapping[str, tuple[str, Settings]], seeds: str) -> SweepConfig:
     """The sweep of all trials, unweighted, with seeds of its own. UserError if these are the sweep's, or if it could not be
     scored."""
-    values = config.model_dump(mode="json")
+    values = configuration.as_values(config)
     own = [int(seeds)] if seeds.isdigit() else seeds
     values |= {"name": f"{config.name[:50]}-tune", "weightings": {"none": {}}, "weighted": None, "seeds": own, "trials": {}}
     values["methods"] = {KEPT: config.methods.get(KEPT, {})} if KEPT in config.methods else {}

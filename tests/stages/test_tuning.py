@@ -97,6 +97,14 @@ def test_records_are_of_the_scenario_that_is_so_named_or_of_one_of_its_requests(
     assert found == [{"request 1 of 2: class-3", "request 2 of 2: random-20%"}, {"class-8"}]
 
 
+@pytest.mark.parametrize("given", [{}, {"device": "cpu"}, {"device": "cpu", "timeout_s": 60}])
+def test_precision_stays_as_it_was_given_on_whatever_device(given):
+    config = configuration.load(SWEEP | given)
+    found = configuration.load(yaml.safe_load(tuning.written(config, [{}], 2, "7")))
+    for each in (found, tuning.search(config, tuning.trials_of(config, 2), "7")):
+        assert (each.precision, each.device, each.timeout_s) == ("auto", config.device, config.timeout_s)
+
+
 @pytest.mark.parametrize("change", [{"methods": ["RL"]}, {"validation": 0}])
 def test_what_could_not_be_scored_is_refused_before_it_runs(change):
     config = configuration.load(SWEEP | change)
