@@ -165,7 +165,7 @@ MUTANTS = {
     "gd": ("a changed picture is scored", H + "store.py", "if hashlib.sha256(content).hexdigest() != sha256:\n                path", "if not content:\n                path", "generation/test_track.py"),
     "ge": ("a broken picture counts as drawn", G + "pipeline/sampling.py", "            picture.load()", "            pass", "generation/test_sampling.py"),
     "gf": ("a picture that changed in place is the same data", G + "data/concepts.py", 'list(reader.each_of(found.files, sha256_file, f"pictures of {name} (hashed)"))', "[file.name for file in found.files]", "generation/test_pictures.py"),
-    "gm": ("others' data are told apart by their code", G + "data/returned.py", "found.update(batch.float().cpu().contiguous().numpy().tobytes())", "pass", "generation/test_pictures.py"),
+    "gm": ("others' data are told apart by their code", G + "data/returned.py", "found.update(batch.cpu().contiguous().numpy().tobytes())", "pass", "generation/test_pictures.py"),
     "gn": ("broken pictures are found cell by cell", G + "data/concepts.py", "        whole.check(found.files, hashes, name)\n", "", "generation/test_pictures.py"),
     "h": ("a metric changes what the next one finds", H + "measuring.py", 'own = given.copied() if hasattr(given, "copied") else copy.deepcopy(given)', "own = given", "generation/test_own_metrics.py"),
     "o1": ("a reference of RMIA has the target among its models", C + "metrics/rmia.py", "(unseen.sum(0) - unseen) / (len(unseen) - 1)", "unseen.mean(0)", "unit/test_over_seeds.py"),

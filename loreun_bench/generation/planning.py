@@ -58,7 +58,7 @@ def cells(config: GenerationConfig) -> tuple[list[Cell], list[str]]:
     found: list[Cell] = []
     recognised = False
     off = "the pipelines' safety checker is off: it would blacken what is to be measured"
-    notes = [*config.notes, off, *pipelines.tried(files)]
+    notes = [*config.notes, off, *pipelines.tried(files, config.device, config.precision)]
     _check_timesteps(config, files)
     for seeds in config.seeds:
         for scenario in config.scenarios:

@@ -24,7 +24,7 @@ def named(row):
 
 def planned(folder, pipeline, **config):
     made = generation_config(
-        pipeline, dataset=str(folder / "pictures"), methods=METHODS, limit_steps=None,
+        pipeline, dataset=str(folder / "pictures"), methods=METHODS, limit_steps=None, precision="fp32",
         scenarios=[{"kind": "class", "forget_class": "bee"}], weightings=["none", "w_f", "w_r", "w_f+w_r", "loreun-s"],
     )  # fmt: skip
     return Stages(made | config, folder / "store")

@@ -484,6 +484,15 @@ def test_features_are_computed_once_in_a_scene_and_again_in_the_next(tmp_path):
     assert sum(calls) == 2 * 24
 
 
+def rounded(found):
+    """With floats of eight digits: another batch size is rounded otherwise, as the processor likes it."""
+    if isinstance(found, dict):
+        return {key: rounded(value) for key, value in found.items()}
+    return [rounded(each) for each in found] if isinstance(found, (list, tuple)) else (
+        float(f"{found:.8g}") if isinstance(found, float) else found
+    )
+
+
 def test_features_that_are_known_give_the_same_distance_and_are_not_computed(tmp_path, digit_network):
     test = digits(EMPTY, "test")
     pictures = Images.of(Images.open(folder_of(tmp_path, noise(40))).paths, torch.arange(40) % 10)
@@ -497,6 +506,6 @@ def test_features_that_are_known_give_the_same_distance_and_are_not_computed(tmp
     known = {digit_network.name: features}
     seen = []
     again = Scene(pictures, settings=settings, known=known, listen=lambda what, share: seen.append(what), **given)
-    assert score("fd", again) == wanted
-    assert again.details == scene.details
+    assert score("fd", again) == pytest.approx(wanted, rel=1e-9)
+    assert rounded(again.details) == rounded(scene.details)
     assert not [what for what in seen if "reference" in what]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -20,6 +21,7 @@ from loreun_bench.classification.unlearning.networks import adapt, build_model, 
 from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
 from loreun_bench.harness.store import Store, default_root
+from loreun_bench.training.loop import automatic
 
 NETS = '''
 import random
@@ -408,8 +410,52 @@ def test_models_of_timm_and_torchvision_by_name(tmp_path, name):
         pytest.importorskip("timm", reason="timm is not installed")
     settings = {"patch_size": 2, "depth": 1} if "vit" in name else {}
     change = {"model_settings": settings, "methods": {"RL": {"epochs": 1}}, "weightings": ["none"], "metrics": ["accuracy"]}
-    records = sweep(tmp_path, name, dataset="digits", limit_images=100, limit_steps=2, **change)
+    records = sweep(tmp_path, name, dataset="digits", limit_images=100, limit_steps=2, precision="fp32", **change)
     assert {r.model for r in records} == {name}
+
+
+@pytest.mark.parametrize(("stride", "padding", "refused"), [(2, 1, True), (2, 0, False), (1, 1, False)])
+def test_what_torch_trains_wrongly_in_bf16_is_refused_on_a_cpu(tmp_path, stride, padding, refused):
+    (tmp_path / "net.py").write_text(STRIDED.format(stride=stride, kernel=2 * padding + 1, padding=padding))
+    change = {"precision": "bf16", "limit_images": 300, "metrics": ["accuracy"], "weightings": ["none"]}
+    made = config(tmp_path, f"{tmp_path / 'net.py'}:net", dataset="digits", **change)
+    if refused:
+        with pytest.raises(UserError, match=r"stride 2 on 1×1, whose .* wrong in bf16 on a CPU: set precision=fp32"):
+            loreun_bench.harness.plan.build(loreun_bench.config.load(made))
+        made |= {"precision": "fp32"}
+    loreun_bench.harness.plan.build(loreun_bench.config.load(made))
+
+
+STRIDED = """
+from torch import nn
+def net(channels, classes, size):
+    small = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(small, nn.Conv2d(channels, 8, {kernel}, {stride}, {padding}), nn.Flatten(), nn.Linear(8, classes))
+"""
+
+
+@pytest.mark.skipif(automatic("cpu") != "bf16", reason="no hardware for bfloat16")
+def test_torchs_gradient_of_such_a_convolution_is_what_memory_held(tmp_path):
+    """Fails when torch has mended it: then nothing has to be refused."""
+    script = "import ctypes, torch\nfor p in (-1, -3): ctypes.CDLL(None).mallopt(p, 1 << 30)\n" + WRONG
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["wrong", "right"], done.stderr
+
+
+WRONG = """
+torch.manual_seed(0)
+for exact in (False, True):
+    torch.set_num_threads(1)
+    x, w = torch.randn(16, 16, 1, 1), torch.randn(32, 16, 3, 3).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+        y = torch.nn.functional.conv2d(x, w, None, 2, 1)
+    held = [torch.full((n,), 1e4) for n in (64, 256, 1000, 4000, 16000, 64000, 256000, 1000000) for _ in range(4)]
+    del held
+    y.sum().backward()
+    known = torch.zeros_like(w)
+    known[:, :, 1, 1] = x.sum(0)[:, 0, 0]
+    print("right" if torch.allclose(w.grad, known, rtol=0.05, atol=0.1) else "wrong")
+"""
 
 
 def test_a_model_that_no_library_has_and_a_library_that_is_missing(tmp_path, monkeypatch):

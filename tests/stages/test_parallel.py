@@ -18,7 +18,8 @@ from loreun_bench.harness.work import failed
 
 SMALL = {"epochs": 2, "batch_size": 33}  # 126 pictures to keep: 33, 33, 33 and 27
 CONFIG = {
-    "name": "shared", "dataset": "digits", "seeds": 1, "device": "cpu", "noise_floor": False, "limit_images": 200,
+    "name": "shared", "dataset": "digits", "seeds": 1, "device": "cpu", "precision": "fp32", "noise_floor": False,
+    "limit_images": 200,
     "train": {"epochs": 2, "batch_size": 33, "crop": 1, "flip": True}, "scenarios": [{"kind": "random", "fraction": 0.3}],
     "metrics": ["accuracy"], "weightings": ["none", "w_f", "w_r", "w_f+w_r", "loreun-s", "falw"],
     "methods": {

@@ -26,6 +26,7 @@ from loreun_bench.classification.unlearning.networks import (
 )
 from loreun_bench.errors import UserError
 from loreun_bench.harness.seeding import seeded
+from loreun_bench.training.convolutions import Unsafe
 
 if TYPE_CHECKING:
     from loreun_bench.classification.config import ClassificationConfig
@@ -53,12 +54,22 @@ def tried(config: ClassificationConfig, info: DataInfo) -> tuple[Trial, list[str
     """A sweep's model tried on its data, and what to say of it. UserError if it, or the checkpoint, does not fit them."""
     device = "cuda" if config.device == "cuda" and torch.cuda.is_available() else "cpu"  # the GPUs may be elsewhere
     trial = try_model(config.model, config.model_settings, info, device)
+    if (config.device, config.precision) == ("cpu", "bf16"):
+        _check_convolutions(trial, info)
     notes = list(trial.notes)
     if config.checkpoint is not None:
         notes += try_checkpoint(config.checkpoint, trial, info)
     if config.checkpoint is not None or config.normalise != "data":
         notes.append(f"normalisation of the images: {words(info)}; `normalise` must be what the model was trained with")
     return trial, notes
+
+
+def _check_convolutions(trial: Trial, info: DataInfo) -> None:
+    """UserError for a network that must not be trained in bfloat16 on a CPU."""
+    with untouched(trial.model), torch.no_grad(), Unsafe() as unsafe:
+        trial.model.eval()(_formed(_images(info), trial.memory_format))
+    if unsafe.found:
+        raise UserError(f"the model has {unsafe.found}: set precision=fp32")
 
 
 def try_model(name: str, settings: Mapping[str, Any], info: DataInfo, device: str = "cpu") -> Trial:

@@ -74,20 +74,24 @@ def _check_unet(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None
         raise UserError(f"{folder}/unet: sample_size {size!r} in its config.json is neither a side nor [height, width]")
 
 
-def tried(folder: Path, shape: tuple[int, int, int], length: int) -> None:
-    """Pass latents [1, *shape] and a text of `length` tokens through all parts, as shapes without values.
+def tried(folder: Path, shape: tuple[int, int, int], length: int) -> str:
+    """Pass latents [1, *shape] and a text of `length` tokens through all parts, as shapes without values: what of the
+    denoiser must not be trained in bfloat16 on a CPU, "" for nothing.
 
     UserError if the parts do not fit one another, or the weights do not fit the denoiser: diffusers would fill what is
     missing with random numbers.
     """
     import torch
 
+    from loreun_bench.training.convolutions import Unsafe
+
     try:
         with torch.device("meta"), torch.no_grad():
             unet, vae, text_encoder = _parts(folder)
             text = text_encoder(torch.zeros(1, length, dtype=torch.int64))[0]
             latent = torch.zeros(1, *shape)
-            found = unet(latent, torch.zeros(1, dtype=torch.int64), encoder_hidden_states=text, return_dict=False)[0]
+            with Unsafe() as unsafe:
+                found = unet(latent, torch.zeros(1, dtype=torch.int64), encoder_hidden_states=text, return_dict=False)[0]
             pixels = vae.decode(latent).sample
             again = vae.encode(pixels).latent_dist.mean
     except UserError:
@@ -102,6 +106,7 @@ def tried(folder: Path, shape: tuple[int, int, int], length: int) -> None:
         if there.get(name) != list(tensor.shape):
             held = f"is {there[name]}" if name in there else "is missing"
             raise UserError(f"{folder}/unet: the weight {name} {held}, its config.json asks for {list(tensor.shape)}")
+    return str(unsafe.found)
 
 
 def _parts(folder: Path) -> tuple[Any, Any, Any]:

@@ -49,18 +49,20 @@ def find(name: str) -> PipelineFiles:
     return PipelineFiles(folder.resolve().name if own else name, folder, files, str(folder.resolve()) if own else name)
 
 
-def tried(files: PipelineFiles) -> list[str]:
+def tried(files: PipelineFiles, device: str = "cpu", precision: str = "fp32") -> list[str]:
     """Notes on how the pipeline will be used. UserError if it cannot be, found without reading its weights."""
-    _try(files.folder, frozenset(files.files.items()))
+    unsafe = _try(files.folder, frozenset(files.files.items()))
+    if unsafe and (device, precision) == ("cpu", "bf16"):
+        raise UserError(f"pipeline '{files.name}' has {unsafe}: set precision=fp32")
     name = schedules.named(files.folder)
     own = f"the scheduler of '{files.name}' is a {name}: its pictures are sampled by DDIM on the same noise schedule"
     return [] if name == "DDIMScheduler" else [own]
 
 
 @lru_cache  # a tuning makes many plans
-def _try(folder: Path, _: frozenset[tuple[str, str]]) -> None:
+def _try(folder: Path, _: frozenset[tuple[str, str]]) -> str:
     schedules.ddim(folder)
-    checks.tried(folder, latent_shape(folder), tokenizer(folder).model_max_length)
+    return checks.tried(folder, latent_shape(folder), tokenizer(folder).model_max_length)
 
 
 def load(folder: Path, device: str, precision: str = "fp32") -> Pipeline:
