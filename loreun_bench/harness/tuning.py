@@ -102,7 +102,8 @@ def _untuned(config: SweepConfig, name: str, settings: Settings) -> Settings:
 def labels(config: SweepConfig) -> list[set[str]]:
     """By scenario, as its sweep's records call it: a sequence's has a name for each request."""
     alone = {"methods": {KEPT: {}} if config.track == "classification" else dict(list(config.methods.items())[:1])}
-    plans = (build(config.model_copy(update=alone | {"scenarios": (each,)})) for each in _scenarios(config))
+    bare = (each.model_copy(update={"methods": {}}) for each in _scenarios(config))  # settings of rows that are left out
+    plans = (build(config.model_copy(update=alone | {"scenarios": (each,)})) for each in bare)
     return [{cell.record.scenario for cell in plan.cells} for plan in plans]
 
 

@@ -21,7 +21,6 @@ from loreun_bench.classification.unlearning.networks import adapt, build_model, 
 from loreun_bench.classification.unlearning.trial import try_model
 from loreun_bench.errors import UserError
 from loreun_bench.harness.store import Store, default_root
-from loreun_bench.training.loop import automatic
 
 NETS = '''
 import random
@@ -434,7 +433,7 @@ def net(channels, classes, size):
 """
 
 
-@pytest.mark.skipif(automatic("cpu") != "bf16", reason="no hardware for bfloat16")
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="no AMX, where it was seen")
 def test_torchs_gradient_of_such_a_convolution_is_what_memory_held(tmp_path):
     """Fails when torch has mended it: then nothing has to be refused."""
     script = "import ctypes, torch\nfor p in (-1, -3): ctypes.CDLL(None).mallopt(p, 1 << 30)\n" + WRONG

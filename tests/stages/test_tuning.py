@@ -91,7 +91,8 @@ def test_each_scenario_gets_what_is_best_for_it():
 
 def test_records_are_of_the_scenario_that_is_so_named_or_of_one_of_its_requests():
     requests = [{"kind": "class", "forget_class": 3}, {"kind": "random", "fraction": 0.2}]
-    several = [{"kind": "sequence", "requests": requests}, {"kind": "class", "forget_class": "8"}]
+    own = {"RL": {"lr": 0.5}}  # of a row that the search names otherwise
+    several = [{"kind": "sequence", "requests": requests, "methods": own}, {"kind": "class", "forget_class": "8"}]
     config = configuration.load(SWEEP | {"scenarios": several})
     found = tuning.labels(tuning.search(config, tuning.trials_of(config, 2), "7"))
     assert found == [{"request 1 of 2: class-3", "request 2 of 2: random-20%"}, {"class-8"}]
