@@ -24,6 +24,7 @@ def tune(
     trials: Annotated[int, typer.Option("--trials", min=2, help="settings tried for each method, the given ones first")] = 8,
     seeds: Annotated[str, typer.Option("--seeds", help="other than the sweep's: own splits and models")] = "100-101",
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="where the tuned sweep goes")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME-tune]")] = None,
     set_: Set = None,
     workers: Workers = None,
     device: Device = "auto",
@@ -37,6 +38,7 @@ def tune(
     from loreun_bench import api
     from loreun_bench import config as configuration
     from loreun_bench.cli.progress import Progress
+    from loreun_bench.cli.tables import terminal
     from loreun_bench.harness import plan as planning
     from loreun_bench.harness import tuning
     from loreun_bench.harness.files import write_atomic
@@ -49,7 +51,7 @@ def tune(
     rows = tuning.trials_of(config, trials)
     searched = api.resolve(tuning.search(config, rows, seeds))
     planned = planning.build(searched)
-    folder = api.run_folder(searched, None)
+    folder = api.run_folder(searched, out)
     with Progress(planned, folder) as progress:
         try:
             records = api.execute(searched, planned, folder, where=api.Where(workers=workers), listen=progress)
@@ -62,6 +64,8 @@ def tune(
     for names, trials_, best in zip(scenarios, found, chosen, strict=True):
         say(f"\n{', '.join(sorted(names))}")
         say(_table(trials_, best))
+        if edge := tuning.at_edge(trials_, best):
+            say(wrapped(f"at the edge of what was tried, beyond which may be better: {', '.join(edge)}", terminal()))
     path = to or Path(f"{config.name}-tuned.yaml")
     write_atomic(path, tuning.written(config, chosen, trials, seeds))
     progress.close(records)

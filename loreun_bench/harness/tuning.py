@@ -126,6 +126,17 @@ def best(trials: Sequence[Trial]) -> dict[str, Trial]:
     return found
 
 
+def at_edge(trials: Sequence[Trial], chosen: Mapping[str, Trial]) -> list[str]:
+    """What is best at the least or the greatest value that was tried, so that a value beyond it may be better: "GA lr"."""
+    found = []
+    for method, trial in chosen.items():
+        for key, value in trial.settings.items():
+            tried = {t.settings[key] for t in trials if t.method == method and key in t.settings}
+            if len(tried) > 1 and value in (min(tried), max(tried)):
+                found.append(f"{method} {key}")
+    return found
+
+
 def written(config: SweepConfig, chosen: Sequence[Mapping[str, Trial]], trials: int, seeds: str) -> str:
     """The sweep with the settings chosen for each scenario as YAML, which says how they were found: what is best in every
     scenario stands once, what is best in some in theirs."""
