@@ -43,6 +43,7 @@ def tune(
     from loreun_bench.harness import tuning
     from loreun_bench.harness.files import write_atomic
     from loreun_bench.registry import load_plugin
+    from loreun_bench.report.text import wrapped
 
     for path in plugin or ():
         load_plugin(path)

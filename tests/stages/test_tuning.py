@@ -143,7 +143,7 @@ def test_the_score_is_tow_on_validation_over_seeds():
 def test_what_is_best_at_the_edge_of_what_was_tried_is_named():
     trials = [Trial("RL", {"lr": lr, "epochs": 1}, score) for lr, score in ((0.1, 0.5), (0.01, 0.9), (1.0, 0.6))]
     trials += [Trial("GA", {"lr": lr}, score) for lr, score in ((0.1, 0.6), (0.01, 0.5), (1.0, 0.4))]
-    trials += [Trial("SSD", settings, 1 - number / 10) for number, settings in enumerate(({}, {"alpha": 2.0}, {"alpha": 9.0}))]
+    trials += [Trial("SSD", settings, score) for settings, score in (({}, 1.0), ({"alpha": 2.0}, 0.9), ({"alpha": 9.0}, 0))]
     trials += [Trial("IU", {"alpha": 2.0}, 0.5)]
     assert tuning.at_edge(trials, tuning.best(trials)) == ["RL lr"]
 
@@ -152,8 +152,10 @@ def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     scenarios = [{"kind": "class", "forget_class": 3}, {"kind": "random", "fraction": 0.2}]
     (tmp_path / "small.yaml").write_text(configuration.dump(configuration.load(SWEEP | {"scenarios": scenarios})))
-    code, out, _ = command("tune", "small.yaml", "--trials", 2, "--seeds", "7", "--workers", 0, "--out", "search")
+    code, out, _ = command("tune", "small.yaml", "--trials", 2, "--seeds", "7", "--workers", 0,
+                           "--out", "search", "--set", "methods.RL.lr=0.02")  # fmt: skip
     assert code == 0
+    assert out.count("at the edge of what was tried, beyond which may be better: RL lr") == 2  # of two values each is
     assert (tmp_path / "search" / "config.yaml").exists()
     assert [out.count(words) for words in ("class-3\n", "random-20%\n", "RL ", " *")] == [1, 1, 4, 6]
     text = (tmp_path / "small-tuned.yaml").read_text()
