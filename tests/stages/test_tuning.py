@@ -157,7 +157,7 @@ def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeyp
     assert code == 0
     assert out.count("at the edge of what was tried, beyond which may be better: RL lr") == 2  # of two values each is
     assert (tmp_path / "search" / "config.yaml").exists()
-    assert [out.count(words) for words in ("class-3\n", "random-20%\n", "RL ", " *")] == [1, 1, 4, 6]
+    assert [out.count(words) for words in ("class-3\n", "random-20%\n", "\nRL ", " *")] == [1, 1, 4, 6]
     text = (tmp_path / "small-tuned.yaml").read_text()
     assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU the best on validation")
     tuned = configuration.load(tmp_path / "small-tuned.yaml")
