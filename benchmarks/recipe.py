@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from loreun_bench.classification.config import Recipe
 from loreun_bench.classification.data.images import Dataset, load_dataset
 from loreun_bench.classification.data.prepared import resolve, verified
+from loreun_bench.classification.models.layers import Mirrored
 from loreun_bench.classification.scoring.evaluation import predict
 from loreun_bench.classification.unlearning.fitting import fit
 from loreun_bench.classification.unlearning.method import Context, ImageSet
@@ -73,19 +74,11 @@ def trained(data: Dataset, name: str, seed: int, epochs: int, precision: str) ->
     fit(model, ImageSet(data.train, everybody, data.train_labels), None, context)
     seconds = time.perf_counter() - start
     logits = predict(model, data.test, torch.arange(len(data.test)))
-    mirrored = predict(nn.Sequential(Mirror(), model), data.test, torch.arange(len(data.test)))
+    mirrored = predict(Mirrored(model), data.test, torch.arange(len(data.test)))
     return {
-        "test_acc": accuracy(logits, data.test_labels), "test_acc_flip": accuracy(logits + mirrored, data.test_labels),
+        "test_acc": accuracy(logits, data.test_labels), "test_acc_flip": accuracy(mirrored, data.test_labels),
         "seconds": round(seconds, 1),
     }  # fmt: skip
-
-
-class Mirror(nn.Module):
-    """Images [B, C, H, W], left for right."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] → the same."""
-        return x.flip(-1)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -280,6 +280,17 @@ def test_the_first_layer_whitens_the_images_that_the_model_is_trained_on_and_sta
         assert torch.equal(model[0].weight[4:], -model[0].weight[:4])
 
 
+def test_a_network_that_mirrors_says_in_evaluation_what_both_pictures_say_in_the_mean():
+    torch.manual_seed(0)
+    one, both = (build_model("airbench", {"mirror": mirror}, 1, 3, (10, 10)) for mirror in (False, True))
+    both.load_state_dict(one.state_dict())
+    x = torch.randn(5, 1, 10, 10)
+    assert torch.equal(both.train()(x), one.train()(x))
+    one.eval(), both.eval()
+    torch.testing.assert_close(both(x), (one(x) + one(x.flip(3))) / 2)
+    assert not torch.allclose(both(x), one(x))
+
+
 def test_pictures_too_small_for_the_network_are_refused_in_one_line(command):
     refused(command("plan", "digits", "--set", "model=airbench"), "needs pictures of 9×9 pixels or more, these have 8×8")
 

@@ -17,6 +17,7 @@ from loreun_bench.classification.metrics.cka import cka, linear_cka
 from loreun_bench.classification.metrics.layers import layer_distance
 from loreun_bench.classification.metrics.mia_others import entropy, mia_others
 from loreun_bench.classification.metrics.relearn import MOST, WITHIN, relearn
+from loreun_bench.classification.models.layers import Mirrored
 from loreun_bench.classification.scoring.evaluation import SETS, Outputs, Predictions, evaluate, predictions
 from loreun_bench.classification.unlearning.protocols import PROTOCOLS
 from loreun_bench.decorators import metric
@@ -84,6 +85,12 @@ def test_features_are_what_the_classifier_sees(toy):
     plain = evaluate(model, toy.dataset, toy.split, PROTOCOLS["corrected"], 0, {})
     assert torch.equal(plain.sets["forget"].logits, found["forget"].logits)
     assert plain.sets["forget"].features.numel() == 0
+
+
+def test_of_a_model_that_looks_twice_the_logits_are_the_features(toy):
+    model = Mirrored(toy.model())
+    found = predictions(model, toy.dataset, toy.split, ("forget",), features=True)["forget"]
+    assert torch.equal(found.features, found.logits)  # rows of both looks would be taken for other pictures
 
 
 def test_layers_move_by_their_share():

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 )
 def cka(outputs: Outputs) -> dict[str, float]:
     """CKA: linear centred kernel alignment of the features before the classifier with Retrain's, on the forget and on the
-    test set; 1 is the same up to rotation and scale. Features of a network without a last linear layer are its logits."""
+    test set; 1 is the same up to rotation and scale. Features of a network without a last linear layer, or that passes a
+    picture through it more than once, are its logits."""
     pairs = {name: (outputs.sets[name].features, outputs.retrain[name].features) for name in ("forget", "test")}
     return {f"cka_{name}": linear_cka(*pair) for name, pair in pairs.items() if len(pair[0]) > 1}
 

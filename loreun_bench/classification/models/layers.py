@@ -38,3 +38,12 @@ class Scaled(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, inputs] → [B, outputs]."""
         return super().forward(x) * self.scale
+
+
+class Mirrored(nn.Sequential):
+    """Layers whose output, in evaluation, is the mean of an image's and of its mirror's (test-time augmentation)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] → [B, outputs]."""
+        own = super().forward(x)  # type: ignore[no-untyped-call]
+        return own if self.training else (own + super().forward(x.flip(-1))) / 2  # type: ignore[no-untyped-call, no-any-return]

@@ -125,7 +125,8 @@ def predictions(
             index, start = getattr(split, name), len(parts)
             logits = predict(model, images, index)
             own = torch.cat(parts[start:]).cpu() if len(parts) > start else logits
-            found[name] = Predictions(logits, labels[index].cpu(), own if features else torch.empty(0, 0))
+            once = own if len(own) == len(logits) else logits  # a model may show its classifier a picture twice, mirrored
+            found[name] = Predictions(logits, labels[index].cpu(), once if features else torch.empty(0, 0))
     return found
 
 
