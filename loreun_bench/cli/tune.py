@@ -38,12 +38,10 @@ def tune(
     from loreun_bench import api
     from loreun_bench import config as configuration
     from loreun_bench.cli.progress import Progress
-    from loreun_bench.cli.tables import terminal
     from loreun_bench.harness import plan as planning
     from loreun_bench.harness import tuning
     from loreun_bench.harness.files import write_atomic
     from loreun_bench.registry import load_plugin
-    from loreun_bench.report.text import wrapped
 
     for path in plugin or ():
         load_plugin(path)
@@ -63,10 +61,7 @@ def tune(
     found = [tuning.scored([record for record in records if record.scenario in names], rows) for names in scenarios]
     chosen = [tuning.best(each) for each in found]
     for names, trials_, best in zip(scenarios, found, chosen, strict=True):
-        say(f"\n{', '.join(sorted(names))}")
-        say(_table(trials_, best))
-        if edge := tuning.at_edge(trials_, best):
-            say(wrapped(f"at the edge of what was tried, beyond which may be better: {', '.join(edge)}", terminal()))
+        say(f"\n{', '.join(sorted(names))}\n{_table(trials_, best)}")
     path = to or Path(f"{config.name}-tuned.yaml")
     write_atomic(path, tuning.written(config, chosen, trials, seeds))
     progress.close(records)
@@ -76,6 +71,10 @@ def tune(
 def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:
     from tabulate import tabulate
 
+    from loreun_bench.cli.tables import terminal
+    from loreun_bench.harness.tuning import at_edge
+    from loreun_bench.report.text import wrapped
+
     def words(values: dict[str, Any]) -> str:
         return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()) or "default"
 
@@ -83,5 +82,8 @@ def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:
         [t.method, words(t.settings), "failed" if t.score != t.score else f"{t.score:.4f}{' *' * (t in chosen.values())}"]
         for t in trials
     ]
-    return tabulate(rows, ["method", "settings", "score"], colalign=("left", "left", "left"), disable_numparse=True,
-                    maxcolwidths=[16, 46, 10])  # fmt: skip
+    shown = tabulate(rows, ["method", "settings", "score"], colalign=("left", "left", "left"), disable_numparse=True,
+                     maxcolwidths=[16, 46, 10])  # fmt: skip
+    edge = ", ".join(at_edge(trials, chosen))
+    said = f"\nat the edge of what was tried, beyond which may be better: {edge}" if edge else ""
+    return shown + wrapped(said, terminal())

@@ -93,8 +93,8 @@ def render(
         return json.dumps(rows, indent=1) + "\n" if style == "json" else as_csv(rows)
     parts = [_table(table, style, ua) for table in tables]
     said = [
-        "The last row is the mean over the rows above it; of a variant that lacks some of them, with (rows it has/all) and "
-        "never the best."
+        "The last row is the mean over the rows above it; a variant that lacks some shows (rows it has/all) and is never "
+        "marked best."
     ]
     for track in dict.fromkeys(table.track for table in tables):
         own = [table for table in tables if table.track == track]

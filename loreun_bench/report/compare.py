@@ -46,14 +46,14 @@ def within(group: Group, base: str | None = None, column: str | None = None) -> 
         return [
             Block(group, title, found)
             for standing in group.standings
-            for title, found in (("to the method unweighted", standing.unweighted), ("to the first row", standing.leader))
+            for title, found in (("to the unweighted method", standing.unweighted), ("to the first row", standing.leader))
         ]
     columns = _columns(group, column)
     scores = Scores(_ranked(group), columns, group)
     if base is None:
         bases = [(row, group.row(row.method, row.run)) for row in scores.rows if row.weighting != "none"]
         pairs = [(row, own) for row, own in bases if own is not None and own in scores]
-        return [Block(group, "to the method unweighted", _tested(scores, pairs))]
+        return [Block(group, "to the unweighted method", _tested(scores, pairs))]
     rows = {row.records[0].row: row for row in group.rows}
     if base not in rows:
         raise UserError(f"--base {base}: {did_you_mean(base, rows)}")
@@ -117,7 +117,7 @@ def render(blocks: Sequence[Block], style: str = "text", width: int | None = Non
         parts.append(f"{above}\n{_grid(block, style, width)}" if block.found else above)
     notes = (
         "difference: mean over seeds, paired; above 0 is better, whatever the column. p: Student's t, corrected for all "
-        "comparisons of its table (Holm). can show: the difference that one such comparison finds in four of five sweeps."
+        "comparisons of its table (Holm). can show: the difference that one such comparison detects with 80 % power."
     )
     return "\n\n".join([*parts, wrapped(notes, width if style == "text" else None)]) + "\n"
 

@@ -125,8 +125,8 @@ def _table(group: Group, look: Look, keys: Sequence[str] | None, width: int | No
 def _bare(group: Group, kept: Sequence[Column], left_out: Sequence[str]) -> str:
     """What a table that has one number a cell shows, and what it does not."""
     gaps = [c.heading for c in kept if any(row.cells[c.key].gap is not None for row in group.rows)]
-    shown = f"{', '.join(map(plain, gaps))}: difference to Retrain, whose own row has the values. " if gaps else ""
-    return f"{shown}--wide: intervals{''.join(f', {plain(key)}' for key in left_out)}."
+    shown = f"{', '.join(map(plain, gaps))}: differences to Retrain, whose own row shows values. " if gaps else ""
+    return f"{shown}--wide adds intervals{''.join(f', {plain(key)}' for key in left_out)}."
 
 
 def _grid(group: Group, look: Look, shown: Sequence[Column]) -> str:

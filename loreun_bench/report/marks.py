@@ -29,7 +29,7 @@ def legend(groups: Sequence[Group]) -> list[str]:
     words = {
         "over": f"UA more than {OUT:g} points below Retrain's and below Original's.",
         "damaged": f"{kept} more than {OUT:g} points below Original's of the same seeds.",
-        "unforgotten": f"UA went at most {SAME:g} point, or half, of a longer way from Original's to Retrain's."
+        "unforgotten": f"UA moved at most {SAME:g} point, and at most half the way, from Original's towards Retrain's."
         if usual.retrain
         else "UA within the noise of Original's, as far as these pictures tell.",
     }

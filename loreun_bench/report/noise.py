@@ -6,9 +6,9 @@ from loreun_bench.report.group import Group
 from loreun_bench.report.statistics.estimate import Estimate
 
 NOTE = (
-    "- Retrain-2 is a second retraining with another seed: what its ToW lacks of 1 is how far retrainings are from one "
-    "another. Rows above Retrain-2 are no surprise: a method starts from the original model of its Retrain's own seed, a "
-    "second Retrain from none."
+    "- Retrain-2 is a second retraining with another seed: 1 minus its ToW is how far retrainings are from one another. "
+    "Rows above Retrain-2 are no surprise: a method starts from the original model of its Retrain's own seed, a second "
+    "Retrain from no trained model."
 )
 
 

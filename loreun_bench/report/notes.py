@@ -24,9 +24,9 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     retrain = layout(groups[0].track).retrain
     cells = [row.cells[column.key] for group in groups for row in group.rows for column in shown]
     if retrain:
-        gap = " (mean difference to the Retrain of the same seeds)."
-        best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; nothing "
-        best += "is better for being large."
+        gap = "; in parentheses the mean difference to the Retrain of the same seeds."
+        best = "what comes closest to Retrain (mean absolute difference), among rows of which every seed finished; larger "
+        best += "is not better."
     else:
         gap = ". No Retrain exists here, so there are no gaps to one: Original, the model before unlearning, is what to "
         gap += "compare with."
@@ -36,11 +36,11 @@ def reading(groups: Sequence[Group], shown: Sequence[Column]) -> list[str]:
     found += [f"Best (* or bold) is {best} n: seeds finished / run.", *legend(groups), *_care(groups)]
     if any(cell.uninformative for cell in cells):
         found.append(
-            "? uninformative: the metric says nothing there (see its definition), so that it has no gap and no star, and "
-            "nothing is derived from it."
+            "? uninformative: the metric tells nothing there (see its definition), so it has no gap or star and enters no "
+            "derived column."
         )
     if any(cell.lacks for cell in cells):
-        found.append("° without a metric that says nothing there, or was not measured.")
+        found.append("° computed without a metric that is uninformative there or was not measured.")
     return found
 
 
@@ -51,11 +51,11 @@ def brief(groups: Sequence[Group], shown: Sequence[Column]) -> str:
     marks = {name for row in rows for name in row.marks}
     said = ["* closest to Retrain" if layout(groups[0].track).retrain else "* best"]
     said += [f"{symbol} {WORDS[name]}" for name, symbol in MARKS.items() if name in marks]
-    said += ["? says nothing"] * any(cell.uninformative for cell in cells)
-    said += ["° in part"] * any(cell.lacks for cell in cells)
+    said += ["? uninformative"] * any(cell.uninformative for cell in cells)
+    said += ["° incomplete"] * any(cell.lacks for cell in cells)
     trials = {record.trials for row in rows for record in row.records if row.method not in REFERENCES}
     said += [f"tuned: {max(trials)} settings each" if len(trials) == 1 else "some rows tuned"] * any(trials)
-    return f"{'; '.join(said)}. --notes: what all means"
+    return f"{'; '.join(said)}. --notes: definitions"
 
 
 def _care(groups: Sequence[Group]) -> list[str]:
@@ -77,8 +77,8 @@ def _intervals(values: Sequence[Estimate]) -> str:
     said = " ±95 % t-interval" if over_seeds else ""
     if bracketed:
         said += (
-            ", with [low, high] where seeds say nothing or their interval leaves the range of values: the exact 95 % "
-            "interval of what was counted, widened by what the range leaves of the other"
+            ", with [low, high] where seeds give no interval or it leaves the range of values: the exact 95 % interval of "
+            "the counts, joined with the part of the t-interval inside the range"
         )
     return said if any(value.n >= LEAST for value in values) else f"{said}; over seeds there is no interval below three"
 
@@ -91,8 +91,8 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
     if any(record.conditions.get("original") for record in records):
         lines.append(
             "- Original is a checkpoint, one for all seeds: intervals do not hold its training. Retrain has this sweep's "
-            "recipe, so that gaps to it hold the difference of recipes, too. Which images the checkpoint was trained on "
-            "its maker must know."
+            "recipe, so that gaps to it hold the difference of recipes, too. Only its maker can know which images it was "
+            "trained on."
         )
     if not timed:
         return "\n".join(line for line in lines if not line.startswith("- RTE:"))
@@ -103,8 +103,8 @@ def definitions(track: str, shown: Sequence[Column], ua: str, groups: Sequence[G
         )
     if resumed := sum(bool(record.cost.get("resumed")) for record in records):
         lines.append(
-            f"- Killed, and gone on with: {resumed} of {len(records)} runs (`resumed` in the records), whose "
-            "RTE is what was spent before and after, but for what a kill has lost."
+            f"- Killed and resumed: {resumed} of {len(records)} runs (`resumed` in the records), whose RTE is the time "
+            "spent before and after, without what the kill lost."
         )
     return "\n".join(lines)
 
@@ -131,8 +131,8 @@ def _overlapping(groups: Sequence[Group]) -> list[str]:
         return []
     each = " and ".join(f"{plain(scenario)} 1/n + {overlap:.2g}" for scenario, overlap in drawn.items())
     return [
-        "- Seeds that forget other samples of the same pictures are not independent: verdict and ranks take the variance of "
-        f"a mean difference for more than 1/n of one seed's, of {each} (Nadeau and Bengio, 2003)."
+        "- Seeds that forget other samples of the same pictures are not independent: for a mean difference, verdict and "
+        f"ranks multiply one seed's variance not by 1/n but by more: {each} (Nadeau and Bengio, 2003)."
     ]
 
 
@@ -157,7 +157,7 @@ def _generated(shown: Sequence[Column], ua: str, records: Sequence[Record], grou
             "features: the scales differ, and a number of one says nothing beside a number of the other."
         )
     if "off by" in (curve := _names("loss_curve", records)):
-        lines.append(f"- The loss by timestep that weights are relative to is {curve}, which reaches them; curve.fit: "
+        lines.append(f"- Weights are relative to a loss by timestep that is {curve}; this error reaches them. curve.fit: "
                      "interpolated follows what was measured.")  # fmt: skip
     return [
         *lines,

@@ -38,7 +38,7 @@ def caption(group: Group) -> str:
     each = ", ".join(f"{count(n, 'seed')} of {plain(run)}" for run, n in models.items())
     alike = len(set(models.values())) == 1
     seeds = count(next(iter(models.values())), "seed") if alike else f"{each} (of unlike numbers, not comparable)"
-    return f"Over {seeds}, one split. Retrain: the range of 39 retrainings beside retrainings; = within it."
+    return f"Over {seeds}, one split. Retrain: the range of 39 values between retrained models; = within it."
 
 
 def lines(group: Group, shown: Sequence[Column]) -> Iterator[tuple[Row, list[tuple[float, float] | None] | None]]:

@@ -39,9 +39,9 @@ def _beside(group: Group, published: Published) -> list[str]:
     said = [f"{plain(group.title)}, beside the paper's {published.title}"]
     if unlike := _unlike(group):
         said.append(
-            "The paper's is of CIFAR-10, ResNet-18, a random tenth or one class; this is of "
-            f"{plain(', '.join(unlike))}: their numbers cannot be compared, only what a weighting does to its method, "
-            "with what is said below."
+            "The paper's table is of CIFAR-10, ResNet-18, a random tenth or one class, this one of "
+            f"{plain(', '.join(unlike))}: numbers cannot be compared, only the effect of a weighting on its method, with "
+            "the doubts below."
         )
     head = ["row", *(text for heading in COLUMNS.values() for text in (heading, "paper"))]
     body = [[plain(row.name), *_pairs(row, published.rows[row.name])] for row in rows]
@@ -50,7 +50,7 @@ def _beside(group: Group, published: Published) -> list[str]:
     if found := [gain for gain in gains if gain]:
         said.append(grid(found, ["ToW gained by", "here", "±95 %", "shown", "paper"], narrow=True))
     else:
-        said.append(f"What a weighting gains takes {LEAST} seeds and its method beside it; here there are {group.seeds}.")
+        said.append(f"What a weighting gains takes {LEAST} seeds and the unweighted method; here there are {group.seeds}.")
     if others := [row.name for row in group.rows if row not in rows and row.method not in REFERENCES]:
         said.append(f"Not in the paper's table: {plain(', '.join(others))}.")
     doubts = [line for check in DOUBTS for line in check(published)]

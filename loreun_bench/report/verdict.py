@@ -30,7 +30,7 @@ def verdicts(group: Group) -> list[list[str]]:
 
 def _verdict(standing: Standing, group: Group) -> list[str]:
     if not standing.rows or not standing.columns:
-        return ["No row has a number to be ranked by in every seed: nothing is said of who leads."]
+        return ["No row has a value to rank by in every seed, so no leader is named."]
     if standing.seeds < LEAST:
         seeds = count(standing.seeds, "seed")
         return [f"{seeds}: too few to tell rows apart, which takes {LEAST}; the order may be chance."]
@@ -51,14 +51,14 @@ def _leaders(standing: Standing) -> str:
     if len(standing.rows) == 1:
         return f"One row{every}, {first}: there is nothing to compare it with."
     if not standing.ranks:
-        return f"{first} comes first by {by}; ranks, of more than {MOST} rows, are not sought."
+        return f"{first} comes first by {by}; ranks are not computed for more than {MOST} rows."
     leading = [row for row in standing.rows if standing.ranks[id(row)][0] == 1]
     if not leading:  # of several columns each may tell another pair apart
         return f"By {by} no row leads: each is shown to be worse than another."
     if len(leading) == 1 and standing.ranks[id(leading[0])] == (1, 1):
         return f"{leading[0].name} leads: by {by} it is shown to be better than every other row{every}."
     if len(leading) == 1:
-        return f"By {by} {leading[0].name} is shown to be worse than no row, each other row than some."
+        return f"By {by} only {leading[0].name} is not shown to be worse than some row."
     if len(leading) == len(standing.rows):
         return f"By {by} none of the {len(leading)} rows{every} is shown to be better than another."
     return f"By {by} {_names(leading)} lead and cannot be told apart."
@@ -68,15 +68,15 @@ def _left(standing: Standing) -> list[str]:
     """Which rows take no part."""
     if not standing.left:
         return []
-    verb = "takes" if len(standing.left) == 1 else "take"
-    return [f"{_names(standing.left)} {verb} no part: not every seed has a number of its own."]
+    verb = "is" if len(standing.left) == 1 else "are"
+    return [f"{_names(standing.left)} {verb} not ranked: some seeds have no value of their own."]
 
 
 def _untouched(standing: Standing) -> list[str]:
     """Whether a table tells what was forgotten from what was not."""
     if not standing.untouched or any(each.shown and each.mean > 0 for each in standing.untouched):
         return []
-    return ["No row is shown to be closer to Retrain than Original is, which forgot nothing."]
+    return ["No row is shown to be closer to Retrain than Original, which forgot nothing."]
 
 
 def _weightings(standing: Standing, group: Group) -> list[str]:
@@ -87,12 +87,12 @@ def _weightings(standing: Standing, group: Group) -> list[str]:
     rows = len({id(difference.row) for difference in found})
     shown = sorted((d for d in found if d.shown), key=lambda d: -abs(d.mean))
     if not shown:
-        return [f"No weighting is shown to differ from its method unweighted ({count(rows, 'row')})."]
+        return [f"No weighting is shown to differ from the unweighted method ({count(rows, 'row')})."]
     told = ", ".join(_difference(difference, group) for difference in shown[:NAMED])
     more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     differ = len({id(difference.row) for difference in shown})
     verb = "differs" if differ == 1 else "differ"
-    return [f"Of {count(rows, 'row')} with a weighting {differ} {verb} from the method unweighted: {told}{more}."]
+    return [f"{differ} of {count(rows, 'weighted row')} {verb} from the unweighted method: {told}{more}."]
 
 
 def _difference(difference: Difference, group: Group) -> str:
@@ -106,19 +106,19 @@ def _retraining(found: Retraining, group: Group) -> str:
     """Which rows are shown to be as close to Retrain as a second retraining is, and which to be further from it."""
     parts = []
     if found.close:
-        parts.append(f"{_who(found.close)} as close to Retrain (less than twice its {found.margin:.4f})")
+        parts.append(f"{_who(found.close)} as close to Retrain (less than twice its distance, {found.margin:.4f})")
     if found.both:
-        less = "less than twice as far" if found.close else f"less than twice its {found.margin:.4f}"
-        parts.append(f"{_who(found.both)} further from {'it' if found.close else 'Retrain'}, but {less}")
+        less = "less than twice as far" if found.close else f"less than twice its distance, {found.margin:.4f}"
+        parts.append(f"{_who(found.both)} further from Retrain, but {less}")
     if found.further:
-        parts.append(f"{_who(found.further)} further from {'it' if found.close or found.both else 'Retrain'}")
+        parts.append(f"{_who(found.further)} further from Retrain")
     if not parts:
         parts.append("no row is shown to be further from Retrain, and none as close")
     elif found.unknown:
-        parts.append(f"of {count(len(found.unknown), 'row')} neither is shown")
+        parts.append(f"for {count(len(found.unknown), 'row')} neither is shown")
     any_row = (*found.close, *found.both, *found.further, *found.unknown)[0].row
     run = f" of {any_row.run}" if len({row.run for row in group.rows}) > 1 else ""
-    return f"Beside a second retraining{run} {'; '.join(parts)}."
+    return f"Compared with a second retraining{run}, {'; '.join(parts)}."
 
 
 def _power(standing: Standing, group: Group) -> list[str]:
@@ -129,7 +129,7 @@ def _power(standing: Standing, group: Group) -> list[str]:
     if not least:
         return []
     typical = f"{median(least):.{group.places(column)}f} {column.heading}"
-    return [f"{count(standing.seeds, 'seed')} can show a difference of {typical} (one comparison, in four of five sweeps)."]
+    return [f"{count(standing.seeds, 'seed')} can show a difference of {typical} (one comparison, 80 % power)."]
 
 
 def _names(rows: Sequence[Row]) -> str:

@@ -43,7 +43,7 @@ def test_a_runs_rows_are_compared_with_their_method_and_with_the_first(tmp_path,
     assert max(map(len, out.splitlines())) <= 80
     assert "RL w_f leads" in out
     unweighted, leader = (part.splitlines() for part in out.split("\n\n")[2:4])
-    assert unweighted[0] == "to the method unweighted:"
+    assert unweighted[0] == "to the unweighted method:"
     assert unweighted[3].split()[:3] == ["RL", "w_f", "+0.0805"]
     assert unweighted[3].split()[-2] == "yes"
     assert leader[0] == "to the first row:"
@@ -106,7 +106,7 @@ def test_runs_without_a_common_seed_are_refused(tmp_path, command):
 def test_with_two_seeds_nothing_is_compared_and_it_says_so(tmp_path, command):
     code, out, _ = command("compare", run(tmp_path / "a", seeds=range(2)), "--width", 0)
     assert code == 0
-    assert "to the method unweighted: nothing to compare, and 2 seeds would be too few (3)." in out
+    assert "to the unweighted method: nothing to compare, and 2 seeds would be too few (3)." in out
 
 
 def test_beside_the_paper(tmp_path, command):
@@ -122,7 +122,7 @@ def test_beside_the_paper(tmp_path, command):
     assert "RTE: not of equal compute: times as long as RL: RL w_f 2.2" in told
     assert "Not in the paper's table: FT." in told
     few = command("compare", run(tmp_path / "few", seeds=range(2)), "--paper", "--width", 80)[1]
-    assert "takes 3 seeds and its method beside it; here there are 2 seeds." in " ".join(few.split())
+    assert "takes 3 seeds and the unweighted method; here there are 2 seeds." in " ".join(few.split())
     other = run(tmp_path / "c", scenario="mislabelled-10%")
     code, _, err = command("compare", other, "--paper")
     assert (code, "which no scenario of this run does" in err) == (2, True)

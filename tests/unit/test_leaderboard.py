@@ -287,8 +287,8 @@ def test_the_command_fits_a_width_and_gives_the_rest_on_request(tmp_path, comman
     code, out, _ = command("leaderboard", tmp_path, "--width", 80, "--no-notes")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "* closest to Retrain. --notes: what all means" in out
-    assert "difference to Retrain, whose own row has the values. --wide: intervals" in " ".join(out.split())
+    assert "* closest to Retrain. --notes: definitions" in out
+    assert "differences to Retrain, whose own row shows values. --wide adds intervals" in " ".join(out.split())
     _, out, _ = command("leaderboard", tmp_path, "--wide", "--no-notes")
     assert max(map(len, out.splitlines())) > 80
     _, out, _ = command("leaderboard", tmp_path)  # no terminal: everything

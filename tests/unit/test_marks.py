@@ -97,7 +97,7 @@ def test_retrain_2_is_a_band_of_noise_and_no_ceiling():
     (group,) = table.build([("run", records)])
     assert noise.band(group, "run").interval == pytest.approx((0.9552, 1.0), abs=1e-4)
     text = leaderboard.render([group])
-    assert "FT is further from Retrain; of 2 rows neither is shown." in " ".join(
+    assert "FT is further from Retrain; for 2 rows neither is shown." in " ".join(
         text.split()
     )
     assert "no surprise" in text

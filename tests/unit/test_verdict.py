@@ -62,11 +62,11 @@ def test_where_nothing_is_told_apart_nothing_leads():
 
 def test_a_weighting_that_differs_is_named_with_its_size_and_its_direction():
     better = said(rows(RL=60.0, RL__w_f=52.0, RL__w_r=60.2))
-    assert "Of 2 rows with a weighting 1 differs from the method unweighted: RL w_f is better by 0.08" in better
+    assert "1 of 2 weighted rows differs from the unweighted method: RL w_f is better by 0.08" in better
     worse = said(rows(RL=52.0, RL__w_f=60.0))
     assert "RL w_f is worse by 0.0" in worse
     neither = said(rows(RL=52, RL__w_f=52, RL__w_r=52))
-    assert "No weighting is shown to differ from its method unweighted (2 rows)." in neither
+    assert "No weighting is shown to differ from the unweighted method (2 rows)." in neither
 
 
 def test_over_shooting_retrain_is_no_virtue():
@@ -77,8 +77,8 @@ def test_what_is_as_close_as_a_second_retraining_is_named_and_what_is_further():
     names = {"RL": 51.0, "FT": 90.0, "GA": 54.5}
     second = [record("Retrain-2", "none", seed, 52.0 + 0.3 * (-1) ** seed) for seed in range(5)]
     text = said([*rows(**names), *second])
-    assert "Beside a second retraining RL is as close to Retrain (less than twice its 0.02" in text
-    assert "FT and GA are further from it." in text or "GA and FT are further from it." in text
+    assert "Compared with a second retraining, RL is as close to Retrain (less than twice its distance, 0.02" in text
+    assert "FT and GA are further from Retrain." in text or "GA and FT are further from Retrain." in text
     unsure = [record("Retrain-2", "none", seed, 50.0 + 9.0 * seed) for seed in range(5)]
     assert "FT is further" not in said([*rows(RL=51.0, FT=60.0), *unsure])
     twice = [record("Retrain-2", "none", seed, 50.5 + 0.1 * (-1) ** seed) for seed in range(5)]
@@ -88,18 +88,18 @@ def test_what_is_as_close_as_a_second_retraining_is_named_and_what_is_further():
 def test_a_row_that_is_further_but_less_than_twice_as_far_is_both():
     second = [record("Retrain-2", "none", seed, 52.0) for seed in range(5)]
     text = said([*rows(), *second, *(record("RL", "none", seed, 53.0 + 0.01 * (-1) ** seed) for seed in range(5))])
-    assert "Beside a second retraining RL is further from Retrain, but less than twice its 0.0200." in text
+    assert "Compared with a second retraining, RL is further from Retrain, but less than twice its distance, 0.0200." in text
 
 
 def test_a_second_retraining_that_is_one_model_for_all_seeds_is_no_measure():
     records = rows(RL=51.0)
     second = [record("Retrain-2", "none", seed, 52.0 + 0.3 * (-1) ** seed) for seed in range(5)]
-    assert "Beside a second retraining" in said([*records, *second])
+    assert "Compared with a second retraining" in said([*records, *second])
     assert "Beside" not in said([*records, *(replace(each, artifact="one") for each in second)])
 
 
 def test_a_table_in_which_original_is_as_close_as_any_row_says_so():
-    words = "No row is shown to be closer to Retrain than Original is, which forgot nothing."
+    words = "No row is shown to be closer to Retrain than Original, which forgot nothing."
     original = [record("Original", "none", seed, 51.0 + 0.1 * (-1) ** seed) for seed in range(5)]
     assert words in said([*rows(RL=52.0, FT=70.0), *original])
     assert words not in said([*rows(RL=50.1, FT=70.0), *original])
@@ -108,10 +108,10 @@ def test_a_table_in_which_original_is_as_close_as_any_row_says_so():
 
 def test_rows_without_every_seed_are_named_and_the_others_are_not_every_row():
     records = [r for r in rows(SalUn=50.5, RL=52.0, FT=70.0) if (r.method, r.seeds["split"]) != ("SalUn", 4)]
-    leads = "RL leads: by ToW it is shown to be better than every other row with every seed. SalUn takes no part"
+    leads = "RL leads: by ToW it is shown to be better than every other row with every seed. SalUn is not ranked"
     assert said(records).startswith(leads)
     cut = said([r for r in rows(RL=52.0, FT=50.1, GA=50.2) if r.method in ("RL", "Retrain") or r.seeds["split"] < 4])
-    assert cut.startswith("One row with every seed, RL: there is nothing to compare it with. FT and GA take no part")
+    assert cut.startswith("One row with every seed, RL: there is nothing to compare it with. FT and GA are not ranked")
 
 
 def test_more_comparisons_need_more_to_be_shown():
@@ -138,7 +138,7 @@ def test_a_row_with_a_missing_seed_is_not_ranked():
 
 def test_without_the_number_that_ranks_it_says_so():
     records = [r for r in rows(RL=52.0, FT=70.0) if r.method != "Retrain"]
-    assert said(records) == "No row has a number to be ranked by in every seed: nothing is said of who leads."
+    assert said(records) == "No row has a value to rank by in every seed, so no leader is named."
 
 
 def test_what_as_many_seeds_can_show_is_said_and_shrinks_with_them():
