@@ -35,7 +35,7 @@ $(TESTABLE): $(READY)
 	touch $@
 
 test: setup lint typecheck $(TESTABLE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(CASES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(CASES)
 
 test-all: CASES = -m ''  # the slow ones, too
 test-all: test
