@@ -30,7 +30,7 @@ def _to_pages(app: Any, name: str, text: list[str]) -> None:
 project, author, release = "loreun_bench", "the authors of loreun_bench", package_version()
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["generate.py"]
-html_theme, html_title = "furo", "loreun_bench"
+html_theme, html_title, html_show_copyright = "furo", "loreun_bench", False
 html_static_path, html_css_files = ["static"], ["tables.css"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]

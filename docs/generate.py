@@ -39,7 +39,7 @@ LIMITS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {
 
 
 def write() -> None:
-    """Write every page."""
+    """Write every page, and remove those of what is no more."""
     pages = {"configuration": configuration(), "protocols": protocols(), "presets": presets()}
     for track in TRACKS:
         pages |= {f"{track}-{kind}": items(track, kind) for kind in kinds(track) if kind != "weightings" or track == FIRST}
@@ -47,6 +47,9 @@ def write() -> None:
         name = path.parent.relative_to(RESULTS).as_posix()
         table = re.sub("^#+", "##", path.read_text(), flags=re.MULTILINE)
         pages[f"results/{name}"] = f"---\nhide-toc: true\n---\n# Results of {name}\n\n{table}"  # whose place is the table's
+    for path in REFERENCE.glob("**/*.md"):
+        if path.relative_to(REFERENCE).with_suffix("").as_posix() not in pages:
+            path.unlink()
     for name, text in pages.items():
         path = REFERENCE / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
