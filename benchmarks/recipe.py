@@ -1,9 +1,11 @@
-"""What each setting of the fast CIFAR-10 recipe is worth: test accuracy and time with it and without it.
+"""What each setting of the fast CIFAR-10 recipe is worth, and what bf16 costs: test accuracy and time with and without it.
 
-    python benchmarks/recipe.py [VARIANT …] [--epochs 10] [--seeds 1] [--threads 1] [--precision auto]
+    python benchmarks/recipe.py [VARIANT …] [--network airbench] [--widths 64,256,256] [--images 50000] [--epochs 10]
+                                [--seeds 1] [--threads 1] [--precision auto]
 
-Trains on all 50,000 training images (`data prepare cifar10` once before) and appends a line for each training to
-benchmarks/results/recipe.jsonl; what is there already is not trained again. --show prints the table of what is there.
+Trains on CIFAR-10 (`data prepare cifar10` once before) and appends a line for each training to
+benchmarks/results/recipe.jsonl; what is there already is not trained again. --show prints the table of what is there (±: standard deviation over seeds).
+ResNet-18 has one variant, `recipe`: SGD as the paper's presets, in few epochs.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ RECIPE: dict[str, Any] = {
     "lr": 1.5, "batch_size": 1024, "momentum": 0.85, "nesterov": True, "weight_decay": 1.3e-3, "bias_lr": 64, "crop": 2,
     "flip": "alternating", "label_smoothing": 0.2,
 }  # fmt: skip
+RESNET: dict[str, Any] = {"lr": 0.1, "batch_size": 256, "crop": 4, "flip": True, "schedule": "one-cycle"}
+NETWORKS = {"airbench": RECIPE, "resnet18": RESNET}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what of the recipe, and of the model, is otherwise
     "recipe": ({}, {}),
     "first layer learns": ({}, {"whiten": False}),
@@ -65,13 +69,16 @@ def begun(name: str, settings: dict[str, Any], recipe: Recipe, seed: int, precis
     )  # fmt: skip
 
 
-def trained(data: Dataset, name: str, seed: int, epochs: int, precision: str) -> dict[str, Any]:
+def trained(data: Dataset, about: dict[str, Any]) -> dict[str, Any]:
     """Train once; what came of it."""
-    recipe, settings = VARIANTS[name]
-    model, context = begun("airbench", settings, Recipe(epochs=epochs, **RECIPE | recipe), seed, precision)
-    everybody = torch.arange(len(data.train))
+    recipe, settings = VARIANTS[about["variant"]]
+    if about["widths"]:
+        settings = settings | {"widths": about["widths"]}
+    made = Recipe(epochs=about["epochs"], **NETWORKS[about["network"]] | recipe)
+    model, context = begun(about["network"], settings, made, about["seed"], about["precision"])
+    first = torch.arange(about["images"])
     start = time.perf_counter()
-    fit(model, ImageSet(data.train, everybody, data.train_labels), None, context)
+    fit(model, ImageSet(data.train, first, data.train_labels[first]), None, context)
     seconds = time.perf_counter() - start
     logits = predict(model, data.test, torch.arange(len(data.test)))
     mirrored = predict(Mirrored(model), data.test, torch.arange(len(data.test)))
@@ -87,29 +94,30 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def table() -> str:
-    """The mean of each variant that was trained, at the same length and precision."""
+    """The mean of each variant that was trained, by network, length and precision."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in RESULTS.read_text().splitlines():
-        row = json.loads(line)
-        rows.setdefault((row["epochs"], row["precision"], row["threads"], row["variant"]), []).append(row)
-    shown = [
-        [
-            *key,
-            f"{statistics.mean(r['test_acc'] for r in found):.2f}",
-            f"{statistics.mean(r['test_acc_flip'] for r in found):.2f}",
-            len(found),
-            min(r["seconds"] for r in found),
-        ]
-        for key, found in rows.items()
-    ]
-    head = ["epochs", "precision", "threads", "variant", "test accuracy", "with its mirror", "n", "seconds"]
+    for row in map(json.loads, RESULTS.read_text().splitlines()):
+        network = " ".join([row["network"], *(map(str, row["widths"]))])
+        rows.setdefault((network, row["images"], row["epochs"], row["precision"], row["variant"]), []).append(row)
+    shown = [[*key, *(_mean(found, name) for name in ("test_acc", "test_acc_flip")), len(found),
+              f"{min(r['seconds'] for r in found):.0f}"] for key, found in sorted(rows.items())]  # fmt: skip
+    head = ["network", "images", "epochs", "precision", "variant", "test accuracy", "with its mirror", "n", "seconds, least"]
     return tabulate(shown, head, disable_numparse=True)
+
+
+def _mean(found: list[dict[str, Any]], name: str) -> str:
+    """Over seeds, with what it varies by."""
+    values = [row[name] for row in found]
+    return f"{statistics.mean(values):.2f}" + (f" ±{statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--network", choices=NETWORKS, default="airbench")
+    parser.add_argument("--widths", type=lambda text: [int(n) for n in text.split(",")], default=[64, 256, 256])
+    parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -123,14 +131,15 @@ def main() -> None:
     info = resolve("cifar10")
     data = load_dataset(verified(info.file, info.sha256), tuple(info.mean), tuple(info.std), info.classes, "cpu")
     for seed in range(0 if asked.show else asked.seeds):
-        for name in asked.variants:
+        for name in asked.variants if asked.network == "airbench" else ["recipe"]:
             about = {
-                "variant": name, "seed": seed, "epochs": asked.epochs, "precision": precision, "threads": asked.threads,
-                "device_name": environment.describe("cpu")["device_name"],
+                "network": asked.network, "widths": asked.widths if asked.network == "airbench" else [],
+                "images": asked.images, "variant": name, "seed": seed, "epochs": asked.epochs, "precision": precision,
+                "threads": asked.threads, "device_name": environment.describe("cpu")["device_name"],
             }  # fmt: skip
             known = RESULTS.read_text().splitlines() if RESULTS.exists() else []
             if not any(about.items() <= json.loads(line).items() for line in known):
-                row = about | environment.commit() | trained(data, name, seed, asked.epochs, precision)
+                row = about | environment.commit() | trained(data, about)
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row) + "\n")
     print(table())
