@@ -4,8 +4,8 @@
                                 [--seeds 1] [--threads 1] [--precision auto]
 
 Trains on CIFAR-10 (`data prepare cifar10` once before) and appends a line for each training to
-benchmarks/results/recipe.jsonl; what is there already is not trained again. --show prints the table of what is there (±: standard deviation over seeds).
-ResNet-18 has one variant, `recipe`: SGD as the paper's presets, in few epochs.
+benchmarks/results/recipe.jsonl; what is there already is not trained again. --show prints the table of what is there
+(±: standard deviation over seeds). ResNet-18 has one variant, `recipe`: SGD as in the paper's presets, in few epochs.
 """
 
 from __future__ import annotations
