@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,22 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
             found.append((entry, weighting))
         else:
             notes.append(f"{name} × {rule} left out: {name} has no {' or '.join(sorted(phases.keys() - active))} phase")
-    return found, notes
+    return found, notes + _unlike_controls(found, scenario.label)
+
+
+def _unlike_controls(found: Sequence[tuple[Entry, Any]], where: str) -> list[str]:
+    """A note on each control that has not the settings of what it controls for, so that more than the direction differs."""
+    rows = {entry.name: vars(weighting) for entry, weighting in found}
+    controls = ((entry.name, getattr(weighting, "control_of", ""), vars(weighting)) for entry, weighting in found)
+    return [
+        f"{where}: {control} ({_told(own)}) is no control of {of} ({_told(rows[of])}): their settings differ"
+        for control, of, own in controls
+        if of in rows and own != rows[of]
+    ]
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def active_phases(method: Any) -> set[str]:

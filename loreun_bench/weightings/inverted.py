@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from loreun_bench.decorators import weighting
 from loreun_bench.weightings import Eta, Phase
@@ -16,6 +17,7 @@ class Inverted:
     Both tracks."""
 
     eta_f: Eta = 0.1
+    control_of: ClassVar[str] = "w_f"
 
     def phases(self) -> Mapping[str, Phase]:
         """The forget phase, by current loss, as the retain phase is weighted."""

@@ -19,6 +19,7 @@ class Shuffled:
     Both tracks."""
 
     eta_f: Eta = 0.1
+    control_of: ClassVar[str] = "w_f"
     normalize: ClassVar[str] = "batch"
     needs_original: ClassVar[bool] = False  # generation has the original's losses anyway
 

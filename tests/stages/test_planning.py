@@ -126,6 +126,14 @@ def test_weightings_that_change_nothing_are_left_out_and_said():
     assert "GA × w_r left out: GA has no retain phase" in found.notes
 
 
+def test_a_control_of_other_settings_than_what_it_controls_for_is_said_once():
+    scenarios = [SCENARIOS[0] | {"weightings": {"w_f": {"eta_f": 0.2}, "random": {"eta_f": 0.2}}}, SCENARIOS[1]]
+    found = plan(scenarios=scenarios, weightings=["none", "w_f", "w_r", "inverted", "random"])
+    told = [note for note in found.notes if "is no control" in note]
+    assert told == ["random-10%: inverted (eta_f 0.1) is no control of w_f (eta_f 0.2): their settings differ"]
+    assert not any("is no control" in note for note in plan(weightings=["none", "inverted"]).notes)
+
+
 def test_all_weightings_of_a_method_get_the_same_settings_and_seeds():
     found = plan()
     for method in ("RL", "SalUn"):
