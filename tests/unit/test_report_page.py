@@ -317,7 +317,7 @@ def test_a_page_of_tables_too_large_is_written_and_noted(command, tmp_path, monk
     assert (code, "give fewer runs at a time" in err) == (0, True)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-baselines", "fashion-mnist", "baselines", "digits-diffusion"])
+@pytest.mark.parametrize("name", ["digits", "digits-baselines", "baselines", "cifar10-narrow", "digits-diffusion"])
 def test_a_run_becomes_a_page_by_the_command(command, tmp_path, name):
     out = tmp_path / "page.html"
     code, said, err = command("report", RESULTS / name, "--out", out)
