@@ -167,7 +167,7 @@ def test_text_fits_the_terminal_and_breaks_between_words():
     assert max(map(len, wide.splitlines())) > 120
     text = leaderboard.render(groups, width=80, notes=False)
     assert max(map(len, text.splitlines())) <= 80
-    assert "--wide: intervals" in " ".join(text.split())
+    assert "--wide adds intervals" in " ".join(text.split())
     assert "ToW" in text[: text.index("--wide")]  # what ranks stays
     assert "--notes" in text
     assert "ToW: the product" not in text

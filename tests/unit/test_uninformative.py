@@ -80,7 +80,7 @@ def test_it_is_printed_as_such_with_a_line_that_says_what_it_means(style):
     text = board(record("Retrain"), record("RL", silent=MIA), style=style)
     assert "20.00 ?" in text
     assert "? uninformative" in text
-    assert "° without" in text or r"circ" in text
+    assert "° computed without" in text or r"circ" in text
     assert "? uninformative" not in board(record("Retrain"), record("RL"), style=style)
 
 
