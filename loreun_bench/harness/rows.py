@@ -6,6 +6,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,8 @@ def weightings(name: str, method: Any, config: Any, scenario: Any) -> tuple[list
 
 def _unlike_controls(found: Sequence[tuple[Entry, Any]], where: str) -> list[str]:
     """A note on each control that has not the settings of what it controls for, so that more than the direction differs."""
-    rows = {entry.name: vars(weighting) for entry, weighting in found}
-    controls = ((entry.name, getattr(weighting, "control_of", ""), vars(weighting)) for entry, weighting in found)
+    rows = {entry.name: asdict(weighting) for entry, weighting in found}
+    controls = ((entry.name, getattr(weighting, "control_of", ""), rows[entry.name]) for entry, weighting in found)
     return [
         f"{where}: {control} ({_told(own)}) is no control of {of} ({_told(rows[of])}): their settings differ"
         for control, of, own in controls

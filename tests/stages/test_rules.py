@@ -135,8 +135,10 @@ def plugin(tmp_path, name: str, weights: str, says: str = ""):
     return file
 
 
-def test_ten_lines_are_a_row(tmp_path):
+@pytest.mark.parametrize("kept", ["frozen=True", "frozen=True, slots=True"])
+def test_ten_lines_are_a_row(tmp_path, kept):
     file = plugin(tmp_path, "confidence", "(-self.beta * batch.clean_losses).exp()")
+    file.write_text(file.read_text().replace("frozen=True", kept))
     assert check_plugin(file)[0].startswith("ok weighting confidence: weights forget")
     config = {
         "name": "own", "seeds": 1, "train": {"epochs": 1, "batch_size": 32}, "noise_floor": False,
