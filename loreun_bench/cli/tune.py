@@ -11,7 +11,8 @@ from loreun_bench.cli.says import say
 from loreun_bench.cli.sweep import Device, Plugins, Set, Source, Workers
 
 if TYPE_CHECKING:
-    from loreun_bench.harness.tuning import Trial
+    from loreun_bench.config import SweepConfig
+    from loreun_bench.harness.tuning import Rows, Trial
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
 def tune(
     source: Source = "digits",
     trials: Annotated[int, typer.Option("--trials", min=2, help="settings tried for each method, the given ones first")] = 8,
+    refine: Annotated[int, typer.Option("--refine", min=0, help="settings more, around what is best of these")] = 4,
     seeds: Annotated[str, typer.Option("--seeds", help="other than the sweep's: own splits and models")] = "100-101",
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="where the tuned sweep goes")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="run folder [default: runs/NAME-tune]")] = None,
@@ -32,13 +34,11 @@ def tune(
 ) -> None:
     """Try as many settings for every method, on validation, and write the sweep with the best for each scenario.
 
-    The score is ToW with validation in the place of the test set (generation: H), the mean over seeds, unweighted;
+    First they are spread over all that the method allows, then around what was best, in a run folder beside the first. The
+    score is ToW with validation in the place of the test set (generation: H), the mean over seeds, unweighted;
     weightings then take their method's settings. Running it again continues it.
     """
-    from loreun_bench import api
     from loreun_bench import config as configuration
-    from loreun_bench.cli.progress import Progress
-    from loreun_bench.harness import plan as planning
     from loreun_bench.harness import tuning
     from loreun_bench.harness.files import write_atomic
     from loreun_bench.registry import load_plugin
@@ -48,6 +48,27 @@ def tune(
     overrides = [*(set_ or []), *([f"device={device}"] if device != "auto" else [])]
     config = configuration.load(source, overrides)
     rows = tuning.trials_of(config, trials)
+    folder, found = _tried(config, rows, seeds, out, workers)
+    if refine:
+        rows = tuning.refined(config, rows, [tuning.best(each) for _, each in found], refine)
+        _, found = _tried(config, rows, seeds, folder.with_name(f"{folder.name}-refined"), workers)
+    chosen = [tuning.best(each) for _, each in found]
+    for at, (name, trials_) in enumerate(found):
+        say(f"\n{name}\n{_table(trials_, chosen[at], tuning.at_edge(config, at, trials_, chosen[at]))}")
+    path = to or Path(f"{config.name}-tuned.yaml")
+    write_atomic(path, tuning.written(config, chosen, trials, seeds, refine))
+    say(f"{path}: run it with `sweep {path}`")
+
+
+def _tried(
+    config: SweepConfig, rows: Rows, seeds: str, out: Path | None, workers: int | None
+) -> tuple[Path, list[tuple[str, list[Trial]]]]:
+    """The run folder of a search, and each scenario with the trials that it made."""
+    from loreun_bench import api
+    from loreun_bench.cli.progress import Progress
+    from loreun_bench.harness import plan as planning
+    from loreun_bench.harness import tuning
+
     searched = api.resolve(tuning.search(config, rows, seeds))
     planned = planning.build(searched)
     folder = api.run_folder(searched, out)
@@ -57,22 +78,18 @@ def tune(
         except KeyboardInterrupt:
             progress.stop("interrupted; what is finished is kept: run the same command again to continue")
             raise typer.Exit(130) from None
-    scenarios = tuning.labels(searched)
-    found = [tuning.scored([record for record in records if record.scenario in names], rows) for names in scenarios]
-    chosen = [tuning.best(each) for each in found]
-    for names, trials_, best in zip(scenarios, found, chosen, strict=True):
-        say(f"\n{', '.join(sorted(names))}\n{_table(trials_, best)}")
-    path = to or Path(f"{config.name}-tuned.yaml")
-    write_atomic(path, tuning.written(config, chosen, trials, seeds))
     progress.close(records)
-    say(f"{path}: run it with `sweep {path}`")
+    found = []
+    for at, names in enumerate(tuning.labels(searched)):
+        own = [record for record in records if record.scenario in names]
+        found.append((", ".join(sorted(names)), tuning.scored(own, rows, at)))
+    return folder, found
 
 
-def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:
+def _table(trials: list[Trial], chosen: dict[str, Trial], at_edge: list[str]) -> str:
     from tabulate import tabulate
 
     from loreun_bench.cli.tables import terminal
-    from loreun_bench.harness.tuning import at_edge
     from loreun_bench.report.text import wrapped
 
     def words(values: dict[str, Any]) -> str:
@@ -84,6 +101,5 @@ def _table(trials: list[Trial], chosen: dict[str, Trial]) -> str:
     ]
     shown = tabulate(rows, ["method", "settings", "score"], colalign=("left", "left", "left"), disable_numparse=True,
                      maxcolwidths=[16, 46, 10])  # fmt: skip
-    edge = ", ".join(at_edge(trials, chosen))
-    said = f"\nat the edge of what was tried, beyond which may be better: {edge}" if edge else ""
+    said = f"\nat the edge of what was tried, beyond which may be better: {', '.join(at_edge)}" if at_edge else ""
     return shown + wrapped(said, terminal())

@@ -20,6 +20,7 @@ from loreun_bench.registry import registry
 KEPT = "Retrain"  # what others are compared with is not tuned
 SCORED = "ua"  # the metric that pictures are scored by
 Settings = dict[str, Any]
+Rows = Mapping[str, tuple[str, Sequence[Settings]]]  # by row: the method tuned, and the settings tried in each scenario
 
 
 @dataclass(frozen=True)
@@ -49,37 +50,75 @@ def spread(space: Mapping[str, tuple[float, float]], trials: int) -> list[Settin
     ]
 
 
-def trials_of(config: SweepConfig, trials: int) -> dict[str, tuple[str, Settings]]:
-    """By row: the method tuned and the settings tried; of every method of the sweep that says what can be tuned (`space`).
-    The first are the sweep's own. UserError if there is none."""
-    found: dict[str, tuple[str, Settings]] = {}
+def trials_of(config: SweepConfig, trials: int) -> Rows:
+    """So many trials, the same in every scenario, of each method of the sweep that says what can be tuned (`space`). The
+    first are the sweep's own settings. UserError if there is no such method."""
+    found: Rows = {}
     for name, values in config.methods.items():
-        entry = method_of(name, config.track)
-        space = getattr(entry.item, "space", {})
+        space = _space(name, config)
         if name == KEPT or not space:
             continue
         own = [dict(values), *(values | point for point in spread(space, trials - 1))] if trials > 1 else [dict(values)]
-        found |= {f"{name}:t{number}": (name, settings) for number, settings in enumerate(own)}
+        found = {**found, **_rows(name, 0, [[settings] * len(_scenarios(config)) for settings in own])}
     if not found:
         raise UserError("tune: no method of this sweep says what can be tuned")
     return found
 
 
-def search(config: SweepConfig, rows: Mapping[str, tuple[str, Settings]], seeds: str) -> SweepConfig:
+def refined(config: SweepConfig, rows: Rows, chosen: Sequence[Mapping[str, Trial]], more: int) -> Rows:
+    """The trials that were made, and so many more of each method, in every scenario around what is best there, as far as
+    the next ones that were tried. Where all failed these are the sweep's own settings again."""
+    found = rows
+    for name in dict.fromkeys(method for method, _ in rows.values()):
+        tried = sum(method == name for method, _ in rows.values())
+        near = [
+            _around(config, scenario, best[name], tried, more) if name in best else [dict(config.methods[name])] * more
+            for scenario, best in zip(_scenarios(config), chosen, strict=True)
+        ]
+        found = {**found, **_rows(name, tried, list(zip(*near, strict=True)))}
+    return found
+
+
+def _around(config: SweepConfig, scenario: Scenario, best: Trial, tried: int, more: int) -> list[Settings]:
+    space, place = _space(best.method, config), _place(config, scenario, best)
+    apart = {name: (high / low) ** ((tried - 1) ** (-1 / len(space))) for name, (low, high) in space.items()}  # neighbours
+    part = {
+        name: (max(min(low, at), at / apart[name]), min(max(high, at), at * apart[name]))
+        for (name, (low, high)), at in zip(space.items(), place.values(), strict=True)
+    }
+    return [config.methods[best.method] | point for point in spread(part, more)]
+
+
+def _place(config: SweepConfig, scenario: Scenario, trial: Trial) -> dict[str, float]:
+    """What a trial's method has for each setting that is tuned, its defaults among them."""
+    values = trial.settings | _own(config, scenario, trial.method, trial.settings)
+    method = configuration.settings(method_of(trial.method, config.track), values, f"methods.{trial.method}")
+    return {name: getattr(method, name) for name in _space(trial.method, config)}
+
+
+def _rows(name: str, first: int, trials: Sequence[Sequence[Settings]]) -> Rows:
+    return {f"{name}:t{number}": (name, settings) for number, settings in enumerate(trials, first)}
+
+
+def _space(name: str, config: SweepConfig) -> Mapping[str, tuple[float, float]]:
+    return getattr(method_of(name, config.track).item, "space", {})
+
+
+def search(config: SweepConfig, rows: Rows, seeds: str) -> SweepConfig:
     """The sweep of all trials, unweighted, with seeds of its own. UserError if these are the sweep's, or if it could not be
     scored."""
     values = configuration.as_values(config)
     own = [int(seeds)] if seeds.isdigit() else seeds
     values |= {"name": f"{config.name[:50]}-tune", "weightings": {"none": {}}, "weighted": None, "seeds": own, "trials": {}}
     values["methods"] = {KEPT: config.methods.get(KEPT, {})} if KEPT in config.methods else {}
-    values["methods"] |= {row: settings for row, (_, settings) in rows.items()}
-    for scenario in values["scenarios"]:
-        own_of = scenario["methods"]
-        scenario["methods"] = {name: settings for name, settings in own_of.items() if name == KEPT} | {
-            row: own_of[name] if settings == config.methods[name] else _untuned(config, name, own_of[name])
-            for row, (name, settings) in rows.items()
-            if name in own_of
+    usual = {row: tried[0] if _alike(tried) else config.methods[name] for row, (name, tried) in rows.items()}
+    values["methods"] |= usual
+    for at, scenario in enumerate(_scenarios(config)):
+        kept = {name: settings for name, settings in scenario.methods.items() if name == KEPT}
+        others = {
+            row: _but(tried[at], usual[row]) | _own(config, scenario, name, tried[at]) for row, (name, tried) in rows.items()
         }
+        values["scenarios"][at]["methods"] = kept | {row: settings for row, settings in others.items() if settings}
     if config.track == "classification":
         values |= {"metrics": ["accuracy"], "noise_floor": False}
         if KEPT not in config.methods or not values["validation"]:
@@ -93,10 +132,25 @@ def search(config: SweepConfig, rows: Mapping[str, tuple[str, Settings]], seeds:
     return found
 
 
+def _alike(settings: Sequence[Settings]) -> bool:
+    return all(each == settings[0] for each in settings)
+
+
+def _but(settings: Settings, others: Settings) -> Settings:
+    """What is not the same in others."""
+    return {key: value for key, value in settings.items() if others.get(key) != value}
+
+
+def _own(config: SweepConfig, scenario: Scenario, name: str, settings: Settings) -> Settings:
+    """A scenario's own settings of a method that a trial has: all of them where it tries the sweep's, else those that are
+    not tuned."""
+    own = scenario.methods.get(name, {})
+    return dict(own) if settings == config.methods[name] else _untuned(config, name, own)
+
+
 def _untuned(config: SweepConfig, name: str, settings: Settings) -> Settings:
     """A scenario's own settings of a method, without those that are tuned."""
-    space = method_of(name, config.track).item.space
-    return {key: value for key, value in settings.items() if key not in space}
+    return {key: value for key, value in settings.items() if key not in _space(name, config)}
 
 
 def labels(config: SweepConfig) -> list[set[str]]:
@@ -107,13 +161,13 @@ def labels(config: SweepConfig) -> list[set[str]]:
     return [{cell.record.scenario for cell in plan.cells} for plan in plans]
 
 
-def scored(records: Sequence[Record], rows: Mapping[str, tuple[str, Settings]]) -> list[Trial]:
-    """Every trial of a scenario, of which the records are, with its score."""
+def scored(records: Sequence[Record], rows: Rows, scenario: int) -> list[Trial]:
+    """Every trial of the scenario at this place, of which the records are, with its score."""
     found = []
     for row, (method, settings) in rows.items():
         own = [record for record in records if record.method == row]
         scores = [_score(record, records) for record in own]
-        found.append(Trial(method, settings, sum(scores) / len(scores) if scores else math.nan))
+        found.append(Trial(method, settings[scenario], sum(scores) / len(scores) if scores else math.nan))
     return found
 
 
@@ -126,36 +180,39 @@ def best(trials: Sequence[Trial]) -> dict[str, Trial]:
     return found
 
 
-def at_edge(trials: Sequence[Trial], chosen: Mapping[str, Trial]) -> list[str]:
-    """What is best at the least or the greatest value that was tried, so that a value beyond it may be better: "GA lr"."""
+def at_edge(config: SweepConfig, scenario: int, trials: Sequence[Trial], chosen: Mapping[str, Trial]) -> list[str]:
+    """What is best at the least or the greatest value that was tried in the scenario at this place, so that a value beyond
+    it may be better: "GA lr"."""
     found = []
     for method, trial in chosen.items():
-        for key, value in trial.settings.items():
-            tried = {t.settings[key] for t in trials if t.method == method and key in t.settings}
+        places = [_place(config, _scenarios(config)[scenario], t) for t in trials if t.method == method]
+        for key, value in _place(config, _scenarios(config)[scenario], trial).items():
+            tried = {place[key] for place in places}
             if len(tried) > 1 and value in (min(tried), max(tried)):
                 found.append(f"{method} {key}")
     return found
 
 
-def written(config: SweepConfig, chosen: Sequence[Mapping[str, Trial]], trials: int, seeds: str) -> str:
+def written(config: SweepConfig, chosen: Sequence[Mapping[str, Trial]], trials: int, seeds: str, more: int = 0) -> str:
     """The sweep with the settings chosen for each scenario as YAML, which says how they were found: what is best in every
-    scenario stands once, what is best in some in theirs."""
+    scenario stands once, what is best in some in theirs. more: trials made around the best of the others."""
     tuned = list(dict.fromkeys(name for each in chosen for name in each))
     methods, scenarios = dict(config.methods), list(_scenarios(config))
     for name, given in config.methods.items():
         found = [each[name].settings if name in each else given for each in chosen]
-        if all(settings == found[0] for settings in found):
+        if _alike(found):
             methods[name] = found[0]
         for at, settings in enumerate(found):
             own = scenarios[at].methods.get(name, {})
             if settings != given:
-                own = {k: v for k, v in settings.items() if methods[name].get(k) != v} | _untuned(config, name, own)
+                own = _but(settings, methods[name]) | _untuned(config, name, own)
             others = {key: value for key, value in scenarios[at].methods.items() if key != name}
             scenarios[at] = scenarios[at].model_copy(update={"methods": others | ({name: own} if own else {})})
-    new = {"methods": methods, "scenarios": tuple(scenarios), "trials": dict.fromkeys(tuned, trials)}
+    new = {"methods": methods, "scenarios": tuple(scenarios), "trials": dict.fromkeys(tuned, trials + more)}
+    around = f" and {more} around the best of these" * bool(more)
     head = (
-        f"{config.name}, tuned: of {trials} settings of each of {', '.join(tuned)} the best on validation, unweighted, "
-        f"in each scenario by itself, on seeds {seeds}. Weightings have their method's settings."
+        f"{config.name}, tuned: of {trials} settings of each of {', '.join(tuned)}{around} the best on validation, "
+        f"unweighted, in each scenario by itself, on seeds {seeds}. Weightings have their method's settings."
     )
     text = configuration.dump(config.model_copy(update=new))
     return textwrap.fill(head, 118, initial_indent="# ", subsequent_indent="# ") + "\n" + text

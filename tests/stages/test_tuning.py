@@ -36,7 +36,7 @@ def test_points_are_spread_evenly_in_the_logarithm_and_the_same_each_time():
 def test_every_method_gets_as_many_trials_the_given_settings_first():
     config = configuration.load(SWEEP)
     rows = tuning.trials_of(config, 5)
-    count = {name: [settings for method, settings in rows.values() if method == name] for name in ("RL", "SSD", "IU")}
+    count = {name: [settings for method, (settings,) in rows.values() if method == name] for name in ("RL", "SSD", "IU")}
     assert [len(each) for each in count.values()] == [5, 5, 5]
     assert [each[0] for each in count.values()] == [{"epochs": 1}, {}, {"pictures": 5}]
     assert all(each["epochs"] == 1 and each["lr"] > 0 for each in count["RL"][1:])
@@ -115,7 +115,7 @@ def test_what_could_not_be_scored_is_refused_before_it_runs(change):
 
 def test_where_retraining_failed_there_is_no_score():
     values = {"forget_acc": 10.0, "retain_acc": 90.0, "test_acc": 0.0, "val_acc": 80.0}
-    (found,) = tuning.scored([record("Retrain", status="oom"), record("RL:t0", **values)], {"RL:t0": ("RL", {})})
+    (found,) = tuning.scored([record("Retrain", status="oom"), record("RL:t0", **values)], {"RL:t0": ("RL", [{}])}, 0)
     assert math.isnan(found.score)
 
 
@@ -132,8 +132,9 @@ def test_the_score_is_tow_on_validation_over_seeds():
         record("RL:t1", 7, status="diverged"), record("RL:t1", 8, **values, val_acc=70),
         record("SSD:t0", 7, **values, val_acc=75), record("SSD:t0", 8, **values, val_acc=70),
     ]  # fmt: skip
-    rows = {"RL:t0": ("RL", {}), "RL:t1": ("RL", {"lr": 1.0}), "SSD:t0": ("SSD", {})}
-    found = tuning.scored(records, rows)
+    rows = {"RL:t0": ("RL", [{}, {}]), "RL:t1": ("RL", [{"lr": 2.0}, {"lr": 1.0}]), "SSD:t0": ("SSD", [{}, {}])}
+    found = tuning.scored(records, rows, 1)
+    assert [t.settings for t in found] == [{}, {"lr": 1.0}, {}]
     assert [t.score for t in found] == [pytest.approx((0.8 * 0.9 + 1) / 2), pytest.approx(math.nan, nan_ok=True), 0.975]
     assert tuning.best(found) == {"RL": found[0], "SSD": found[2]}
     tied = [Trial("RL", {"lr": 1.0}, 0.5), Trial("RL", {"lr": 2.0}, 0.5), Trial("GA", {}, math.nan)]
@@ -141,32 +142,70 @@ def test_the_score_is_tow_on_validation_over_seeds():
 
 
 def test_what_is_best_at_the_edge_of_what_was_tried_is_named():
-    trials = [Trial("RL", {"lr": lr, "epochs": 1}, score) for lr, score in ((0.1, 0.5), (0.01, 0.9), (1.0, 0.6))]
+    config = configuration.load(SWEEP | {"methods": ["Retrain", "RL", "GA", "SSD", "IU", "FT"]})
+    trials = [Trial("RL", {"lr": lr, "epochs": 1}, score) for lr, score in ((0.1, 0.5), (0.02, 0.9), (1.0, 0.6))]
     trials += [Trial("GA", {"lr": lr}, score) for lr, score in ((0.1, 0.6), (0.01, 0.5), (1.0, 0.4))]
     trials += [Trial("SSD", settings, score) for settings, score in (({}, 1.0), ({"alpha": 2.0}, 0.9), ({"alpha": 9.0}, 0))]
+    trials += [Trial("FT", settings, score) for settings, score in (({}, 1.0), ({"lr": 0.001}, 0.9), ({"lr": 0.1}, 0))]
     trials += [Trial("IU", {"alpha": 2.0}, 0.5)]
-    assert tuning.at_edge(trials, tuning.best(trials)) == ["RL lr"]
+    assert tuning.at_edge(config, 0, trials, tuning.best(trials)) == ["RL lr", "SSD alpha"]  # of SSD the default, 10
+
+
+def test_around_the_best_of_each_scenario_more_settings_are_tried_as_far_as_its_neighbours():
+    own = {"kind": "class", "forget_class": 3, "methods": {"SSD": {"alpha": 100.0}}}
+    config = configuration.load(SWEEP | {"scenarios": [{"kind": "random", "fraction": 0.2}, own]})
+    rows = tuning.trials_of(config, 5)
+    low, high = rows["RL:t1"][1][0], rows["RL:t2"][1][0]  # a decade apart
+    chosen = [
+        # SSD: the default, 10, and the scenario's own, 100; IU has failed in the second
+        {"RL": Trial("RL", low, 0.9), "SSD": Trial("SSD", {}, 0.9), "IU": Trial("IU", {"pictures": 5, "alpha": 1.0}, 0.9)},
+        {"RL": Trial("RL", high, 0.9), "SSD": Trial("SSD", {}, 0.9)},
+    ]
+    found = tuning.refined(config, rows, chosen, 4)
+    assert list(found)[: len(rows)] == list(rows)
+    assert [name for name in found if name not in rows] == [f"{m}:t{k}" for m in ("RL", "SSD", "IU") for k in (5, 6, 7, 8)]
+    searched = tuning.search(config, found, "7")
+
+    def tried(method, name):
+        return [
+            [(searched.methods[f"{method}:t{k}"] | each.methods.get(f"{method}:t{k}", {})).get(name) for k in (5, 6, 7, 8)]
+            for each in searched.scenarios
+        ]
+
+    for best, points in zip((low["lr"], high["lr"]), tried("RL", "lr"), strict=True):
+        least = -0.5 if best == low["lr"] else -1  # in decades: no further than the method allows, 1e-4
+        expected = [least + (k + 0.5) * (1 - least) / 4 for k in range(4)]
+        assert [math.log10(point / best) for point in points] == pytest.approx(expected, abs=0.01)
+    step = 300 ** (1 / 4)
+    for best, points in zip((10.0, 100.0), tried("SSD", "alpha"), strict=True):
+        assert all(best / step < point < min(best * step, 300) for point in points)
+        assert min(points) < best < max(points)
+    assert tried("IU", "pictures") == [[5] * 4] * 2
+    alphas, none = tried("IU", "alpha")
+    assert min(alphas) < 1 < max(alphas)
+    assert none == [None] * 4  # the sweep's own settings, which are there already
 
 
 def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scenarios = [{"kind": "class", "forget_class": 3}, {"kind": "random", "fraction": 0.2}]
     (tmp_path / "small.yaml").write_text(configuration.dump(configuration.load(SWEEP | {"scenarios": scenarios})))
-    code, out, _ = command("tune", "small.yaml", "--trials", 2, "--seeds", "7", "--workers", 0,
+    code, out, _ = command("tune", "small.yaml", "--trials", 2, "--refine", 2, "--seeds", "7", "--workers", 0,
                            "--out", "search", "--set", "methods.RL.lr=0.02")  # fmt: skip
     assert code == 0
-    assert out.count("at the edge of what was tried, beyond which may be better: RL lr") == 2  # of two values each is
     assert (tmp_path / "search" / "config.yaml").exists()
-    assert [out.count(words) for words in ("class-3\n", "random-20%\n", "\nRL ", " *")] == [1, 1, 4, 6]
+    searched = configuration.load(tmp_path / "search-refined" / "config.yaml")
+    assert [name for name in searched.methods if name.startswith("RL")] == [f"RL:t{k}" for k in range(4)]
+    assert [out.count(words) for words in ("class-3\n", "random-20%\n", "\nRL ", " *")] == [1, 1, 8, 6]
     text = (tmp_path / "small-tuned.yaml").read_text()
-    assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU the best on validation")
+    assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU and 2 around the best of these the best")
     tuned = configuration.load(tmp_path / "small-tuned.yaml")
-    assert tuned.trials == {"RL": 2, "SSD": 2, "IU": 2}
+    assert tuned.trials == {"RL": 4, "SSD": 4, "IU": 4}
     assert tuned.methods["RL"]["epochs"] == 1
     records = loreun_bench.sweep(tuned, tmp_path / "run", workers=0)
-    assert {r.method: r.trials for r in records} == {"Original": 0, "Retrain": 0, "Retrain-2": 0, "RL": 2, "SSD": 2, "IU": 2}
+    assert {r.method: r.trials for r in records} == {"Original": 0, "Retrain": 0, "Retrain-2": 0, "RL": 4, "SSD": 4, "IU": 4}
     shown = leaderboard.render(table.build([("run", records)]), "md")
-    assert "Tuned, unweighted, on validation with other seeds (settings tried): IU (2), RL (2), SSD (2)." in shown
+    assert "Tuned, unweighted, on validation with other seeds (settings tried): IU (4), RL (4), SSD (4)." in shown
 
 
 def test_trials_of_no_method_are_refused():
@@ -184,11 +223,11 @@ def test_tune_tries_methods_of_pictures_and_scores_what_is_forgotten_and_kept(co
     (tmp_path / "drawn.yaml").write_text(configuration.dump(configuration.load(small)))
     other = configuration.load(small | {"metrics": ["fd"]})
     assert tuning.search(other, tuning.trials_of(other, 2), "7").metrics == ("fd", "ua")
-    code, out, _ = command("tune", "drawn.yaml", "--trials", 2, "--seeds", "7", "--workers", 0)
+    code, out, _ = command("tune", "drawn.yaml", "--trials", 2, "--refine", 0, "--seeds", "7", "--workers", 0)
     assert code == 0
     assert out.count(" *") == 3
     tuned = configuration.load(tmp_path / "drawn-tuned.yaml")
     assert tuned.trials == {"UCE": 2, "ESD-x": 2, "ESD-x:twice": 2}
     own = record("ESD-x:t0", 7, forget_ua=25.0, kept_acc=80.0)
     own = own.__class__(**vars(own) | {"track": "generation"})
-    assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", {})})[0].score == pytest.approx(2 * 75 * 80 / (75 + 80))
+    assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", [{}])}, 0)[0].score == pytest.approx(2 * 75 * 80 / (75 + 80))
