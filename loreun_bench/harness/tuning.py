@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from loreun_bench import config as configuration
@@ -20,6 +21,7 @@ from loreun_bench.registry import registry
 KEPT = "Retrain"  # what others are compared with is not tuned
 SCORED = "ua"  # the metric that pictures are scored by
 Settings = dict[str, Any]
+Space = Mapping[str, tuple[float, float]]  # by setting, the least and the greatest value
 Rows = Mapping[str, tuple[str, Sequence[Settings]]]  # by row: the method tuned, and the settings tried in each scenario
 
 
@@ -32,7 +34,7 @@ class Trial:
     score: float
 
 
-def spread(space: Mapping[str, tuple[float, float]], trials: int) -> list[Settings]:
+def spread(space: Space, trials: int) -> list[Settings]:
     """So many points of a space of positive settings, each from its least to its greatest value, evenly in the logarithm
     (Halton's sequence; one setting alone is divided evenly). The same for whoever asks, and rounded to three digits."""
     from scipy.stats import qmc
@@ -66,41 +68,49 @@ def trials_of(config: SweepConfig, trials: int) -> Rows:
 
 
 def refined(config: SweepConfig, rows: Rows, chosen: Sequence[Mapping[str, Trial]], more: int) -> Rows:
-    """The trials that were made, and so many more of each method, in every scenario around what is best there, as far as
-    the next ones that were tried. Where all failed these are the sweep's own settings again."""
+    """The trials that were made, and so many more of each method, in every scenario around what is best there, up to the
+    next ones that were tried. Where all failed these are the sweep's own settings again."""
     found = rows
     for name in dict.fromkeys(method for method, _ in rows.values()):
-        tried = sum(method == name for method, _ in rows.values())
-        near = [
-            _around(config, scenario, best[name], tried, more) if name in best else [dict(config.methods[name])] * more
-            for scenario, best in zip(_scenarios(config), chosen, strict=True)
+        tried = [settings for method, settings in rows.values() if method == name]
+        near: list[list[Settings]] = [
+            _around(config, at, best[name], [settings[at] for settings in tried], more) if name in best else [{}] * more
+            for at, best in enumerate(chosen)
         ]
-        found = {**found, **_rows(name, tried, list(zip(*near, strict=True)))}
+        settings = [[config.methods[name] | point for point in points] for points in zip(*near, strict=True)]
+        found = {**found, **_rows(name, len(tried), settings)}
     return found
 
 
-def _around(config: SweepConfig, scenario: Scenario, best: Trial, tried: int, more: int) -> list[Settings]:
-    space, place = _space(best.method, config), _place(config, scenario, best)
-    apart = {name: (high / low) ** ((tried - 1) ** (-1 / len(space))) for name, (low, high) in space.items()}  # neighbours
-    part = {
-        name: (max(min(low, at), at / apart[name]), min(max(high, at), at * apart[name]))
-        for (name, (low, high)), at in zip(space.items(), place.values(), strict=True)
-    }
-    return [config.methods[best.method] | point for point in spread(part, more)]
+def _around(config: SweepConfig, at: int, best: Trial, tried: Sequence[Settings], more: int) -> list[Settings]:
+    place = partial(_place, config, _scenarios(config)[at], best.method)
+    return spread(_part(_space(best.method, config), place(best.settings), [place(settings) for settings in tried]), more)
 
 
-def _place(config: SweepConfig, scenario: Scenario, trial: Trial) -> dict[str, float]:
-    """What a trial's method has for each setting that is tuned, its defaults among them."""
-    values = trial.settings | _own(config, scenario, trial.method, trial.settings)
-    method = configuration.settings(method_of(trial.method, config.track), values, f"methods.{trial.method}")
-    return {name: getattr(method, name) for name in _space(trial.method, config)}
+def _part(space: Space, best: Mapping[str, float], tried: Sequence[Mapping[str, float]]) -> Space:
+    """The part of a space around what is best: up to the next values that were tried. Where there are none, and where
+    several settings are tuned, so that no two trials differ in one alone: as far as trials are apart, within the space."""
+    found = {}
+    for name, (low, high) in space.items():
+        apart, at = (high / low) ** ((len(tried) - 1) ** (-1 / len(space))), best[name]
+        others = [place[name] for place in tried] if len(space) == 1 else []
+        below = max((v for v in others if v < at), default=max(min(low, at), at / apart))
+        found[name] = below, min((v for v in others if v > at), default=min(max(high, at), at * apart))
+    return found
+
+
+def _place(config: SweepConfig, scenario: Scenario, name: str, settings: Settings) -> dict[str, float]:
+    """What a trial has of each setting that is tuned, defaults among them."""
+    values = settings | _own(config, scenario, name, settings)
+    method = configuration.settings(method_of(name, config.track), values, f"methods.{name}")
+    return {key: getattr(method, key) for key in _space(name, config)}
 
 
 def _rows(name: str, first: int, trials: Sequence[Sequence[Settings]]) -> Rows:
     return {f"{name}:t{number}": (name, settings) for number, settings in enumerate(trials, first)}
 
 
-def _space(name: str, config: SweepConfig) -> Mapping[str, tuple[float, float]]:
+def _space(name: str, config: SweepConfig) -> Space:
     return getattr(method_of(name, config.track).item, "space", {})
 
 
@@ -185,9 +195,10 @@ def at_edge(config: SweepConfig, scenario: int, trials: Sequence[Trial], chosen:
     it may be better: "GA lr"."""
     found = []
     for method, trial in chosen.items():
-        places = [_place(config, _scenarios(config)[scenario], t) for t in trials if t.method == method]
-        for key, value in _place(config, _scenarios(config)[scenario], trial).items():
-            tried = {place[key] for place in places}
+        place = partial(_place, config, _scenarios(config)[scenario], method)
+        places = [place(t.settings) for t in trials if t.method == method]
+        for key, value in place(trial.settings).items():
+            tried = {each[key] for each in places}
             if len(tried) > 1 and value in (min(tried), max(tried)):
                 found.append(f"{method} {key}")
     return found

@@ -172,14 +172,15 @@ def test_around_the_best_of_each_scenario_more_settings_are_tried_as_far_as_its_
             for each in searched.scenarios
         ]
 
-    for best, points in zip((low["lr"], high["lr"]), tried("RL", "lr"), strict=True):
-        least = -0.5 if best == low["lr"] else -1  # in decades: no further than the method allows, 1e-4
-        expected = [least + (k + 0.5) * (1 - least) / 4 for k in range(4)]
-        assert [math.log10(point / best) for point in points] == pytest.approx(expected, abs=0.01)
-    step = 300 ** (1 / 4)
+    # RL: a decade to the next one, but half of one from the first to the edge, and to the sweep's own 0.01, tried between
+    ends = (1e-4, high["lr"]), (low["lr"], 0.01)
+    for (least, greatest), points in zip(ends, tried("RL", "lr"), strict=True):
+        expected = [least * (greatest / least) ** ((k + 0.5) / 4) for k in range(4)]
+        assert points == pytest.approx(expected, rel=0.01)
+    alphas = [rows[f"SSD:t{k}"][1][0]["alpha"] for k in range(1, 5)]
     for best, points in zip((10.0, 100.0), tried("SSD", "alpha"), strict=True):
-        assert all(best / step < point < min(best * step, 300) for point in points)
-        assert min(points) < best < max(points)
+        between = max(a for a in alphas if a < best), min(a for a in [*alphas, 300] if a > best)
+        assert between[0] < min(points) < max(points) < between[1]
     assert tried("IU", "pictures") == [[5] * 4] * 2
     alphas, none = tried("IU", "alpha")
     assert min(alphas) < 1 < max(alphas)
@@ -231,3 +232,10 @@ def test_tune_tries_methods_of_pictures_and_scores_what_is_forgotten_and_kept(co
     own = record("ESD-x:t0", 7, forget_ua=25.0, kept_acc=80.0)
     own = own.__class__(**vars(own) | {"track": "generation"})
     assert tuning.scored([own], {"ESD-x:t0": ("ESD-x", [{}])}, 0)[0].score == pytest.approx(2 * 75 * 80 / (75 + 80))
+
+
+def test_of_several_settings_the_best_is_looked_around_as_far_as_trials_are_apart():
+    space = {"lr": (1e-4, 1.0), "alpha": (1.0, 100.0)}
+    tried = [{"lr": 0.1, "alpha": 10.0}, *tuning.spread(space, 16)]
+    found = tuning._part(space, tried[0], tried)
+    assert found == {"lr": pytest.approx((0.01, 1.0)), "alpha": pytest.approx((10**0.5, 10**1.5))}  # a quarter of the range
