@@ -128,7 +128,8 @@ def search(config: SweepConfig, rows: Rows, seeds: str) -> SweepConfig:
         others = {
             row: _but(tried[at], usual[row]) | _own(config, scenario, name, tried[at]) for row, (name, tried) in rows.items()
         }
-        values["scenarios"][at]["methods"] = kept | {row: settings for row, settings in others.items() if settings}
+        own_of = {"methods": kept | {row: settings for row, settings in others.items() if settings}, "weightings": {}}
+        values["scenarios"][at] |= own_of
     if config.track == "classification":
         values |= {"metrics": ["accuracy"], "noise_floor": False}
         if KEPT not in config.methods or not values["validation"]:

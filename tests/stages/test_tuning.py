@@ -56,10 +56,12 @@ def test_the_search_has_seeds_of_its_own_and_never_sees_the_test_set(weighted):
 
 
 def test_a_scenarios_own_settings_are_of_the_first_trial_and_go_where_another_is_chosen():
-    own = {"kind": "class", "forget_class": 3, "methods": {"RL": {"lr": 0.5, "epochs": 2}, "Retrain": {}}}
+    rows = {"methods": {"RL": {"lr": 0.5, "epochs": 2}, "Retrain": {}}, "weightings": {"w_f": {"eta_f": 0.2}}}
+    own = {"kind": "class", "forget_class": 3} | rows
     config = configuration.load(SWEEP | {"scenarios": [own]})
     (scenario,) = tuning.search(config, tuning.trials_of(config, 2), "7").scenarios
     assert scenario.methods == {"RL:t0": {"lr": 0.5, "epochs": 2}, "RL:t1": {"epochs": 2}, "Retrain": {}}
+    assert scenario.weightings == {}  # the search is unweighted
     first, other = {"epochs": 1}, {"epochs": 1, "lr": 0.02}
     for settings, kept in ((first, {"lr": 0.5, "epochs": 2}), (other, {"epochs": 2})):
         text = tuning.written(config, [{"RL": Trial("RL", settings, 0.5)}], 2, "7")
