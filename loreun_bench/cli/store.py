@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -54,9 +55,16 @@ def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, d
     from rich.filesize import decimal
 
     from loreun_bench.harness import keeping
+    from loreun_bench.harness.leases import EXPIRES, Sweeps
     from loreun_bench.harness.store import Store, default_root
 
     store = Store(default_root())
+    sweeps = Sweeps(store)
+    if not dry_run and (many := sweeps.elsewhere()):
+        what = f"{many} sweep{'s' * (many > 1)} of another machine or of before a restart"
+        say(f"{what}: waiting {EXPIRES:.0f} s for a sign of life")
+        time.sleep(EXPIRES)
+        sweeps.clean()
     age = None if older is None else keeping.seconds(older)
     gone = keeping.removable(store, keep_runs, age, unused)
     if not dry_run:

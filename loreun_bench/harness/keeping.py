@@ -138,7 +138,12 @@ def seconds(text: str) -> float:
 
 
 def _leased(store: Store) -> set[str]:
-    return {path.name for path in store.root.glob("leases/[!.]*")}
+    """The leases that a sweep holds: one that was killed leaves its own behind."""
+    sweeps, found = Sweeps(store), set()
+    for path in store.root.glob("leases/[!.]*"):
+        with contextlib.suppress(OSError):  # it was given back
+            found |= {path.name} if sweeps.live(path.read_text(errors="replace")) else set()
+    return found
 
 
 def _living(store: Store) -> set[str]:

@@ -55,6 +55,7 @@ class Leases:
         if self._file is not None:
             self._file.close()
         shutil.rmtree(self.store.tmp, ignore_errors=True)
+        self._sweeps.clean()  # of what lived elsewhere when this sweep began, and has not shown it since
 
     def take(self, key: str) -> bool:
         """Whether this sweep may make the stage with this key: nobody else does, or who did is dead."""
@@ -148,6 +149,14 @@ class Sweeps:
         """How many sweeps are under way."""
         folders = self._store.root.glob("tmp/[!.]*")
         return sum(path.is_dir() and self.live(path.name) for path in folders)
+
+    def elsewhere(self) -> int:
+        """How many may be under way on other machines, or were on this one before it was started anew."""
+        found = 0
+        for path in self._store.root.glob(f"tmp/[!.]*/{ALIVE}"):
+            with contextlib.suppress(OSError):  # it has ended
+                found += not path.read_bytes().startswith(machine().encode()) and self.live(path.parent.name)
+        return found
 
     def clean(self) -> None:
         """Remove what sweeps that are dead have left half-written."""

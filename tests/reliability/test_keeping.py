@@ -11,7 +11,7 @@ from test_scheduler import Bench, InlineEngine, plan_of, scheduler, three_cells
 
 from loreun_bench.cli import store as verb
 from loreun_bench.errors import UserError
-from loreun_bench.harness import keeping
+from loreun_bench.harness import keeping, leases
 from loreun_bench.harness.leases import Leases
 from loreun_bench.harness.plan import shard
 from loreun_bench.harness.stage import Output
@@ -141,6 +141,8 @@ def test_a_checkpoint_goes_by_its_age_and_stays_while_its_stage_is_leased(bench:
         assert keeping.removable(bench.store, older_s=-1.0) == []
     (one,) = keeping.removable(bench.store, older_s=-1.0)
     assert (one.kind, one.key) == ("checkpoint", key)
+    (bench.store.root / "leases" / key).write_text("killed")
+    assert keeping.removable(bench.store, older_s=-1.0) == [one]
 
 
 def test_a_part_of_a_sweep_adds_to_what_its_run_folder_uses(bench: Bench) -> None:
@@ -180,3 +182,23 @@ def test_the_verbs_say_what_is_there_and_what_has_gone(
     verb.clean(unused=True)
     assert "3 of the store's items are gone" in capsys.readouterr().out
     assert keeping.contents(Store(bench.store.root)) == []
+
+
+def test_what_a_sweep_of_before_a_restart_left_goes_once_it_shows_no_sign_of_life(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOREUN_STORE", str(bench.store.root))
+    monkeypatch.setattr(leases, "EXPIRES", 0.2)
+    sweep(bench, "one", "a")
+    folder = bench.store.root / "tmp" / "before"
+    folder.mkdir(parents=True)
+    (folder / leases.ALIVE).write_text("another-machine 000000000012\n")
+    (folder / "half").mkdir()
+    verb.clean(dry_run=True)
+    assert capsys.readouterr().out == "0 of the store's items would go, 0 bytes\n"
+    assert folder.is_dir()
+    verb.clean()
+    assert "1 sweep of another machine or of before a restart: waiting" in capsys.readouterr().out
+    assert not folder.exists()
+    verb.clean()
+    assert "waiting" not in capsys.readouterr().out

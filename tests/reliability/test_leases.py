@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_a_sweep_that_begins_leaves_alone_what_one_elsewhere_writes(store: Store
     with Leases(store) as leases:
         assert not leases.take(KEY)
     assert (alive.parent / "half").is_dir()
+
+
+def test_a_sweep_that_ends_removes_what_one_elsewhere_left_that_has_not_lived_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXPIRES", 0.2)
+    dead, living = elsewhere(store, "dead"), elsewhere(store, "living")
+    with Leases(store):
+        time.sleep(0.3)
+        living.write_text("another-machine 000000000001\n")
+    assert not dead.parent.exists()
+    assert living.exists()
 
 
 def test_a_lease_whose_holder_has_left_no_trace_is_free(store: Store) -> None:
