@@ -45,8 +45,12 @@ def list_store() -> None:
     sizes = {one.key: one.size for one in found}
     for folder, keys in sorted(keeping.runs(store).items()):
         say(f"\n{plain(str(folder))}\n  uses {len(keys)}, {decimal(sum(sizes.get(key, 0) for key in keys))}")
-    if living := Sweeps(store).living():
+    sweeps = Sweeps(store)
+    elsewhere = sweeps.elsewhere()
+    if living := sweeps.living() - elsewhere:
         say(f"\n{living} sweep{'s are' if living > 1 else ' is'} under way")
+    if elsewhere:
+        say(f"\n{_of_others(elsewhere)} may be under way: `store clean` finds out")
 
 
 def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, dry_run: DryRun = False) -> None:
@@ -61,8 +65,7 @@ def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, d
     store = Store(default_root())
     sweeps = Sweeps(store)
     if not dry_run and (many := sweeps.elsewhere()):
-        what = f"{many} sweep{'s' * (many > 1)} of another machine or of before a restart"
-        say(f"{what}: waiting {EXPIRES:.0f} s for a sign of life")
+        say(f"{_of_others(many)}: waiting {EXPIRES:.0f} s for a sign of life")
         time.sleep(EXPIRES)
         sweeps.clean()
     age = None if older is None else keeping.seconds(older)
@@ -71,3 +74,7 @@ def clean(keep_runs: Keep = None, older: Older = None, unused: Unused = False, d
         keeping.remove(store, gone)
     size = decimal(sum(one.size for one in gone))
     say(f"{len(gone)} of the store's items {'would go' if dry_run else 'are gone'}, {size}")
+
+
+def _of_others(many: int) -> str:
+    return f"{many} sweep{'s' * (many > 1)} of another machine or of before a restart"

@@ -197,6 +197,10 @@ def test_what_a_sweep_of_before_a_restart_left_goes_once_it_shows_no_sign_of_lif
     verb.clean(dry_run=True)
     assert capsys.readouterr().out == "0 of the store's items would go, 0 bytes\n"
     assert folder.is_dir()
+    verb.list_store()
+    said = capsys.readouterr().out
+    assert "1 sweep of another machine or of before a restart may be under way" in said
+    assert "is under way" not in said
     verb.clean()
     assert "1 sweep of another machine or of before a restart: waiting" in capsys.readouterr().out
     assert not folder.exists()
