@@ -29,8 +29,8 @@ def figures(
     show: Annotated[bool, typer.Option("--show", help="do not blur what may be explicit")] = False,
     style: Annotated[str, typer.Option("--format", help="png, pdf or svg")] = "png",
 ) -> None:
-    """Draw a sweep: distance to Retrain, cost, losses, quarters of the forget set, weights; of the generation track also a
-    grid of the same prompts and seeds, NudeNet's counts, the loss by timestep."""
+    """Draw a sweep: distance to Retrain, what weightings change, cost, losses, quarters of the forget set, weights; of the
+    generation track also a grid of the same prompts and seeds, NudeNet's counts, the loss by timestep."""
     from loreun_bench.errors import UserError
     from loreun_bench.harness.files import written
     from loreun_bench.harness.records import load_records

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from loreun_bench.harness.records import Record
-from loreun_bench.report import table
+from loreun_bench.report import compare, table
 from loreun_bench.report.charts.chart import XY, Axis, Band, DotPlot, Mark, Name, Series, Trail
 from loreun_bench.report.charts.cost import cost
 from loreun_bench.report.charts.draw import drawn
+from loreun_bench.report.charts.effects import effects
 from loreun_bench.report.charts.every import charts
 from loreun_bench.report.charts.forest import forest
 from loreun_bench.report.charts.labels import Boxes, spread
@@ -103,6 +104,33 @@ def test_of_several_runs_each_row_says_which_is_its_own_and_so_does_the_band():
     found = forest(both)
     assert {"a: RL", "b: RL"} <= {name.text for name in found.rows}
     assert found.band.label == "a second retraining of a"
+
+
+def test_effects_are_paired_by_seed_and_stand_method_by_method_the_better_ones_first():
+    rows = [
+        *references(), *over_seeds("RL", 60.0), *over_seeds("SalUn", 55.0), *over_seeds("FT", 51.0),
+        *[record("RL", s, "w_f", forget) for s, forget in enumerate((54.0, 55.0, 58.0))],  # RL: 59, 60, 61
+        *[record("SalUn", s, "w_f", forget) for s, forget in enumerate((55.0, 55.0, 55.0))],  # SalUn: 54, 55, 56
+        *over_seeds("SalUn", 75.0, "inverted"),
+    ]  # fmt: skip
+    found = effects(group(*rows))
+    assert [name.text for name in found.rows] == ["SalUn w_f", "SalUn inverted", "RL w_f"]
+    marks = {name: mark for name, (mark,) in series_of(found).items()}
+    assert marks["RL w_f"].value == pytest.approx((0.05 + 0.05 + 0.03) / 3)
+    assert marks["RL w_f"].high - marks["RL w_f"].value == pytest.approx(half([0.05, 0.05, 0.03]))
+    assert marks["SalUn inverted"].value == pytest.approx(-0.2)
+    tested = {difference.row.name: difference for difference in compare.within(group(*rows))[0].found}
+    assert {name: mark.value for name, mark in marks.items()} == {name: d.mean for name, d in tested.items()}
+    assert {own.line for own in found.series} == {0.0}
+    told = [name for name, difference in tested.items() if difference.shown]
+    assert found.about.endswith(f"Shown with 3 comparisons counted: {f'{len(told)}: {told[0]}' if told else 'none'}.")
+    assert [own.name for own in found.series] == ["unweighted", "inverted", "w_f"]
+
+
+def test_without_weightings_or_seeds_enough_there_are_no_effects():
+    assert effects(group(*references(), *over_seeds("RL", 60.0))) is None
+    two = [r for r in [*references(), *over_seeds("RL", 60.0), *over_seeds("RL", 55.0, "w_f")] if r.seeds["split"] < 2]
+    assert effects(group(*two)) is None
 
 
 def test_cost_is_seconds_against_distance():

@@ -92,7 +92,10 @@ def markers(sheet):
 
 @pytest.mark.parametrize(
     ("track", "keys"),
-    [("classification", ["tow", "rte", "loss", "weights-forget"]), ("generation", ["rank", "rte", "weights-forget"])],
+    [
+        ("classification", ["tow", "effects", "rte", "loss", "weights-forget"]),
+        ("generation", ["rank", "effects", "rte", "weights-forget"]),
+    ],
 )
 def test_every_chart_of_either_track_is_a_file(run, sheets, command, track, keys, tmp_path):
     code, out, err = command("figures", run(track), "--out", tmp_path / "figures")
@@ -147,7 +150,7 @@ def test_each_table_has_its_own_files(run, command, tmp_path):
     where = run("classification", ("class-a/b", "class-a-b"))
     code, out, _ = command("figures", where, "--out", tmp_path / "f", "--format", "svg")
     assert code == 0
-    assert len(set(out.splitlines())) == 8
+    assert len(set(out.splitlines())) == 10
     assert {path.name for path in (tmp_path / "f").iterdir()} >= {"class-a-b-tow.svg", "class-a-b-2-tow.svg"}
 
 

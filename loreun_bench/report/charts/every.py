@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loreun_bench.report.charts.chart import Chart
 from loreun_bench.report.charts.cost import cost
+from loreun_bench.report.charts.effects import effects
 from loreun_bench.report.charts.forest import forest
 from loreun_bench.report.charts.losses import losses
 from loreun_bench.report.charts.strata import strata
@@ -15,5 +16,6 @@ PHASES = ("forget", "retain")
 
 def charts(group: Group) -> list[Chart]:
     """The charts for which something was measured, in the order of a report. Their keys differ."""
-    found = [forest(group), cost(group), losses(group), strata(group), *(weights(group, phase) for phase in PHASES)]
+    first = [forest(group), effects(group), cost(group), losses(group), strata(group)]
+    found = [*first, *(weights(group, phase) for phase in PHASES)]
     return [chart for chart in found if chart is not None]
