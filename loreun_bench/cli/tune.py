@@ -95,11 +95,16 @@ def _table(trials: list[Trial], chosen: dict[str, Trial], at_edge: list[str]) ->
     def words(values: dict[str, Any]) -> str:
         return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()) or "default"
 
+    methods = list(dict.fromkeys(t.method for t in trials))
     rows = [
         [t.method, words(t.settings), "failed" if t.score != t.score else f"{t.score:.4f}{' *' * (t in chosen.values())}"]
-        for t in trials
+        for t in sorted(trials, key=lambda t: (methods.index(t.method), _numbers(t)))  # so that a score's course is seen
     ]
     shown = tabulate(rows, ["method", "settings", "score"], colalign=("left", "left", "left"), disable_numparse=True,
                      maxcolwidths=[16, 46, 10])  # fmt: skip
     said = f"\nat the edge of what was tried, beyond which may be better: {', '.join(at_edge)}" if at_edge else ""
     return shown + wrapped(said, terminal())
+
+
+def _numbers(trial: Trial) -> list[float]:
+    return [float(value) for value in trial.settings.values() if isinstance(value, int | float)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import yaml
@@ -200,6 +201,8 @@ def test_tune_writes_a_sweep_that_says_what_was_tuned(command, tmp_path, monkeyp
     searched = configuration.load(tmp_path / "search-refined" / "config.yaml")
     assert [name for name in searched.methods if name.startswith("RL")] == [f"RL:t{k}" for k in range(4)]
     assert [out.count(words) for words in ("class-3\n", "random-20%\n", "\nRL ", " *")] == [1, 1, 8, 6]
+    rates = [float(rate) for rate in re.findall(r"^RL .*lr=(\S+)", out, re.M)]
+    assert rates == [*sorted(rates[:4]), *sorted(rates[4:])]
     text = (tmp_path / "small-tuned.yaml").read_text()
     assert text.startswith("# small, tuned: of 2 settings of each of RL, SSD, IU and 2 around the best of these the best")
     tuned = configuration.load(tmp_path / "small-tuned.yaml")
