@@ -123,7 +123,7 @@ def test_effects_are_paired_by_seed_and_stand_method_by_method_the_better_ones_f
     assert {name: mark.value for name, mark in marks.items()} == {name: d.mean for name, d in tested.items()}
     assert {own.line for own in found.series} == {0.0}
     told = [name for name, difference in tested.items() if difference.shown]
-    assert found.about.endswith(f"Shown with 3 comparisons counted: {f'{len(told)}: {told[0]}' if told else 'none'}.")
+    assert found.about.endswith(f"Shown with 3 comparisons counted: {', '.join(told) or 'none'}.")
     assert [own.name for own in found.series] == ["unweighted", "inverted", "w_f"]
 
 

@@ -38,8 +38,7 @@ def _mark(difference: Difference) -> Mark:
 
 def _about(found: Sequence[Difference]) -> str:
     told = [plain(difference.row.name) for difference in found if difference.shown]
-    which = f"{len(told)}: {', '.join(told)}" if told else "none"
     return (
         "Mean differences over seeds, each paired with its method of the same seed; bars are their 95 % intervals, each by "
-        f"itself. Shown with {count(len(found), 'comparison')} counted: {which}."
+        f"itself. Shown with {count(len(found), 'comparison')} counted: {', '.join(told) or 'none'}."
     )
