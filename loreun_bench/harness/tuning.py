@@ -55,13 +55,13 @@ def spread(space: Space, trials: int) -> list[Settings]:
 def trials_of(config: SweepConfig, trials: int) -> Rows:
     """So many trials, the same in every scenario, of each method of the sweep that says what can be tuned (`space`). The
     first are the sweep's own settings. UserError if there is no such method."""
-    found: Rows = {}
+    found: dict[str, tuple[str, Sequence[Settings]]] = {}
     for name, values in config.methods.items():
         space = _space(name, config)
         if name == KEPT or not space:
             continue
         own = [dict(values), *(values | point for point in spread(space, trials - 1))] if trials > 1 else [dict(values)]
-        found = {**found, **_rows(name, 0, [[settings] * len(_scenarios(config)) for settings in own])}
+        found |= _rows(name, 0, [[settings] * len(_scenarios(config)) for settings in own])
     if not found:
         raise UserError("tune: no method of this sweep says what can be tuned")
     return found
@@ -70,7 +70,7 @@ def trials_of(config: SweepConfig, trials: int) -> Rows:
 def refined(config: SweepConfig, rows: Rows, chosen: Sequence[Mapping[str, Trial]], more: int) -> Rows:
     """The trials that were made, and so many more of each method, in every scenario around what is best there, up to the
     next ones that were tried. Where all failed these are the sweep's own settings again."""
-    found = rows
+    found = dict(rows)
     for name in dict.fromkeys(method for method, _ in rows.values()):
         tried = [settings for method, settings in rows.values() if method == name]
         near: list[list[Settings]] = [
@@ -78,7 +78,7 @@ def refined(config: SweepConfig, rows: Rows, chosen: Sequence[Mapping[str, Trial
             for at, best in enumerate(chosen)
         ]
         settings = [[config.methods[name] | point for point in points] for points in zip(*near, strict=True)]
-        found = {**found, **_rows(name, len(tried), settings)}
+        found |= _rows(name, len(tried), settings)
     return found
 
 
@@ -92,18 +92,23 @@ def _part(space: Space, best: Mapping[str, float], tried: Sequence[Mapping[str, 
     several settings are tuned, so that no two trials differ in one alone: as far as trials are apart, within the space."""
     found = {}
     for name, (low, high) in space.items():
+        if name not in best:
+            found[name] = low, high
+            continue
         apart, at = (high / low) ** ((len(tried) - 1) ** (-1 / len(space))), best[name]
-        others = [place[name] for place in tried] if len(space) == 1 else []
+        others = [place[name] for place in tried if name in place] if len(space) == 1 else []
         below = max((v for v in others if v < at), default=max(min(low, at), at / apart))
         found[name] = below, min((v for v in others if v > at), default=min(max(high, at), at * apart))
     return found
 
 
 def _place(config: SweepConfig, scenario: Scenario, name: str, settings: Settings) -> dict[str, float]:
-    """What a trial has of each setting that is tuned, defaults among them."""
+    """What a trial has of each setting that is tuned, defaults among them, where that is a place in the logarithm: a method
+    of the user's may have None for "as it comes"."""
     values = settings | _own(config, scenario, name, settings)
     method = configuration.settings(method_of(name, config.track), values, f"methods.{name}")
-    return {key: getattr(method, key) for key in _space(name, config)}
+    found = {key: getattr(method, key) for key in _space(name, config)}
+    return {key: value for key, value in found.items() if isinstance(value, int | float) and value > 0}
 
 
 def _rows(name: str, first: int, trials: Sequence[Sequence[Settings]]) -> Rows:
@@ -199,7 +204,7 @@ def at_edge(config: SweepConfig, scenario: int, trials: Sequence[Trial], chosen:
         place = partial(_place, config, _scenarios(config)[scenario], method)
         places = [place(t.settings) for t in trials if t.method == method]
         for key, value in place(trial.settings).items():
-            tried = {each[key] for each in places}
+            tried = {each[key] for each in places if key in each}
             if len(tried) > 1 and value in (min(tried), max(tried)):
                 found.append(f"{method} {key}")
     return found

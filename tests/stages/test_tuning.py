@@ -14,6 +14,7 @@ from loreun_bench.errors import UserError
 from loreun_bench.harness import tuning
 from loreun_bench.harness.records import Record
 from loreun_bench.harness.tuning import Trial
+from loreun_bench.plugins import load_plugin
 from loreun_bench.report import leaderboard, table
 
 SWEEP = {
@@ -21,6 +22,24 @@ SWEEP = {
     "scenarios": [{"kind": "class", "forget_class": 3}],
     "methods": {"Retrain": {}, "RL": {"epochs": 1}, "SSD": {}, "IU": {"pictures": 5}}, "weightings": ["none", "w_f"],
 }  # fmt: skip
+
+DAMP = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from loreun_bench import method
+from loreun_bench.classification.unlearning.method import Method
+
+@method("damp", uses={"forget"})
+@dataclass(frozen=True)
+class Damp(Method):
+    """Nothing."""
+
+    space: ClassVar = {"alpha": (1.0, 100.0)}
+    alpha: float | None = None
+
+    def unlearn(self, model, data, context):
+        return model
+'''
 
 
 def test_points_are_spread_evenly_in_the_logarithm_and_the_same_each_time():
@@ -244,3 +263,16 @@ def test_of_several_settings_the_best_is_looked_around_as_far_as_trials_are_apar
     tried = [{"lr": 0.1, "alpha": 10.0}, *tuning.spread(space, 16)]
     found = tuning._part(space, tried[0], tried)
     assert found == {"lr": pytest.approx((0.01, 1.0)), "alpha": pytest.approx((10**0.5, 10**1.5))}  # a quarter of the range
+
+
+def test_a_default_that_is_no_number_has_no_neighbours(tmp_path):
+    (tmp_path / "damp.py").write_text(DAMP)
+    load_plugin(tmp_path / "damp.py")
+    config = configuration.load(SWEEP | {"methods": {"Retrain": {}, "damp": {}}})
+    rows = tuning.trials_of(config, 5)
+    trials = [Trial("damp", settings[0], 0.9 - number / 10) for number, (_, settings) in enumerate(rows.values())]
+    chosen = tuning.best(trials)
+    assert chosen["damp"].settings == {}
+    assert tuning.at_edge(config, 0, trials, chosen) == []
+    found = [settings[0] for _, settings in tuning.refined(config, rows, [chosen], 4).values()][5:]
+    assert found == tuning.spread({"alpha": (1.0, 100.0)}, 4)  # over all of it again
